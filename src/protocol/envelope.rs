@@ -1,0 +1,49 @@
+//! A message on its way to many: spelled at most once per codec, and the bytes shared.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::{message::ServerMessage, payload::Codec};
+
+/// A message of the server and its spellings so far.
+#[derive(Debug)]
+pub struct Envelope {
+    message: ServerMessage,
+    json: OnceLock<Bytes>,
+    msgpack: OnceLock<Bytes>,
+}
+
+impl Envelope {
+    /// Puts the message in; nothing is spelled yet.
+    pub fn new(message: ServerMessage) -> Self {
+        Self { message, json: OnceLock::new(), msgpack: OnceLock::new() }
+    }
+
+    /// What is in it.
+    pub fn message(&self) -> &ServerMessage {
+        &self.message
+    }
+
+    /// The message as a whole frame of this codec. Who asks first pays; the bytes are the same for all.
+    pub fn spell(&self, codec: Codec) -> Bytes {
+        let spelling = match codec {
+            Codec::Json => &self.json,
+            Codec::MsgPack => &self.msgpack,
+        };
+        spelling.get_or_init(|| self.message.spell(codec).into()).clone()
+    }
+
+    /// About how many bytes it takes on the wire, told without spelling it: what it counts for while it waits.
+    pub fn weight(&self) -> usize {
+        const OWN_FIELDS: usize = 128;
+        let metadata = |peer: &super::message::Peer| peer.metadata.as_ref().map_or(0, super::payload::Payload::len);
+        OWN_FIELDS
+            + match &self.message {
+                ServerMessage::Forwarded { payload, .. } => payload.len(),
+                ServerMessage::Joined { peers, .. } => peers.iter().map(|peer| metadata(peer) + 64).sum(),
+                ServerMessage::PeerJoined { peer, .. } | ServerMessage::PeerUpdated { peer, .. } => metadata(peer),
+                _ => 0,
+            }
+    }
+}

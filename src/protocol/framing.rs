@@ -1,0 +1,71 @@
+//! Frames on a byte stream, which WebTransport has none of: 4 bytes of length, big-endian, then that many bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// How many bytes stand in front of each frame.
+pub const HEADER_BYTES: usize = 4;
+
+/// The frame announces more bytes than it may have.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of {announced} bytes, more than {bytes_max}")]
+pub struct TooLarge {
+    /// What the header says.
+    pub announced: usize,
+    /// What it may say.
+    pub bytes_max: usize,
+}
+
+/// Takes the next whole frame out of `buffer`, or leaves it as it is until more has been read. Nothing is allocated by what a header
+/// claims, and a claim over `bytes_max` is refused before its bytes are waited for.
+pub fn decode(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, TooLarge> {
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let announced = u32::from_be_bytes(*header) as usize;
+    if announced > bytes_max {
+        return Err(TooLarge { announced, bytes_max });
+    }
+    if buffer.len() < HEADER_BYTES + announced {
+        return Ok(None);
+    }
+    buffer.advance(HEADER_BYTES);
+    Ok(Some(buffer.split_to(announced).freeze()))
+}
+
+/// Puts `frame` behind what is in `buffer`.
+pub fn encode(frame: &[u8], buffer: &mut BytesMut) {
+    buffer.put_u32(u32::try_from(frame.len()).expect("a frame is far smaller than 4 GiB"));
+    buffer.put_slice(frame);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_whole_wherever_the_stream_was_cut() {
+        let mut wire = BytesMut::new();
+        for frame in [&b"one"[..], b"", b"three"] {
+            encode(frame, &mut wire);
+        }
+        for cut in 0..=wire.len() {
+            let mut buffer = BytesMut::new();
+            let mut frames = Vec::new();
+            for part in [&wire[..cut], &wire[cut..]] {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = decode(&mut buffer, 5).expect("no frame is over the bound") {
+                    frames.push(frame);
+                }
+            }
+            assert_eq!(frames, [&b"one"[..], b"", b"three"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_at_the_bound_passes_and_one_past_it_is_refused_by_its_header_alone() {
+        let mut at = BytesMut::from(&[0, 0, 0, 5, 1, 2, 3, 4, 5][..]);
+        assert_eq!(decode(&mut at, 5).unwrap().unwrap().len(), 5);
+        let mut past = BytesMut::from(&[0, 0, 0, 6][..]);
+        assert_eq!(decode(&mut past, 5), Err(TooLarge { announced: 6, bytes_max: 5 }));
+    }
+}

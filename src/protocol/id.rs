@@ -1,0 +1,165 @@
+//! Names of peers, rooms and sessions: parsed once, valid ever after.
+//!
+//! Random ids are 128 bits from the operating system, written as 32 lower-case hexadecimal digits, so that every dialect can carry them:
+//! they are valid PeerJS ids, DOM ids and URL segments.
+
+use std::{fmt, sync::Arc};
+
+/// Who a client is for others: random, given by the server, never chosen by the client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(u128);
+
+/// The secret that proves to be the owner of a session. Never logged: its `Debug` shows nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ResumeToken(u128);
+
+/// The name of a room: 1 to `room_name_bytes_max` bytes of UTF-8 without control characters. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomId(Arc<str>);
+
+impl PeerId {
+    /// A new one, unguessable.
+    pub fn random() -> Self {
+        Self(random_bits())
+    }
+
+    /// Reads what [`fmt::Display`] wrote; anything else names nobody.
+    pub fn parse(text: &str) -> Option<Self> {
+        from_hex(text).map(Self)
+    }
+
+    /// Evenly spread bits, for hash tables whose keys no client can choose.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The spelling, without an allocation.
+    pub fn hex(self) -> Hex {
+        to_hex(self.0)
+    }
+}
+
+impl ResumeToken {
+    /// A new one, unguessable.
+    pub fn random() -> Self {
+        Self(random_bits())
+    }
+
+    /// The spelling that its owner is told.
+    pub fn hex(self) -> Hex {
+        to_hex(self.0)
+    }
+}
+
+impl RoomId {
+    /// Takes the name if it is a valid one of at most `bytes_max` bytes.
+    pub fn parse(name: &str, bytes_max: usize) -> Option<Self> {
+        let valid = !name.is_empty() && name.len() <= bytes_max && !name.chars().any(char::is_control);
+        valid.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for RoomId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.hex().as_str())
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for ResumeToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResumeToken(secret)")
+    }
+}
+
+impl fmt::Debug for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// 128 bits as text, on the stack.
+pub struct Hex([u8; 32]);
+
+impl Hex {
+    /// The 32 digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
+    }
+}
+
+fn random_bits() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    u128::from_be_bytes(bytes)
+}
+
+fn to_hex(bits: u128) -> Hex {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hex = [0; 32];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    Hex(hex)
+}
+
+fn from_hex(text: &str) -> Option<u128> {
+    let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    canonical.then(|| u128::from_str_radix(text, 16).expect("32 hexadecimal digits are 128 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_id_reads_back_as_it_was_written() {
+        let id = PeerId::random();
+        assert_eq!(PeerId::parse(&id.to_string()), Some(id));
+        assert_ne!(id, PeerId::random());
+    }
+
+    #[test]
+    fn only_the_canonical_spelling_names_a_peer() {
+        for text in ["", "0", &"g".repeat(32), &"A".repeat(32), &"0".repeat(33), &format!("+{}", "0".repeat(31))] {
+            assert_eq!(PeerId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_room_name_has_bounds_and_no_control_characters() {
+        assert!(RoomId::parse("ü", 2).is_some());
+        assert!(RoomId::parse("üx", 2).is_none());
+        assert!(RoomId::parse("", 2).is_none());
+        assert!(RoomId::parse("a\n", 2).is_none());
+        assert!(RoomId::parse("\u{85}", 2).is_none());
+    }
+
+    #[test]
+    fn a_resume_token_is_not_debugged() {
+        assert_eq!(format!("{:?}", ResumeToken::random()), "ResumeToken(secret)");
+    }
+}

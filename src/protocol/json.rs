@@ -1,0 +1,119 @@
+//! JSON: messages from text. A payload is found, checked and left as the bytes it came in.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{
+    message::{Fields, Malformed},
+    payload::{Codec, Payload},
+};
+
+/// What serde reads of a message: one pass, nothing copied but strings with escapes.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+    id: Option<u64>,
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+    #[serde(borrow)]
+    to: Option<Text<'a>>,
+    received: Option<u64>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+}
+
+/// A string that borrows from the text where it can. Serde borrows into a field that is a `Cow`, but not into an `Option` of one.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Tells `null`, which is a payload, from no payload.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// The fields that a client's message may have, out of a whole frame.
+pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
+    let text = std::str::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
+    // Serde would also read a struct from an array, field by field.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Malformed::new("a message is a JSON object"));
+    }
+    let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
+    let opaque = |value: &RawValue| Payload::new(Codec::Json, frame.slice_ref(value.get().as_bytes()));
+    Ok(Fields {
+        kind: envelope.kind.map(|text| text.0),
+        id: envelope.id,
+        room: envelope.room.map(|text| text.0),
+        to: envelope.to.map(|text| text.0),
+        received: envelope.received,
+        payload: envelope.payload.map(opaque),
+        metadata: envelope.metadata.map(opaque),
+    })
+}
+
+/// The `id` of a message that is otherwise refused, so that the refusal can name it.
+pub fn id(frame: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct OnlyId {
+        id: Option<u64>,
+    }
+    serde_json::from_slice::<OnlyId>(frame).ok()?.id
+}
+
+/// How deep arrays and objects nest in text that is valid JSON: 0 for a scalar. Exact where it is over `enough`, else possibly less.
+pub fn nesting(text: &[u8], enough: usize) -> usize {
+    // Counting is many times as fast as looking, and almost every payload has few brackets.
+    let brackets = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if brackets <= enough {
+        return 0;
+    }
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth -= 1,
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_counted_outside_strings() {
+        for (text, depth) in [("1", 0), ("[]", 1), (r#"{"a":[{}]}"#, 3), (r#"["[[[",{"\"[":1}]"#, 2), ("[[],[],[[]]]", 3)] {
+            assert_eq!(nesting(text.as_bytes(), 0), depth, "{text}");
+        }
+    }
+
+    #[test]
+    fn few_brackets_are_never_looked_at() {
+        assert_eq!(nesting(b"[[[]]]", 3), 0);
+        assert_eq!(nesting(b"[[[]]]", 2), 3);
+    }
+}

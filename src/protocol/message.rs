@@ -1,0 +1,357 @@
+//! The messages, whatever the codec: what a client may say, what a server may answer, and how a frame becomes the one or the other.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    code::{CloseCode, ErrorCode},
+    id::{PeerId, ResumeToken, RoomId},
+    json, msgpack,
+    payload::{Codec, Payload},
+};
+
+/// A client's message and the number by which it wants to hear of it.
+#[derive(Debug, PartialEq)]
+pub struct Request<'a> {
+    /// Answered by exactly one `ack` or `error` with this number, if there is one.
+    pub id: Option<u64>,
+    /// What is asked for.
+    pub message: ClientMessage<'a>,
+}
+
+/// What a client may say. A room is still the text that the client sent: it names a room only if there is one.
+#[derive(Debug, PartialEq)]
+pub enum ClientMessage<'a> {
+    /// The first message, or nothing at all.
+    Hello,
+    /// Enter a room.
+    Join { room: Cow<'a, str>, metadata: Option<Payload> },
+    /// Leave a room, or all of them.
+    Leave { room: Option<Cow<'a, str>> },
+    /// To one peer of a shared room.
+    Forward { kind: Kind, to: PeerId, room: Option<Cow<'a, str>>, payload: Payload },
+    /// To the rest of a room.
+    Broadcast { room: Option<Cow<'a, str>>, payload: Payload },
+    /// Replace what others see of me.
+    Metadata { room: Option<Cow<'a, str>>, metadata: Option<Payload> },
+    /// Answer, and know that I received so many.
+    Ping { received: Option<u64> },
+}
+
+/// The kinds of message that pass from peer to peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A session description that begins a negotiation.
+    Offer,
+    /// The session description that answers it.
+    Answer,
+    /// An ICE candidate.
+    IceCandidate,
+    /// The application's own.
+    Message,
+}
+
+/// What the server may say.
+#[derive(Debug, PartialEq)]
+pub enum ServerMessage {
+    /// The first message.
+    Welcome(Box<Welcome>),
+    /// You are in, and these were there before you.
+    Joined { room: RoomId, peer_id: PeerId, peers: Vec<Peer> },
+    /// Somebody came.
+    PeerJoined { room: RoomId, peer: Peer },
+    /// Somebody's metadata was replaced.
+    PeerUpdated { room: RoomId, peer: Peer },
+    /// Somebody is gone.
+    PeerLeft { room: RoomId, peer_id: PeerId, reason: LeaveReason },
+    /// You are out.
+    Left { room: RoomId, reason: LeaveReason },
+    /// What another peer sent. `to` is there on a [`Kind::Message`] for this client alone.
+    Forwarded { kind: Kind, from: PeerId, room: RoomId, payload: Payload, to: Option<PeerId>, best_effort: bool },
+    /// The message with this id was carried out.
+    Ack { id: u64 },
+    /// A message was refused.
+    Error(Refusal),
+    /// So many messages came from you.
+    Pong { received: u64 },
+    /// The last message.
+    Goodbye(CloseCode),
+}
+
+/// What a client is told first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Welcome {
+    /// Who this client is for others.
+    pub peer_id: PeerId,
+    /// The secret of this session.
+    pub resume_token: ResumeToken,
+    /// Whether this session is an earlier one that goes on.
+    pub resumed: bool,
+    /// How many of the client's messages the server has received in this session before this connection.
+    pub received: u64,
+    /// The ICE servers, as `RTCPeerConnection` takes them.
+    pub ice_servers: Payload,
+    /// Silence after which the server probes the connection.
+    pub heartbeat_ms: u64,
+    /// How long a session outlives its connection.
+    pub resume_window_ms: u64,
+    /// The bounds that concern one client.
+    pub limits: ClientLimits,
+}
+
+/// The bounds that concern one client, as it is told them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientLimits {
+    /// Largest message in bytes.
+    pub message_bytes: usize,
+    /// Rooms of one client.
+    pub rooms_per_client: usize,
+    /// Peers in one room.
+    pub peers_per_room: usize,
+    /// Largest metadata in bytes.
+    pub metadata_bytes: usize,
+    /// Longest name of a room in bytes.
+    pub room_name_bytes: usize,
+    /// How deep payload and metadata may nest.
+    pub nesting: usize,
+}
+
+/// A peer as the others see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Who it is.
+    pub peer_id: PeerId,
+    /// What it tells about itself.
+    pub metadata: Option<Payload>,
+}
+
+/// Why a peer is no longer in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaveReason {
+    /// It said so.
+    Left,
+    /// Its connection ended.
+    Disconnected,
+    /// It fell silent.
+    Timeout,
+    /// The server closed it for what it did.
+    Removed,
+}
+
+/// Why a message was not carried out; the session goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The `id` of the refused message.
+    pub id: Option<u64>,
+    /// The fault.
+    pub code: ErrorCode,
+    /// The fault in a sentence, for the person who wrote the client.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal of the message with this `id`.
+    pub fn new(id: Option<u64>, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { id, code, message: message.into() }
+    }
+}
+
+impl Kind {
+    /// The `type` on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Answer => "answer",
+            Self::IceCandidate => "ice-candidate",
+            Self::Message => "message",
+        }
+    }
+}
+
+impl LeaveReason {
+    /// The `reason` on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Everything that any message of a client may have, before it means anything. `null` is as good as missing, but for a payload.
+#[derive(Default)]
+pub struct Fields<'a> {
+    pub kind: Option<Cow<'a, str>>,
+    pub id: Option<u64>,
+    pub room: Option<Cow<'a, str>>,
+    pub to: Option<Cow<'a, str>>,
+    pub received: Option<u64>,
+    pub payload: Option<Payload>,
+    pub metadata: Option<Payload>,
+}
+
+/// What is wrong with a frame that is no message.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(Cow<'static, str>);
+
+impl Malformed {
+    /// In a sentence.
+    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self(message.into())
+    }
+
+    pub(super) fn twice(key: &str) -> Self {
+        Self::new(format!("`{key}` stands twice"))
+    }
+
+    pub(super) fn wrong_type(key: &str) -> Self {
+        Self::new(format!("`{key}` has the wrong type"))
+    }
+}
+
+/// The largest integer that every client can tell from its neighbours: 2^53 − 1.
+const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
+
+impl<'a> Request<'a> {
+    /// Reads a client's message out of a whole frame, whose size the caller has checked.
+    pub fn decode(codec: Codec, frame: &'a Bytes, nesting_max: usize) -> Result<Self, Refusal> {
+        let fields = match codec {
+            Codec::Json => json::fields(frame),
+            Codec::MsgPack => msgpack::fields(frame),
+        };
+        let refuse =
+            |id: Option<u64>, code, message: Cow<'static, str>| Refusal::new(id.filter(|id| *id <= SAFE_INTEGER_MAX), code, message);
+        let fields = fields.map_err(|malformed| {
+            let id = match codec {
+                Codec::Json => json::id(frame),
+                Codec::MsgPack => msgpack::id(frame),
+            };
+            refuse(id, ErrorCode::BadMessage, malformed.0)
+        })?;
+        let id = fields.id;
+        if id > Some(SAFE_INTEGER_MAX) {
+            return Err(refuse(id, ErrorCode::BadMessage, "`id` is above 2^53 - 1".into()));
+        }
+        if let Some(deep) = [&fields.payload, &fields.metadata].into_iter().flatten().find(|value| nests_deeper(value, nesting_max)) {
+            let message = format!("a value of {} bytes nests more than {nesting_max} deep", deep.len());
+            return Err(refuse(id, ErrorCode::TooDeep, message.into()));
+        }
+        let message = ClientMessage::from_fields(fields).map_err(|(code, message)| refuse(id, code, message))?;
+        Ok(Self { id, message })
+    }
+}
+
+impl<'a> ClientMessage<'a> {
+    fn from_fields(fields: Fields<'a>) -> Result<Self, (ErrorCode, Cow<'static, str>)> {
+        let missing = |key: &str| (ErrorCode::BadMessage, Cow::from(format!("`{key}` is missing")));
+        let kind = fields.kind.ok_or_else(|| missing("type"))?;
+        let room = fields.room;
+        let to = |to: Cow<'_, str>| PeerId::parse(&to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()));
+        let signal = match &*kind {
+            "hello" => return Ok(Self::Hello),
+            "join" => return Ok(Self::Join { room: room.ok_or_else(|| missing("room"))?, metadata: fields.metadata }),
+            "leave" => return Ok(Self::Leave { room }),
+            "metadata" => return Ok(Self::Metadata { room, metadata: fields.metadata }),
+            "ping" => return Ok(Self::Ping { received: fields.received }),
+            "message" => {
+                let payload = fields.payload.ok_or_else(|| missing("payload"))?;
+                return Ok(match fields.to {
+                    Some(peer) => Self::Forward { kind: Kind::Message, to: to(peer)?, room, payload },
+                    None => Self::Broadcast { room, payload },
+                });
+            }
+            "offer" => Kind::Offer,
+            "answer" => Kind::Answer,
+            "ice-candidate" => Kind::IceCandidate,
+            _ => {
+                let shown: String = kind.chars().take(32).collect();
+                return Err((ErrorCode::BadMessage, format!("there is no message of type {shown:?}").into()));
+            }
+        };
+        let peer = fields.to.ok_or_else(|| missing("to"))?;
+        let payload = fields.payload.ok_or_else(|| missing("payload"))?;
+        Ok(Self::Forward { kind: signal, to: to(peer)?, room, payload })
+    }
+}
+
+/// The sentence of [`ErrorCode::NoSuchPeer`]: the same whether the peer is elsewhere, gone or was never there.
+pub const NO_SUCH_PEER: &str = "there is no peer with this id in a room that you share";
+
+fn nests_deeper(value: &Payload, nesting_max: usize) -> bool {
+    let bytes = value.spell(value.codec());
+    let depth = match value.codec() {
+        Codec::Json => json::nesting(&bytes, nesting_max),
+        Codec::MsgPack => msgpack::walk(&bytes).map_or(usize::MAX, |(_, depth)| depth),
+    };
+    depth > nesting_max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(text: &'static str) -> Result<ClientMessage<'static>, ErrorCode> {
+        let frame: &'static Bytes = Box::leak(Box::new(Bytes::from_static(text.as_bytes())));
+        Request::decode(Codec::Json, frame, 3).map(|request| request.message).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn a_null_is_a_payload_and_no_metadata() {
+        let to = "0".repeat(32).leak();
+        let frame = Box::leak(format!(r#"{{"type":"offer","to":"{to}","payload":null,"metadata":null}}"#).into_boxed_str());
+        assert!(matches!(decode(frame), Ok(ClientMessage::Forward { kind: Kind::Offer, payload, .. }) if payload.len() == 4));
+        assert!(matches!(decode(r#"{"type":"join","room":"r","metadata":null}"#), Ok(ClientMessage::Join { metadata: None, .. })));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_by_name() {
+        for (text, code) in [
+            ("", ErrorCode::BadMessage),
+            ("[]", ErrorCode::BadMessage),
+            (r#"["hello"]"#, ErrorCode::BadMessage),
+            ("{}", ErrorCode::BadMessage),
+            (r#"{"type":7}"#, ErrorCode::BadMessage),
+            (r#"{"type":"dance"}"#, ErrorCode::BadMessage),
+            (r#"{"type":"join"}"#, ErrorCode::BadMessage),
+            (r#"{"type":"join","type":"join","room":"r"}"#, ErrorCode::BadMessage),
+            (r#"{"type":"hello"} x"#, ErrorCode::BadMessage),
+            (r#"{"type":"hello","id":-1}"#, ErrorCode::BadMessage),
+            (r#"{"type":"hello","id":9007199254740992}"#, ErrorCode::BadMessage),
+            (r#"{"type":"offer","payload":1}"#, ErrorCode::BadMessage),
+            (r#"{"type":"offer","to":"me","payload":1}"#, ErrorCode::NoSuchPeer),
+            (r#"{"type":"message","payload":[[[[]]]]}"#, ErrorCode::TooDeep),
+            (r#"{"type":"join","room":"r","metadata":{"a":[[[]]]}}"#, ErrorCode::TooDeep),
+        ] {
+            assert_eq!(decode(text), Err(code), "{text}");
+        }
+        assert!(decode(r#"{"type":"message","payload":[[[]]]}"#).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_the_message_even_where_the_rest_is_wrong() {
+        let frame = Bytes::from_static(br#"{"type":"join","room":7,"id":5}"#);
+        assert_eq!(Request::decode(Codec::Json, &frame, 3).unwrap_err().id, Some(5));
+        let frame = Bytes::from_static(b"\x83\xa4type\xa4join\xa4room\x07\xa2id\x05");
+        assert_eq!(Request::decode(Codec::MsgPack, &frame, 3).unwrap_err().id, Some(5));
+    }
+
+    #[test]
+    fn both_codecs_mean_the_same() {
+        let text = Bytes::from_static(br#"{"type":"join","id":1,"room":"r","metadata":{"a":1},"unknown":[1]}"#);
+        let bytes = Bytes::from(rmp_serde::to_vec(&serde_json::from_slice::<serde_json::Value>(&text).unwrap()).unwrap());
+        let json = Request::decode(Codec::Json, &text, 3).unwrap();
+        let msgpack = Request::decode(Codec::MsgPack, &bytes, 3).unwrap();
+        let (ClientMessage::Join { room: a, metadata: Some(x) }, ClientMessage::Join { room: b, metadata: Some(y) }) =
+            (json.message, msgpack.message)
+        else {
+            panic!("both are joins");
+        };
+        assert_eq!((json.id, a, x.spell(Codec::MsgPack)), (msgpack.id, b, y.spell(Codec::MsgPack)));
+    }
+}

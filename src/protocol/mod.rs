@@ -1,0 +1,26 @@
+//! The language of the wire: bytes and their meanings. No actor, no socket, no clock.
+//!
+//! What follows is the specification that clients are written from.
+#![doc = include_str!("protocol.md")]
+
+mod code;
+mod envelope;
+pub mod framing;
+mod id;
+mod json;
+mod message;
+pub mod msgpack;
+mod payload;
+mod spell;
+mod transcode;
+
+pub use code::{CloseCode, ErrorCode};
+pub use envelope::Envelope;
+pub use id::{PeerId, ResumeToken, RoomId};
+pub use message::{
+    ClientLimits, ClientMessage, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, ServerMessage, Welcome,
+};
+pub use payload::{Codec, Payload};
+
+/// The token in `Sec-WebSocket-Protocol` by which a client asks for MessagePack on a WebSocket.
+pub const SUBPROTOCOL_MSGPACK: &str = "switchboard.msgpack";

@@ -1,0 +1,241 @@
+//! MessagePack: messages from bytes, and the walk that finds where a value ends.
+//!
+//! Lengths in headers lie, so nothing is allocated by them: a value is walked marker by marker, and a header that promises more than there
+//! is runs out of bytes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use rmp::Marker;
+use serde::Deserialize;
+
+use super::{
+    message::{Fields, Malformed},
+    payload::{Codec, Payload},
+};
+
+/// What a value begins with: the value itself if it is a scalar, and otherwise how much follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    /// nil
+    Nil,
+    /// true, false
+    Bool(bool),
+    /// positive fixint, uint 8 to 64
+    Uint(u64),
+    /// negative fixint, int 8 to 64
+    Int(i64),
+    /// float 32 and 64
+    Float(f64),
+    /// So many bytes of text follow.
+    Str(usize),
+    /// So many bytes follow.
+    Bin(usize),
+    /// So many bytes of an application's own type follow.
+    Ext(i8, usize),
+    /// So many values follow.
+    Array(u32),
+    /// So many keys, each with its value, follow.
+    Map(u32),
+}
+
+impl Head {
+    /// Reads it from the front of `bytes`: the head, and how many bytes it takes. `None` if it is cut short or no MessagePack.
+    pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let rest = bytes.get(1..)?;
+        let u8 = || rest.first_chunk().copied().map(u8::from_be_bytes);
+        let u16 = || rest.first_chunk().copied().map(u16::from_be_bytes);
+        let u32 = || rest.first_chunk().copied().map(u32::from_be_bytes);
+        let u64 = || rest.first_chunk().copied().map(u64::from_be_bytes);
+        let ext = |length: usize, width: usize| Some((Self::Ext(*rest.get(width)? as i8, length), 2 + width));
+        Some(match Marker::from_u8(*bytes.first()?) {
+            Marker::Null => (Self::Nil, 1),
+            Marker::Reserved => return None,
+            Marker::False => (Self::Bool(false), 1),
+            Marker::True => (Self::Bool(true), 1),
+            Marker::FixPos(value) => (Self::Uint(value.into()), 1),
+            Marker::U8 => (Self::Uint(u8()?.into()), 2),
+            Marker::U16 => (Self::Uint(u16()?.into()), 3),
+            Marker::U32 => (Self::Uint(u32()?.into()), 5),
+            Marker::U64 => (Self::Uint(u64()?), 9),
+            Marker::FixNeg(value) => (Self::Int(value.into()), 1),
+            Marker::I8 => (Self::Int((u8()? as i8).into()), 2),
+            Marker::I16 => (Self::Int((u16()? as i16).into()), 3),
+            Marker::I32 => (Self::Int((u32()? as i32).into()), 5),
+            Marker::I64 => (Self::Int(u64()? as i64), 9),
+            Marker::F32 => (Self::Float(f32::from_bits(u32()?).into()), 5),
+            Marker::F64 => (Self::Float(f64::from_bits(u64()?)), 9),
+            Marker::FixStr(length) => (Self::Str(length.into()), 1),
+            Marker::Str8 => (Self::Str(u8()?.into()), 2),
+            Marker::Str16 => (Self::Str(u16()?.into()), 3),
+            Marker::Str32 => (Self::Str(u32()? as usize), 5),
+            Marker::Bin8 => (Self::Bin(u8()?.into()), 2),
+            Marker::Bin16 => (Self::Bin(u16()?.into()), 3),
+            Marker::Bin32 => (Self::Bin(u32()? as usize), 5),
+            Marker::FixExt1 => ext(1, 0)?,
+            Marker::FixExt2 => ext(2, 0)?,
+            Marker::FixExt4 => ext(4, 0)?,
+            Marker::FixExt8 => ext(8, 0)?,
+            Marker::FixExt16 => ext(16, 0)?,
+            Marker::Ext8 => ext(u8()?.into(), 1)?,
+            Marker::Ext16 => ext(u16()?.into(), 2)?,
+            Marker::Ext32 => ext(u32()? as usize, 4)?,
+            Marker::FixArray(items) => (Self::Array(items.into()), 1),
+            Marker::Array16 => (Self::Array(u16()?.into()), 3),
+            Marker::Array32 => (Self::Array(u32()?), 5),
+            Marker::FixMap(entries) => (Self::Map(entries.into()), 1),
+            Marker::Map16 => (Self::Map(u16()?.into()), 3),
+            Marker::Map32 => (Self::Map(u32()?), 5),
+        })
+    }
+}
+
+/// How many bytes the value at the front of `bytes` takes, and how deep it nests: 0 for a scalar. Time and memory are bounded by the bytes
+/// that are there.
+pub fn walk(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+    let cut_short = || Malformed::new("the MessagePack is cut short or has the reserved marker 0xc1");
+    let mut at = 0;
+    let mut deepest = 0;
+    // How many values are still to come on each level.
+    let mut levels: Vec<u64> = vec![];
+    loop {
+        let (head, length) = Head::read(&bytes[at..]).ok_or_else(cut_short)?;
+        at += length;
+        match head {
+            Head::Str(length) | Head::Bin(length) | Head::Ext(_, length) => at += length,
+            Head::Array(items) => levels.push(items.into()),
+            Head::Map(entries) => levels.push(2 * u64::from(entries)),
+            _ => {}
+        }
+        if at > bytes.len() {
+            return Err(cut_short());
+        }
+        deepest = deepest.max(levels.len());
+        while levels.last() == Some(&0) {
+            levels.pop();
+        }
+        let Some(left) = levels.last_mut() else {
+            return Ok((at, deepest));
+        };
+        *left -= 1;
+    }
+}
+
+/// The entries of the map that is the whole of `bytes`: each key, and the bytes of its value.
+pub fn entries(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Malformed> {
+    let Some((Head::Map(count), mut at)) = Head::read(bytes) else {
+        return Err(Malformed::new("a message is a MessagePack map"));
+    };
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let (key_length, _) = walk(&bytes[at..])?;
+        let key = rmp_serde::from_slice(&bytes[at..at + key_length]).map_err(|_| Malformed::new("the keys of a message are strings"))?;
+        at += key_length;
+        let (length, _) = walk(&bytes[at..])?;
+        entries.push((key, &bytes[at..at + length]));
+        at += length;
+    }
+    if at < bytes.len() {
+        return Err(Malformed::new("something stands behind the message"));
+    }
+    Ok(entries)
+}
+
+/// The fields that a client's message may have, out of a whole frame.
+pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
+    let mut fields = Fields::default();
+    for (key, value) in entries(frame)? {
+        match key {
+            "type" => set(&mut fields.kind, key, value)?,
+            "id" => set(&mut fields.id, key, value)?,
+            "room" => set(&mut fields.room, key, value)?,
+            "to" => set(&mut fields.to, key, value)?,
+            "received" => set(&mut fields.received, key, value)?,
+            "payload" => set_opaque(&mut fields.payload, key, value, frame)?,
+            "metadata" if value != [0xc0] => set_opaque(&mut fields.metadata, key, value, frame)?,
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+/// The `id` of a message that is otherwise refused, so that the refusal can name it.
+pub fn id(frame: &[u8]) -> Option<u64> {
+    let entries = entries(frame).ok()?;
+    let (_, value) = entries.iter().find(|(key, _)| *key == "id")?;
+    rmp_serde::from_slice(value).ok()
+}
+
+fn set<'a, T: FromMsgPack<'a>>(field: &mut Option<T>, key: &str, value: &'a [u8]) -> Result<(), Malformed> {
+    if field.is_some() {
+        return Err(Malformed::twice(key));
+    }
+    *field = T::read(value).ok_or_else(|| Malformed::wrong_type(key))?;
+    Ok(())
+}
+
+fn set_opaque(field: &mut Option<Payload>, key: &str, value: &[u8], frame: &Bytes) -> Result<(), Malformed> {
+    if field.is_some() {
+        return Err(Malformed::twice(key));
+    }
+    *field = Some(Payload::new(Codec::MsgPack, frame.slice_ref(value)));
+    Ok(())
+}
+
+/// Scalars that a message's own fields hold; the outer `None` is a wrong type, the inner one nil.
+trait FromMsgPack<'a>: Sized {
+    fn read(value: &'a [u8]) -> Option<Option<Self>>;
+}
+
+impl<'a> FromMsgPack<'a> for Cow<'a, str> {
+    fn read(value: &'a [u8]) -> Option<Option<Self>> {
+        Option::<&str>::deserialize(&mut rmp_serde::Deserializer::from_read_ref(value)).ok().map(|text| text.map(Cow::Borrowed))
+    }
+}
+
+impl<'a> FromMsgPack<'a> for u64 {
+    fn read(value: &'a [u8]) -> Option<Option<Self>> {
+        rmp_serde::from_slice(value).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_ends_where_the_value_ends_and_tells_its_depth() {
+        for (bytes, length, depth) in [
+            (&[0xc0, 9][..], 1, 0),
+            (&[0x90, 9], 1, 1),
+            (&[0x91, 0x91, 0x90, 9], 3, 3),
+            (&[0x82, 1, 0x90, 2, 0x91, 0xa1, b'x', 9], 7, 2),
+            (&[0xd8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 18, 0),
+            (&[0xc7, 2, 5, 0, 0, 9], 5, 0),
+        ] {
+            assert_eq!(walk(bytes), Ok((length, depth)), "{bytes:x?}");
+            for cut in 0..length {
+                assert!(walk(&bytes[..cut]).is_err(), "{bytes:x?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_lie_run_out_of_bytes() {
+        for bytes in [
+            &[0xdd, 255, 255, 255, 255][..],
+            &[0xdf, 255, 255, 255, 255, 1],
+            &[0xdb, 255, 255, 255, 255, b'x'],
+            &[0xc6, 255, 255, 255, 255],
+        ] {
+            assert!(walk(bytes).is_err(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_deep_value_is_walked_without_recursion() {
+        let mut deep = vec![0x91; 1_000_000];
+        deep.push(0xc0);
+        assert_eq!(walk(&deep), Ok((1_000_001, 1_000_000)));
+    }
+}

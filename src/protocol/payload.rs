@@ -1,0 +1,90 @@
+//! Values that belong to the application: carried as the bytes they came in, spelled anew only for a client of the other codec.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::transcode;
+
+/// How messages are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// UTF-8 text, RFC 8259.
+    Json,
+    /// Bytes, as in the MessagePack specification.
+    MsgPack,
+}
+
+/// One opaque value, valid in its codec and nested no deeper than the bound, because only the decoders make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    codec: Codec,
+    bytes: Bytes,
+}
+
+impl Payload {
+    /// Wraps bytes that were found to be exactly one valid value.
+    pub(super) fn new(codec: Codec, bytes: Bytes) -> Self {
+        Self { codec, bytes }
+    }
+
+    /// Spells a value of the program's own.
+    pub fn from_serialize(value: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_vec(value).map(|text| Self::new(Codec::Json, text.into()))
+    }
+
+    /// The codec in which it came.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// How many bytes it came in.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true of a valid value.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The value in this codec: the bytes as they came where the codec is the same.
+    pub fn spell(&self, codec: Codec) -> Cow<'_, [u8]> {
+        if self.codec == codec {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let mut out = Vec::with_capacity(self.bytes.len());
+        self.write(codec, &mut out);
+        Cow::Owned(out)
+    }
+
+    /// Puts the value behind what is in `out`.
+    pub fn write(&self, codec: Codec, out: &mut Vec<u8>) {
+        match (self.codec, codec) {
+            (Codec::Json, Codec::MsgPack) => transcode::json_to_msgpack(&self.bytes, out),
+            (Codec::MsgPack, Codec::Json) => transcode::msgpack_to_json(&self.bytes, out),
+            _ => out.extend_from_slice(&self.bytes),
+        }
+    }
+
+    /// The length that counts against bounds on what is kept: that of the longer spelling, because either may be asked for.
+    pub fn kept_bytes(&self) -> usize {
+        match self.codec {
+            Codec::Json => self.bytes.len(),
+            Codec::MsgPack => self.bytes.len().max(self.spell(Codec::Json).len()),
+        }
+    }
+
+    /// The same value in memory of its own, for what is kept longer than the buffer it was read into.
+    pub fn detached(&self) -> Self {
+        Self { codec: self.codec, bytes: Bytes::copy_from_slice(&self.bytes) }
+    }
+
+    /// Reads the value as a type of the program's own.
+    pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+        match self.codec {
+            Codec::Json => Ok(serde_json::from_slice(&self.bytes)?),
+            Codec::MsgPack => Ok(rmp_serde::from_slice(&self.bytes)?),
+        }
+    }
+}

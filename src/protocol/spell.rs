@@ -1,0 +1,305 @@
+//! Messages into bytes: each is described once, as a map of keys and values, and written by the writer of either codec.
+
+use serde::Serialize;
+
+use super::{
+    message::{ClientMessage, Kind, Peer, Request, ServerMessage},
+    payload::{Codec, Payload},
+};
+
+impl ServerMessage {
+    /// The message as a whole frame.
+    pub fn spell(&self, codec: Codec) -> Vec<u8> {
+        let room_for_more = match self {
+            Self::Forwarded { payload, .. } => payload.len() + 192,
+            Self::Joined { peers, .. } => peers.len() * 128 + 192,
+            _ => 128,
+        };
+        let out = Vec::with_capacity(room_for_more);
+        match codec {
+            Codec::Json => self.write(JsonWriter { out }),
+            Codec::MsgPack => self.write(MsgPackWriter { out }),
+        }
+    }
+
+    fn write<W: Writer>(&self, mut w: W) -> Vec<u8> {
+        match self {
+            Self::Welcome(welcome) => {
+                w.open_map(10);
+                w.text("type", "welcome");
+                w.text("peerId", welcome.peer_id.hex().as_str());
+                w.text("resumeToken", welcome.resume_token.hex().as_str());
+                w.boolean("resumed", welcome.resumed);
+                w.number("received", welcome.received);
+                w.payload("iceServers", &welcome.ice_servers);
+                w.number("heartbeatMs", welcome.heartbeat_ms);
+                w.number("resumeWindowMs", welcome.resume_window_ms);
+                w.key("limits");
+                w.value(&welcome.limits);
+                w.text("version", env!("CARGO_PKG_VERSION"));
+            }
+            Self::Joined { room, peer_id, peers } => {
+                w.open_map(4);
+                w.text("type", "joined");
+                w.text("room", room.as_str());
+                w.text("peerId", peer_id.hex().as_str());
+                w.key("peers");
+                w.open_array(peers.len());
+                for peer in peers {
+                    w.item();
+                    w.open_map(1 + usize::from(peer.metadata.is_some()));
+                    w.peer(peer);
+                    w.close_map();
+                }
+                w.close_array();
+            }
+            Self::PeerJoined { room, peer } => w.about_peer("peer-joined", room.as_str(), peer),
+            Self::PeerUpdated { room, peer } => w.about_peer("peer-updated", room.as_str(), peer),
+            Self::PeerLeft { room, peer_id, reason } => {
+                w.open_map(4);
+                w.text("type", "peer-left");
+                w.text("room", room.as_str());
+                w.text("peerId", peer_id.hex().as_str());
+                w.text("reason", reason.name());
+            }
+            Self::Left { room, reason } => {
+                w.open_map(3);
+                w.text("type", "left");
+                w.text("room", room.as_str());
+                w.text("reason", reason.name());
+            }
+            Self::Forwarded { kind, from, room, payload, to, best_effort } => {
+                w.open_map(4 + usize::from(to.is_some()) + usize::from(*best_effort));
+                w.text("type", kind.name());
+                w.text("from", from.hex().as_str());
+                w.text("room", room.as_str());
+                if let Some(to) = to {
+                    w.text("to", to.hex().as_str());
+                }
+                if *best_effort {
+                    w.boolean("bestEffort", true);
+                }
+                w.payload("payload", payload);
+            }
+            Self::Ack { id } => {
+                w.open_map(2);
+                w.text("type", "ack");
+                w.number("id", *id);
+            }
+            Self::Error(refusal) => {
+                w.open_map(4 + usize::from(refusal.id.is_some()));
+                w.text("type", "error");
+                if let Some(id) = refusal.id {
+                    w.number("id", id);
+                }
+                w.text("code", refusal.code.slug());
+                w.text("message", &refusal.message);
+                w.boolean("retryable", refusal.code.retryable());
+            }
+            Self::Pong { received } => {
+                w.open_map(2);
+                w.text("type", "pong");
+                w.number("received", *received);
+            }
+            Self::Goodbye(code) => {
+                w.open_map(5);
+                w.text("type", "goodbye");
+                w.text("code", code.slug());
+                w.text("reason", code.sentence());
+                w.boolean("reconnect", code.reconnect());
+                w.number("reconnectAfterMs", code.reconnect_after_ms());
+            }
+        }
+        w.close_map();
+        w.finish()
+    }
+}
+
+impl Request<'_> {
+    /// The message as a whole frame: what a client sends.
+    pub fn spell(&self, codec: Codec) -> Vec<u8> {
+        match codec {
+            Codec::Json => self.write(JsonWriter { out: vec![] }),
+            Codec::MsgPack => self.write(MsgPackWriter { out: vec![] }),
+        }
+    }
+
+    fn write<W: Writer>(&self, mut w: W) -> Vec<u8> {
+        let (kind, room, to, opaque, received) = match &self.message {
+            ClientMessage::Hello => ("hello", None, None, None, None),
+            ClientMessage::Join { room, metadata } => ("join", Some(room), None, metadata.as_ref().map(|m| ("metadata", m)), None),
+            ClientMessage::Leave { room } => ("leave", room.as_ref(), None, None, None),
+            ClientMessage::Forward { kind, to, room, payload } => (kind.name(), room.as_ref(), Some(to), Some(("payload", payload)), None),
+            ClientMessage::Broadcast { room, payload } => (Kind::Message.name(), room.as_ref(), None, Some(("payload", payload)), None),
+            ClientMessage::Metadata { room, metadata } => {
+                ("metadata", room.as_ref(), None, metadata.as_ref().map(|m| ("metadata", m)), None)
+            }
+            ClientMessage::Ping { received } => ("ping", None, None, None, *received),
+        };
+        let optional = [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some()];
+        w.open_map(1 + optional.into_iter().filter(|there| *there).count());
+        w.text("type", kind);
+        if let Some(id) = self.id {
+            w.number("id", id);
+        }
+        if let Some(room) = room {
+            w.text("room", room);
+        }
+        if let Some(to) = to {
+            w.text("to", to.hex().as_str());
+        }
+        if let Some(received) = received {
+            w.number("received", received);
+        }
+        if let Some((key, value)) = opaque {
+            w.payload(key, value);
+        }
+        w.close_map();
+        w.finish()
+    }
+}
+
+/// What both codecs can do. The provided methods write a key and its value.
+trait Writer {
+    const CODEC: Codec;
+
+    fn out(&mut self) -> &mut Vec<u8>;
+    fn finish(self) -> Vec<u8>;
+    fn open_map(&mut self, entries: usize);
+    fn close_map(&mut self);
+    fn open_array(&mut self, items: usize);
+    fn close_array(&mut self);
+    /// Comes before each item of an array.
+    fn item(&mut self);
+    /// Comes before each value of a map. The server's own keys need no escapes.
+    fn key(&mut self, key: &'static str);
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T);
+
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        self.value(value);
+    }
+
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.key(key);
+        self.value(&value);
+    }
+
+    fn boolean(&mut self, key: &'static str, value: bool) {
+        self.key(key);
+        self.value(&value);
+    }
+
+    fn payload(&mut self, key: &'static str, payload: &Payload) {
+        self.key(key);
+        payload.write(Self::CODEC, self.out());
+    }
+
+    fn peer(&mut self, peer: &Peer) {
+        self.text("peerId", peer.peer_id.hex().as_str());
+        if let Some(metadata) = &peer.metadata {
+            self.payload("metadata", metadata);
+        }
+    }
+
+    fn about_peer(&mut self, kind: &'static str, room: &str, peer: &Peer) {
+        self.open_map(3 + usize::from(peer.metadata.is_some()));
+        self.text("type", kind);
+        self.text("room", room);
+        self.peer(peer);
+    }
+}
+
+struct JsonWriter {
+    out: Vec<u8>,
+}
+
+impl JsonWriter {
+    /// A comma, unless this is the first in its map or array.
+    fn separate(&mut self) {
+        if !matches!(self.out.last(), Some(b'{' | b'[')) {
+            self.out.push(b',');
+        }
+    }
+}
+
+impl Writer for JsonWriter {
+    const CODEC: Codec = Codec::Json;
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    fn finish(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn open_map(&mut self, _: usize) {
+        self.out.push(b'{');
+    }
+
+    fn close_map(&mut self) {
+        self.out.push(b'}');
+    }
+
+    fn open_array(&mut self, _: usize) {
+        self.out.push(b'[');
+    }
+
+    fn close_array(&mut self) {
+        self.out.push(b']');
+    }
+
+    fn item(&mut self) {
+        self.separate();
+    }
+
+    fn key(&mut self, key: &'static str) {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        serde_json::to_writer(&mut self.out, value).expect("a message's own fields can be spelled");
+    }
+}
+
+struct MsgPackWriter {
+    out: Vec<u8>,
+}
+
+impl Writer for MsgPackWriter {
+    const CODEC: Codec = Codec::MsgPack;
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    fn finish(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn open_map(&mut self, entries: usize) {
+        rmp::encode::write_map_len(&mut self.out, entries as u32).expect("writing to memory succeeds");
+    }
+
+    fn close_map(&mut self) {}
+
+    fn open_array(&mut self, items: usize) {
+        rmp::encode::write_array_len(&mut self.out, items as u32).expect("writing to memory succeeds");
+    }
+
+    fn close_array(&mut self) {}
+
+    fn item(&mut self) {}
+
+    fn key(&mut self, key: &'static str) {
+        self.value(key);
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
+        rmp_serde::encode::write_named(&mut self.out, value).expect("a message's own fields can be spelled");
+    }
+}
