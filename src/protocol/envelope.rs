@@ -34,6 +34,11 @@ impl Envelope {
         spelling.get_or_init(|| self.message.spell(codec).into()).clone()
     }
 
+    /// May it be lost on the way?
+    pub fn is_best_effort(&self) -> bool {
+        matches!(self.message, ServerMessage::Forwarded { best_effort: true, .. })
+    }
+
     /// About how many bytes it takes on the wire, told without spelling it: what it counts for while it waits.
     pub fn weight(&self) -> usize {
         const OWN_FIELDS: usize = 128;

@@ -2,6 +2,26 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+/// One unit from or for a client, before it means anything or after it no longer has to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A WebSocket text frame: valid UTF-8.
+    Text(Bytes),
+    /// A WebSocket binary frame, or a frame on a stream.
+    Binary(Bytes),
+    /// A WebTransport datagram, which may be lost.
+    Datagram(Bytes),
+}
+
+impl Frame {
+    /// What is in it.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) | Self::Datagram(bytes) => bytes,
+        }
+    }
+}
+
 /// How many bytes stand in front of each frame.
 pub const HEADER_BYTES: usize = 4;
 

@@ -22,5 +22,7 @@ pub use message::{
 };
 pub use payload::{Codec, Payload};
 
+/// The token in `Sec-WebSocket-Protocol` by which a client may ask for JSON, which it gets without asking, too.
+pub const SUBPROTOCOL_JSON: &str = "switchboard.json";
 /// The token in `Sec-WebSocket-Protocol` by which a client asks for MessagePack on a WebSocket.
 pub const SUBPROTOCOL_MSGPACK: &str = "switchboard.msgpack";

@@ -1,0 +1,39 @@
+//! Our own spelling, in either codec: one frame is one message.
+
+use bytes::Bytes;
+
+use super::Dialect;
+use crate::protocol::{Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, framing::Frame};
+
+/// The native dialect on a connection of this codec.
+pub struct Native(pub Codec);
+
+impl Native {
+    fn frame(&self, bytes: Bytes) -> Frame {
+        match self.0 {
+            Codec::Json => Frame::Text(bytes),
+            Codec::MsgPack => Frame::Binary(bytes),
+        }
+    }
+}
+
+impl Dialect for Native {
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Request<'a>, Refusal> {
+        let bytes = match (self.0, frame) {
+            (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,
+            (Codec::Json, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes JSON in text frames")),
+            (Codec::MsgPack, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes MessagePack in binary frames")),
+        };
+        Request::decode(self.0, bytes, nesting_max)
+    }
+
+    fn encode(&self, envelope: &Envelope) -> Frame {
+        let bytes = envelope.spell(self.0);
+        // Only a stream of MessagePack has datagrams beside it; the door sends them as frames where it cannot do better.
+        if envelope.is_best_effort() && self.0 == Codec::MsgPack { Frame::Datagram(bytes) } else { self.frame(bytes) }
+    }
+
+    fn spell(&self, message: &ServerMessage) -> Frame {
+        self.frame(message.spell(self.0).into())
+    }
+}

@@ -1,0 +1,349 @@
+//! The WebSocket door: RFC 6455 on a socket of our own.
+//!
+//! The HTTP service hands the socket over after the upgrade request, so nothing of HTTP stays under a connection. One task per connection reads
+//! and writes side by side: the reader decodes with the crate's codec and waits for the session, the writer waits for the outbox. A
+//! client that stops reading stops only the writer; the task ends both when it has had its time.
+
+use std::{collections::VecDeque, io, pin::pin, sync::Arc, time::Instant};
+
+use actix_http::ws::{self, Codec as WsCodec, OpCode, Parser};
+use actix_web_actors::ws::{CloseCode as WsCloseCode, CloseReason, Frame as WsFrame};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::Decoder;
+use tracing::debug;
+
+use super::{Doorkeeper, Line, Place, turn_away};
+use crate::{
+    dialect::{Dialect, Native},
+    protocol::{Codec, CloseCode, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
+    session::{
+        heartbeat::{Beat, Heartbeat},
+        outbox::{End, Outbox, Outgoing},
+    },
+};
+
+/// Picks the dialect for what a client offers in `Sec-WebSocket-Protocol`, and the subprotocol to answer, if any.
+pub fn negotiate(offered: &str) -> (Box<dyn Dialect>, Option<&'static str>) {
+    for subprotocol in offered.split(',').map(str::trim) {
+        if subprotocol == SUBPROTOCOL_MSGPACK {
+            return (Box::new(Native(Codec::MsgPack)), Some(SUBPROTOCOL_MSGPACK));
+        }
+        if subprotocol == SUBPROTOCOL_JSON {
+            return (Box::new(Native(Codec::Json)), Some(SUBPROTOCOL_JSON));
+        }
+    }
+    (Box::new(Native(Codec::Json)), None)
+}
+
+/// Serves one connection from behind its handshake to its end. `leftover` was read with the handshake already.
+pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Box<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let outbox = doorkeeper.outbox();
+    let (read_half, write_half) = tokio::io::split(io);
+    let mut overdue = pin!(async {
+        outbox.ended().await;
+        tokio::time::sleep(doorkeeper.timeouts.close()).await;
+    });
+    let mut reading = pin!(async {
+        let mut reader = Reader::new(read_half, leftover, &doorkeeper);
+        reader.run(dialect, &place, &doorkeeper, &outbox).await;
+    });
+    let mut writing = pin!(write(write_half, &outbox));
+    tokio::select! {
+        () = &mut overdue => {}
+        written = &mut writing => {
+            if let Err(error) = written {
+                debug!(%error, "a socket takes no more");
+            }
+            // The client may still answer our close, or we learn that the socket is gone.
+            tokio::select! { () = &mut reading => {}, () = &mut overdue => {} }
+        }
+        () = &mut reading => {
+            tokio::select! { _ = &mut writing => {}, () = &mut overdue => {} }
+        }
+    }
+}
+
+/// Bytes that are read at once, at the least.
+const READ_BYTES: usize = 4 * 1024;
+/// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
+const BATCH_FRAMES: usize = 64;
+/// RFC 6455 §7.4.1: an endpoint breaks the protocol.
+const PROTOCOL_ERROR: u16 = 1002;
+/// RFC 6455 §7.4.1: text that is not UTF-8.
+const INVALID_DATA: u16 = 1007;
+/// Bytes that are written at once, about.
+const WRITE_BYTES: usize = 64 * 1024;
+
+struct Reader<R> {
+    io: R,
+    buffer: BytesMut,
+    codec: WsCodec,
+    /// The fragments of a message so far, and whether it is text.
+    fragments: Option<(bool, BytesMut)>,
+    message_bytes_max: usize,
+    heartbeat: Heartbeat,
+    /// Why reading ends, found behind frames that have to be heard first.
+    stop: Option<Stop>,
+}
+
+/// Why reading ends.
+enum Stop {
+    /// The client sent a close frame, with this code if with any.
+    Closed(Option<u16>),
+    /// RFC 6455 was broken, with the close code that it names.
+    Violation(u16),
+    /// A bound was broken.
+    Fault(CloseCode),
+    /// The socket is gone.
+    Gone,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    fn new(io: R, leftover: BytesMut, doorkeeper: &Doorkeeper) -> Self {
+        let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
+        Self {
+            io,
+            buffer: leftover,
+            codec: WsCodec::new().max_size(limits.message_bytes_max),
+            fragments: None,
+            message_bytes_max: limits.message_bytes_max,
+            heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), Instant::now()),
+            stop: None,
+        }
+    }
+
+    async fn run(&mut self, dialect: Box<dyn Dialect>, place: &Place, doorkeeper: &Doorkeeper, outbox: &Arc<Outbox>) {
+        let first = match place.refusal {
+            Some(code) => Err(code),
+            None => doorkeeper.first(self.frames(outbox)).await,
+        };
+        let stop = match first {
+            Err(code) => {
+                turn_away(outbox, &*dialect, code);
+                return self.discard().await;
+            }
+            Ok(Err(Stop::Fault(code))) => {
+                turn_away(outbox, &*dialect, code);
+                return self.discard().await;
+            }
+            Ok(Err(stop)) => stop,
+            Ok(Ok(frames)) => {
+                let line = doorkeeper.open(dialect, outbox.clone());
+                let stop = self.converse(&line, frames, outbox).await;
+                match stop {
+                    Stop::Fault(code) => {
+                        line.fault(code);
+                        return self.discard().await;
+                    }
+                    Stop::Violation(_) => line.ended(LeaveReason::Removed),
+                    Stop::Closed(_) | Stop::Gone => line.ended(LeaveReason::Disconnected),
+                }
+                stop
+            }
+        };
+        match stop {
+            // The server is the first to close the socket: RFC 6455 §7.1.1.
+            Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(1000))),
+            Stop::Violation(code) => {
+                outbox.answer_close(Some(code));
+                self.discard().await;
+            }
+            Stop::Fault(_) | Stop::Gone => outbox.answer_close(None),
+        }
+    }
+
+    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, outbox: &Outbox) -> Stop {
+        loop {
+            line.hear(frames).await;
+            frames = match self.frames(outbox).await {
+                Ok(frames) => frames,
+                Err(stop) => return stop,
+            };
+        }
+    }
+
+    /// The next whole messages, one or more; what came before an end is heard before it. Control frames are dealt with on the way.
+    async fn frames(&mut self, outbox: &Outbox) -> Result<VecDeque<Frame>, Stop> {
+        let mut frames = VecDeque::new();
+        loop {
+            if self.stop.is_none() {
+                self.stop = self.decode(outbox, &mut frames).err();
+            }
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            if let Some(stop) = self.stop.take() {
+                return Err(stop);
+            }
+            self.read(outbox).await?;
+        }
+    }
+
+    fn decode(&mut self, outbox: &Outbox, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        while frames.len() < BATCH_FRAMES {
+            self.check_announced()?;
+            let frame = match self.codec.decode(&mut self.buffer) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    debug!(%error, "a frame breaks RFC 6455");
+                    return Err(Stop::Violation(PROTOCOL_ERROR));
+                }
+            };
+            match frame {
+                WsFrame::Text(bytes) => frames.push_back(text(bytes)?),
+                WsFrame::Binary(bytes) => frames.push_back(Frame::Binary(bytes)),
+                WsFrame::Continuation(item) => frames.extend(self.fragment(item)?),
+                WsFrame::Ping(data) => outbox.pong(data),
+                WsFrame::Pong(_) => {}
+                WsFrame::Close(reason) => return Err(Stop::Closed(reason.map(|reason| reason.code.into()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The codec waits for all the bytes that a header announces, and only then looks whether they are too many.
+    fn check_announced(&self) -> Result<(), Stop> {
+        let gathered = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        match announced(&self.buffer) {
+            Some(Announced::Data(bytes)) if bytes > (self.message_bytes_max - gathered) as u64 => Err(Stop::Fault(CloseCode::TooLarge)),
+            Some(Announced::LongControl) => Err(Stop::Violation(PROTOCOL_ERROR)),
+            _ => Ok(()),
+        }
+    }
+
+    fn fragment(&mut self, item: ws::Item) -> Result<Option<Frame>, Stop> {
+        match item {
+            ws::Item::FirstText(bytes) => self.fragments = Some((true, bytes.into())),
+            ws::Item::FirstBinary(bytes) => self.fragments = Some((false, bytes.into())),
+            ws::Item::Continue(bytes) => self.gathered().1.extend_from_slice(&bytes),
+            ws::Item::Last(bytes) => {
+                self.gathered().1.extend_from_slice(&bytes);
+                let (is_text, whole) = self.fragments.take().expect("it was just added to");
+                let whole = whole.freeze();
+                return if is_text { text(whole) } else { Ok(Frame::Binary(whole)) }.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn gathered(&mut self) -> &mut (bool, BytesMut) {
+        self.fragments.as_mut().expect("the codec lets only a first fragment begin a message")
+    }
+
+    /// Reads what the socket has, probing a client that is silent.
+    async fn read(&mut self, outbox: &Outbox) -> Result<(), Stop> {
+        if self.buffer.is_empty() && self.buffer.capacity() != READ_BYTES {
+            self.buffer = BytesMut::with_capacity(READ_BYTES);
+        }
+        self.buffer.reserve(READ_BYTES);
+        loop {
+            let until = match self.heartbeat.beat(Instant::now()) {
+                Beat::Wait(until) => until,
+                Beat::Probe(until) => {
+                    outbox.ping();
+                    until
+                }
+                Beat::Dead => return Err(Stop::Fault(CloseCode::Timeout)),
+            };
+            match tokio::time::timeout_at(until.into(), self.io.read_buf(&mut self.buffer)).await {
+                Ok(Ok(0)) => return Err(Stop::Gone),
+                Ok(Ok(_)) => {
+                    self.heartbeat.heard(Instant::now());
+                    return Ok(());
+                }
+                Ok(Err(error)) => {
+                    debug!(%error, "a socket failed");
+                    return Err(Stop::Gone);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Reads to the end of the socket without looking, so that the client reads what was written before the end.
+    async fn discard(&mut self) {
+        self.buffer = BytesMut::with_capacity(READ_BYTES);
+        while matches!(self.io.read_buf(&mut self.buffer).await, Ok(1..)) {
+            self.buffer.clear();
+        }
+    }
+}
+
+/// A message as text, if it is UTF-8.
+fn text(bytes: Bytes) -> Result<Frame, Stop> {
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => Ok(Frame::Text(bytes)),
+        Err(_) => Err(Stop::Violation(INVALID_DATA)),
+    }
+}
+
+/// What the header of the next frame promises.
+enum Announced {
+    /// A data frame with so many bytes.
+    Data(u64),
+    /// A control frame longer than RFC 6455 §5.5 allows.
+    LongControl,
+}
+
+/// Reads the length at the front of `buffer` as soon as it can be told: RFC 6455 §5.2.
+fn announced(buffer: &[u8]) -> Option<Announced> {
+    let is_control = buffer.first()? & 0x08 != 0;
+    let bytes = match buffer.get(1)? & 0x7f {
+        126 | 127 if is_control => return Some(Announced::LongControl),
+        126 => u16::from_be_bytes(buffer.get(2..4)?.try_into().expect("2 bytes")).into(),
+        127 => u64::from_be_bytes(buffer.get(2..10)?.try_into().expect("8 bytes")),
+        short => short.into(),
+    };
+    (!is_control).then_some(Announced::Data(bytes))
+}
+
+/// Writes what the outbox holds, as much at once as there is, until its end.
+async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    loop {
+        let mut waited = 0;
+        let mut end = None;
+        let mut next = Some(outbox.next().await);
+        while let Some(outgoing) = next {
+            match outgoing {
+                Outgoing::Frame(Frame::Text(bytes)) => {
+                    waited += bytes.len();
+                    Parser::write_message(&mut buffer, bytes, OpCode::Text, true, false);
+                }
+                Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => {
+                    waited += bytes.len();
+                    Parser::write_message(&mut buffer, bytes, OpCode::Binary, true, false);
+                }
+                Outgoing::Ping => Parser::write_message(&mut buffer, "", OpCode::Ping, true, false),
+                Outgoing::Pong(data) => Parser::write_message(&mut buffer, data, OpCode::Pong, true, false),
+                Outgoing::End(how) => {
+                    let reason = match how {
+                        End::Close(code) => Some(CloseReason { code: code.number().into(), description: Some(code.slug().into()) }),
+                        End::Answer(code) => code.map(|code| WsCloseCode::from(code).into()),
+                    };
+                    if reason.is_some() {
+                        Parser::write_close(&mut buffer, reason, false);
+                    }
+                    end = Some(how);
+                    break;
+                }
+            }
+            next = if buffer.len() < WRITE_BYTES { outbox.try_next() } else { None };
+        }
+        io.write_all(&buffer).await?;
+        io.flush().await?;
+        outbox.written(waited);
+        if end.is_some() {
+            return io.shutdown().await;
+        }
+        buffer.clear();
+        if buffer.capacity() > READ_BYTES {
+            buffer = BytesMut::new();
+        }
+    }
+}

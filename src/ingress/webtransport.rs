@@ -1,0 +1,314 @@
+//! The WebTransport door: HTTP/3 sessions on QUIC, messages on the first bidirectional stream that the client opens, best effort in
+//! datagrams.
+//!
+//! QUIC's own keep-alive and idle time-out stand in for heartbeats. Windows are sized so that a client costs no more than its bounds:
+//! what it may send ahead, and what is on its way to it unacknowledged.
+
+use std::{collections::VecDeque, net::UdpSocket, pin::pin, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use wtransport::{Connection, RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
+
+use super::{Doorkeeper, Line, Place, turn_away};
+use crate::{
+    dialect::{Dialect, Native},
+    protocol::{
+        Codec, CloseCode, LeaveReason,
+        framing::{self, Frame},
+    },
+    session::outbox::{End, Outbox, Outgoing},
+};
+
+/// Where WebTransport sessions are asked for.
+pub const PATH: &str = "/wt";
+
+/// What is on its way to a client and not yet acknowledged may take so many bytes beside the outbox.
+const SEND_WINDOW_BYTES: u32 = 256 * 1024;
+/// Datagrams that wait, in either direction; the oldest are dropped.
+const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+/// HTTP/3 needs three streams of its own each way, a session and its messages two more.
+const STREAMS_MAX: u32 = 8;
+/// Frames that are handed over at once, at the most.
+const BATCH_FRAMES: usize = 64;
+/// Bytes that are written at once, about.
+const WRITE_BYTES: usize = 32 * 1024;
+
+/// Opens an endpoint on a bound socket, on the thread that is to run it.
+pub fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<quinn::Endpoint> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport(doorkeeper)?)).migration(true);
+    Ok(quinn::Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?)
+}
+
+fn transport(doorkeeper: &Doorkeeper) -> anyhow::Result<TransportConfig> {
+    let timeouts = &doorkeeper.timeouts;
+    // The probe itself restarts the idle clock once, so together they make up the silence that is allowed.
+    let idle = timeouts.silence() - timeouts.heartbeat();
+    let stream_window = u32::try_from(doorkeeper.limits.message_bytes_max + 64 * 1024)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(idle.try_into()?))
+        .keep_alive_interval(Some(timeouts.heartbeat().min(idle * 2 / 3)))
+        .max_concurrent_bidi_streams(STREAMS_MAX.into())
+        .max_concurrent_uni_streams(STREAMS_MAX.into())
+        .stream_receive_window(stream_window.into())
+        .receive_window((2 * stream_window).into())
+        .send_window(SEND_WINDOW_BYTES.into())
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
+    Ok(transport)
+}
+
+/// Takes connections until the endpoint is closed.
+pub async fn accept(endpoint: quinn::Endpoint, doorkeeper: Arc<Doorkeeper>) {
+    while let Some(incoming) = endpoint.accept().await {
+        match doorkeeper.clients.admit() {
+            Some(place) => drop(actix_rt::spawn(connection(incoming, place, doorkeeper.clone()))),
+            None => incoming.refuse(),
+        }
+    }
+}
+
+async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doorkeeper>) {
+    let handshake = async {
+        let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
+        let path = request.path().split('?').next().unwrap_or_default();
+        if path != PATH {
+            debug!(path, "a WebTransport session for a path that is none");
+            request.not_found().await;
+            return Ok(None);
+        }
+        request.accept().await.map(Some)
+    };
+    match timeout(doorkeeper.timeouts.hello(), handshake).await {
+        Ok(Ok(Some(connection))) => serve(connection, place, &doorkeeper).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
+        Err(_) => debug!("a WebTransport handshake took too long"),
+    }
+}
+
+/// Serves one session to its end.
+async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
+    let Ok(opened) = timeout(doorkeeper.timeouts.stream(), connection.accept_bi()).await else {
+        return close(&connection, CloseCode::StreamTimeout);
+    };
+    let Ok((send, receive)) = opened else {
+        return;
+    };
+    let outbox = doorkeeper.outbox();
+    let mut overdue = pin!(async {
+        outbox.ended().await;
+        tokio::time::sleep(doorkeeper.timeouts.close()).await;
+    });
+    let mut reading = pin!(async {
+        let mut reader = Reader { stream: receive, buffer: BytesMut::new(), message_bytes_max: doorkeeper.limits.message_bytes_max };
+        reader.run(&connection, &place, doorkeeper, &outbox).await;
+    });
+    let mut writing = pin!(write(send, &connection, &outbox));
+    let mut strays = pin!(refuse_strays(&connection));
+    let end = tokio::select! {
+        () = &mut overdue => None,
+        // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
+        end = &mut writing => {
+            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, () = &mut strays => {} }
+            end
+        }
+        () = &mut reading => tokio::select! { end = &mut writing => end, () = &mut overdue => None },
+        () = &mut strays => None,
+    };
+    match end {
+        Some(End::Close(code)) => close(&connection, code),
+        Some(End::Answer(_)) | None => connection.close(VarInt::from_u32(0), b""),
+    }
+}
+
+fn close(connection: &Connection, code: CloseCode) {
+    connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
+}
+
+/// Resets every stream but the one that carries the messages. Ends with the connection.
+async fn refuse_strays(connection: &Connection) {
+    loop {
+        tokio::select! {
+            bidirectional = connection.accept_bi() => match bidirectional {
+                Ok((mut send, receive)) => {
+                    // It may be reset already, which is what we want.
+                    let _ = send.reset(VarInt::from_u32(0));
+                    receive.stop(VarInt::from_u32(0));
+                }
+                Err(_) => return,
+            },
+            unidirectional = connection.accept_uni() => match unidirectional {
+                Ok(receive) => receive.stop(VarInt::from_u32(0)),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+struct Reader {
+    stream: RecvStream,
+    buffer: BytesMut,
+    message_bytes_max: usize,
+}
+
+/// Why reading ends.
+enum Stop {
+    /// The stream or the connection ended.
+    Ended(LeaveReason),
+    /// A bound was broken.
+    Fault(CloseCode),
+}
+
+impl Reader {
+    async fn run(&mut self, connection: &Connection, place: &Place, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
+        let dialect = Native(Codec::MsgPack);
+        let first = match place.refusal {
+            Some(code) => Err(code),
+            None => doorkeeper.first(self.frames(connection)).await,
+        };
+        let stop = match first {
+            Err(code) | Ok(Err(Stop::Fault(code))) => {
+                turn_away(outbox, &dialect, code);
+                return self.discard().await;
+            }
+            Ok(Err(stop)) => stop,
+            Ok(Ok(frames)) => {
+                let line = doorkeeper.open(Box::new(Native(Codec::MsgPack)) as Box<dyn Dialect>, outbox.clone());
+                let stop = tokio::select! {
+                    stop = self.converse(&line, frames, connection) => stop,
+                    stop = hear_datagrams(&line, connection) => stop,
+                };
+                match stop {
+                    Stop::Fault(code) => {
+                        line.fault(code);
+                        return self.discard().await;
+                    }
+                    Stop::Ended(reason) => line.ended(reason),
+                }
+                stop
+            }
+        };
+        debug_assert!(matches!(stop, Stop::Ended(_)), "faults were dealt with");
+        outbox.answer_close(None);
+    }
+
+    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, connection: &Connection) -> Stop {
+        loop {
+            line.hear(frames).await;
+            frames = match self.frames(connection).await {
+                Ok(frames) => frames,
+                Err(stop) => return stop,
+            };
+        }
+    }
+
+    /// The next whole frames, one or more.
+    async fn frames(&mut self, connection: &Connection) -> Result<VecDeque<Frame>, Stop> {
+        let mut frames = VecDeque::new();
+        loop {
+            while frames.len() < BATCH_FRAMES {
+                match framing::decode(&mut self.buffer, self.message_bytes_max) {
+                    Ok(Some(frame)) => frames.push_back(Frame::Binary(frame)),
+                    Ok(None) => break,
+                    // What came before is heard first; the header is still there the next time.
+                    Err(_) if !frames.is_empty() => break,
+                    Err(error) => {
+                        debug!(%error, "a client sends too large a message");
+                        return Err(Stop::Fault(CloseCode::TooLarge));
+                    }
+                }
+            }
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
+                Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Ended(LeaveReason::Disconnected)),
+                Err(_) => return Err(Stop::Ended(why_lost(connection))),
+            }
+        }
+    }
+
+    /// Reads to the end of the stream without looking, so that the client reads what was written before the end.
+    async fn discard(&mut self) {
+        while let Ok(Some(_)) = self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {}
+    }
+}
+
+/// A connection that ran out of time fell silent; any other way to lose it is a disconnection.
+fn why_lost(connection: &Connection) -> LeaveReason {
+    match connection.quic_connection().close_reason() {
+        Some(quinn::ConnectionError::TimedOut) => LeaveReason::Timeout,
+        _ => LeaveReason::Disconnected,
+    }
+}
+
+async fn hear_datagrams(line: &Line, connection: &Connection) -> Stop {
+    loop {
+        match connection.receive_datagram().await {
+            Ok(datagram) => line.hear(VecDeque::from([Frame::Datagram(datagram.payload())])).await,
+            Err(ConnectionError::TimedOut) => return Stop::Ended(LeaveReason::Timeout),
+            Err(_) => return Stop::Ended(LeaveReason::Disconnected),
+        }
+    }
+}
+
+/// Writes what the outbox holds, as much at once as there is, until its end. `None` if the stream broke before it.
+async fn write(mut stream: SendStream, connection: &Connection, outbox: &Outbox) -> Option<End> {
+    let mut buffer = BytesMut::new();
+    loop {
+        let mut waited = 0;
+        let mut end = None;
+        let mut next = Some(outbox.next().await);
+        while let Some(outgoing) = next {
+            match outgoing {
+                Outgoing::Frame(frame) => {
+                    waited += frame.bytes().len();
+                    // A datagram that does not fit the path goes as a frame: slower, and not lost.
+                    let sent = matches!(frame, Frame::Datagram(_)) && connection.send_datagram(frame.bytes()).is_ok();
+                    if !sent {
+                        framing::encode(frame.bytes(), &mut buffer);
+                    }
+                }
+                // QUIC probes and answers probes by itself.
+                Outgoing::Ping | Outgoing::Pong(_) => {}
+                Outgoing::End(how) => {
+                    end = Some(how);
+                    break;
+                }
+            }
+            next = if buffer.len() < WRITE_BYTES { outbox.try_next() } else { None };
+        }
+        let written = stream.write_all(&buffer).await;
+        outbox.written(waited);
+        if let Err(error) = written {
+            debug!(%error, "a stream takes no more");
+            return None;
+        }
+        if end.is_some() {
+            // Already reset by the client, perhaps; there is nothing more to say either way.
+            let _ = stream.quic_stream_mut().finish();
+            return end;
+        }
+        buffer.clear();
+        if buffer.capacity() > WRITE_BYTES / 8 {
+            buffer = BytesMut::new();
+        }
+    }
+}
+
+/// Closes the endpoint and waits a moment for the clients to learn of it.
+pub async fn shut(endpoint: quinn::Endpoint, patience: Duration) {
+    endpoint.close(quinn::VarInt::from_u32(CloseCode::Draining.number().into()), CloseCode::Draining.slug().as_bytes());
+    if timeout(patience, endpoint.wait_idle()).await.is_err() {
+        warn!("some QUIC connections did not end in time");
+    }
+}

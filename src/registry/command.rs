@@ -1,0 +1,95 @@
+//! What may be asked of the registry, and what reaches a session's mailbox.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+};
+
+use actix::prelude::*;
+
+use super::{inlet::Inlet, rooms::Room};
+use crate::protocol::{CloseCode, Envelope, ErrorCode, LeaveReason, Payload, PeerId, RoomId};
+
+/// A session begins. It is told to close when the server drains.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register {
+    pub peer_id: PeerId,
+    pub inlet: Arc<dyn Inlet>,
+}
+
+/// A session ends, and with it its place in these rooms.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unregister {
+    pub peer_id: PeerId,
+    pub rooms: Vec<RoomId>,
+    pub reason: LeaveReason,
+}
+
+/// Enter a room. Answered through the inlet, like every command that a session waits for; a session waits for one at a time, so the
+/// registry's mailbox never holds more of them than there are sessions.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    pub peer_id: PeerId,
+    pub inlet: Arc<dyn Inlet>,
+    pub room: RoomId,
+    pub metadata: Option<Payload>,
+}
+
+/// Leave rooms, on the client's own wish.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave {
+    pub peer_id: PeerId,
+    pub inlet: Arc<dyn Inlet>,
+    pub rooms: Vec<RoomId>,
+}
+
+/// Replace what the others in a room see of a peer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Update {
+    pub peer_id: PeerId,
+    pub inlet: Arc<dyn Inlet>,
+    pub room: RoomId,
+    pub metadata: Option<Payload>,
+}
+
+/// Close every session, and every one that comes later.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// Who is where, for tests and for looking at a running server.
+#[derive(Message)]
+#[rtype(result = "Snapshot")]
+pub struct TakeSnapshot;
+
+/// The peers of each room, in the order of their names.
+pub type Snapshot = BTreeMap<RoomId, Vec<PeerId>>;
+
+/// What reaches a session's mailbox from the registry and from other sessions.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Deliver {
+    /// Something for its client.
+    Message(Arc<Envelope>),
+    /// The command that it waits for is done.
+    Answer(Answer),
+    /// It is to close.
+    Close(CloseCode),
+}
+
+/// What became of a command.
+pub enum Answer {
+    /// The session is in the room, whose handle this is. The envelope holds the `joined` for its client.
+    Joined(Arc<Room>, Arc<Envelope>),
+    /// The session is out of the rooms that it asked to leave.
+    Left,
+    /// The others know the new metadata.
+    Updated,
+    /// Nothing changed.
+    Refused(ErrorCode),
+}

@@ -1,0 +1,110 @@
+//! Who is where: the one actor that changes membership, one command after another.
+//!
+//! The rules are in `rooms`; this file only receives commands. The registry knows no session, just the way into each.
+
+pub mod command;
+pub mod inlet;
+pub mod rooms;
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix::prelude::*;
+
+use self::{
+    command::{Answer, Drain, Join, Leave, Register, TakeSnapshot, Unregister, Update},
+    inlet::Inlet,
+    rooms::{RoomLimits, Rooms},
+};
+use crate::protocol::{CloseCode, LeaveReason, PeerId};
+
+/// The actor that owns membership.
+pub struct RoomRegistry {
+    rooms: Rooms,
+    sessions: HashMap<PeerId, Arc<dyn Inlet>>,
+    draining: bool,
+}
+
+impl RoomRegistry {
+    /// Nobody is anywhere yet.
+    pub fn new(limits: RoomLimits) -> Self {
+        Self { rooms: Rooms::new(limits), sessions: HashMap::new(), draining: false }
+    }
+}
+
+impl Actor for RoomRegistry {
+    type Context = Context<Self>;
+}
+
+impl Handler<Register> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Register { peer_id, inlet }: Register, _: &mut Context<Self>) {
+        if self.draining {
+            inlet.close(CloseCode::Draining);
+        }
+        self.sessions.insert(peer_id, inlet);
+    }
+}
+
+impl Handler<Unregister> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Unregister { peer_id, rooms, reason }: Unregister, _: &mut Context<Self>) {
+        self.sessions.remove(&peer_id);
+        for room in rooms {
+            self.rooms.leave(peer_id, &room, reason);
+        }
+    }
+}
+
+impl Handler<Join> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Join { peer_id, inlet, room, metadata }: Join, _: &mut Context<Self>) {
+        if let Err(code) = self.rooms.join(peer_id, inlet.clone(), room, metadata) {
+            inlet.answer(Answer::Refused(code));
+        }
+    }
+}
+
+impl Handler<Leave> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Leave { peer_id, inlet, rooms }: Leave, _: &mut Context<Self>) {
+        for room in rooms {
+            self.rooms.leave(peer_id, &room, LeaveReason::Left);
+        }
+        inlet.answer(Answer::Left);
+    }
+}
+
+impl Handler<Update> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Update { peer_id, inlet, room, metadata }: Update, _: &mut Context<Self>) {
+        inlet.answer(match self.rooms.update(peer_id, &room, metadata) {
+            Ok(()) => Answer::Updated,
+            Err(code) => Answer::Refused(code),
+        });
+    }
+}
+
+impl Handler<Drain> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Drain: Drain, _: &mut Context<Self>) {
+        self.draining = true;
+        for inlet in self.sessions.values() {
+            inlet.close(CloseCode::Draining);
+        }
+    }
+}
+
+impl Handler<TakeSnapshot> for RoomRegistry {
+    type Result = MessageResult<TakeSnapshot>;
+
+    fn handle(&mut self, TakeSnapshot: TakeSnapshot, _: &mut Context<Self>) -> MessageResult<TakeSnapshot> {
+        MessageResult::<TakeSnapshot>(self.rooms.snapshot())
+    }
+}
+

@@ -1,0 +1,358 @@
+//! The rules of membership as plain structs: in goes a command, out come deliveries. No actor, no clock.
+//!
+//! Only the registry changes a room, one command after another. Sessions that are in a room hold its handle and deliver to each other
+//! without asking the registry. The room's lock makes the two agree: a change and its announcements are one step for whoever delivers, so a
+//! peer is announced before anything from it arrives, and nothing arrives from or for it once it is gone.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use indexmap::IndexMap;
+
+use super::{
+    command::{Answer, Snapshot},
+    inlet::Inlet,
+};
+use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, Peer, PeerId, RoomId, ServerMessage};
+
+/// The bounds on rooms.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomLimits {
+    /// Rooms of the server.
+    pub rooms_max: usize,
+    /// Peers in one room.
+    pub peers_max: usize,
+    /// Metadata of all peers in one room together, in bytes.
+    pub metadata_bytes_max: usize,
+}
+
+/// All rooms. A room exists while somebody is in it.
+pub struct Rooms {
+    rooms: HashMap<RoomId, Arc<Room>>,
+    limits: RoomLimits,
+}
+
+/// The handle of one room.
+pub struct Room {
+    id: RoomId,
+    members: RwLock<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    peers: IndexMap<PeerId, Member, BuildHasherDefault<RandomIdHasher>>,
+    metadata_bytes: usize,
+}
+
+struct Member {
+    inlet: Arc<dyn Inlet>,
+    metadata: Option<Payload>,
+}
+
+impl Rooms {
+    /// No rooms yet.
+    pub fn new(limits: RoomLimits) -> Self {
+        Self { rooms: HashMap::new(), limits }
+    }
+
+    /// How many rooms there are.
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Is nobody anywhere?
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    /// Lets a peer in, answers it with those who were there, and announces it to them. The caller has seen to it that the peer is not in the room.
+    pub fn join(&mut self, peer_id: PeerId, inlet: Arc<dyn Inlet>, id: RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
+        let room = match self.rooms.get(&id) {
+            Some(room) => room.clone(),
+            None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
+            None => Arc::new(Room { id: id.clone(), members: RwLock::default() }),
+        };
+        let mut members = room.members_mut();
+        let metadata_bytes = members.metadata_bytes + kept_bytes(&metadata);
+        if members.peers.len() >= self.limits.peers_max || metadata_bytes > self.limits.metadata_bytes_max {
+            return Err(ErrorCode::RoomFull);
+        }
+        let newcomer = Peer { peer_id, metadata: metadata.clone() };
+        members.announce(peer_id, ServerMessage::PeerJoined { room: id.clone(), peer: newcomer });
+        let peers = members.peers.iter().map(|(peer_id, member)| member.seen_as(*peer_id)).collect();
+        let joined = Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers });
+        inlet.answer(Answer::Joined(room.clone(), Arc::new(joined)));
+        members.metadata_bytes = metadata_bytes;
+        let before = members.peers.insert(peer_id, Member { inlet, metadata });
+        debug_assert!(before.is_none(), "a peer joins a room once");
+        drop(members);
+        self.rooms.entry(id).or_insert(room);
+        Ok(())
+    }
+
+    /// Takes a peer out and tells the others why. False if it was not there.
+    pub fn leave(&mut self, peer_id: PeerId, id: &RoomId, reason: LeaveReason) -> bool {
+        let Some(room) = self.rooms.get(id) else {
+            return false;
+        };
+        let mut members = room.members_mut();
+        let Some(member) = members.peers.swap_remove(&peer_id) else {
+            return false;
+        };
+        members.metadata_bytes -= kept_bytes(&member.metadata);
+        members.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
+        if reason == LeaveReason::Left {
+            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason });
+            // Who is over its bound is being closed and needs no farewell from a room.
+            let _ = member.inlet.deliver(&Arc::new(left));
+        }
+        let empty = members.peers.is_empty();
+        // A room that was large does not keep its tables for the few who stay.
+        if members.peers.capacity() > 64 && members.peers.len() * 4 < members.peers.capacity() {
+            members.peers.shrink_to_fit();
+        }
+        drop(members);
+        if empty {
+            self.rooms.remove(id);
+        }
+        true
+    }
+
+    /// Replaces what others see of a peer, and tells them.
+    pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
+        let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
+        let mut members = room.members_mut();
+        let member = members.peers.get(&peer_id).ok_or(ErrorCode::NotInRoom)?;
+        let metadata_bytes = members.metadata_bytes - kept_bytes(&member.metadata) + kept_bytes(&metadata);
+        if metadata_bytes > self.limits.metadata_bytes_max {
+            return Err(ErrorCode::RoomFull);
+        }
+        members.metadata_bytes = metadata_bytes;
+        members.peers[&peer_id].metadata.clone_from(&metadata);
+        members.announce(peer_id, ServerMessage::PeerUpdated { room: id.clone(), peer: Peer { peer_id, metadata } });
+        Ok(())
+    }
+
+    /// Who is where.
+    pub fn snapshot(&self) -> Snapshot {
+        let peers = |room: &Room| room.members().peers.keys().copied().collect();
+        self.rooms.iter().map(|(id, room)| (id.clone(), peers(room))).collect()
+    }
+}
+
+impl Room {
+    /// Its name.
+    pub fn id(&self) -> &RoomId {
+        &self.id
+    }
+
+    /// Hands a message to one peer of this room, other than its sender.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
+        let members = self.members();
+        let member = members.peers.get(&to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
+        member.inlet.deliver(&Arc::new(Envelope::new(message))).map_err(|_| ErrorCode::Undeliverable)
+    }
+
+    /// Hands a message to everybody in this room but its sender. If it fails for some, the others have it all the same.
+    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
+        match self.members().announce(from, message) {
+            0 => Ok(()),
+            _ => Err(ErrorCode::Undeliverable),
+        }
+    }
+
+    // A panic while the lock is held is a bug, but the bookkeeping behind it is whole: nothing between a change and its announcement can panic.
+    fn members(&self) -> RwLockReadGuard<'_, Members> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn members_mut(&self) -> RwLockWriteGuard<'_, Members> {
+        self.members.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
+    /// Tells everybody but `about`; how many could not take it.
+    fn announce(&self, about: PeerId, message: ServerMessage) -> usize {
+        let others = self.peers.len() - usize::from(self.peers.contains_key(&about));
+        if others == 0 {
+            return 0;
+        }
+        let envelope = Arc::new(Envelope::new(message));
+        self.peers.iter().filter(|(peer_id, member)| **peer_id != about && member.inlet.deliver(&envelope).is_err()).count()
+    }
+}
+
+impl Member {
+    fn seen_as(&self, peer_id: PeerId) -> Peer {
+        Peer { peer_id, metadata: self.metadata.clone() }
+    }
+}
+
+fn kept_bytes(metadata: &Option<Payload>) -> usize {
+    metadata.as_ref().map_or(0, Payload::kept_bytes)
+}
+
+/// Peer ids are random and no client chooses one, so their own bits are the best hash there is.
+#[derive(Default)]
+struct RandomIdHasher(u64);
+
+impl Hasher for RandomIdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+
+    fn write_u128(&mut self, bits: u128) {
+        self.0 = bits as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{
+        protocol::{CloseCode, Codec, Kind},
+        registry::inlet::Overflow,
+    };
+
+    /// Remembers what it is told, as JSON; takes nothing once it is full.
+    #[derive(Default)]
+    struct Ear {
+        heard: Mutex<Vec<String>>,
+        full: bool,
+        room: Mutex<Option<Arc<Room>>>,
+    }
+
+    impl Inlet for Ear {
+        fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow> {
+            if self.full {
+                return Err(Overflow);
+            }
+            let text = String::from_utf8(envelope.spell(Codec::Json).to_vec()).unwrap();
+            self.heard.lock().unwrap().push(text);
+            Ok(())
+        }
+
+        fn answer(&self, answer: Answer) {
+            if let Answer::Joined(room, envelope) = answer {
+                self.deliver(&envelope).unwrap();
+                *self.room.lock().unwrap() = Some(room);
+            }
+        }
+
+        fn close(&self, _: CloseCode) {}
+    }
+
+    impl Ear {
+        fn heard(&self) -> Vec<String> {
+            std::mem::take(&mut self.heard.lock().unwrap())
+        }
+
+        fn room(&self) -> Arc<Room> {
+            self.room.lock().unwrap().clone().expect("joined")
+        }
+    }
+
+    const LIMITS: RoomLimits = RoomLimits { rooms_max: 2, peers_max: 2, metadata_bytes_max: 4 };
+
+    fn room(name: &str) -> RoomId {
+        RoomId::parse(name, 10).unwrap()
+    }
+
+    fn digits(value: u64) -> Option<Payload> {
+        Some(Payload::from_serialize(&value).unwrap())
+    }
+
+    fn join(rooms: &mut Rooms, name: &str, metadata: Option<Payload>) -> Result<(PeerId, Arc<Ear>), ErrorCode> {
+        let (peer_id, ear) = (PeerId::random(), Arc::new(Ear::default()));
+        rooms.join(peer_id, ear.clone(), room(name), metadata).map(|()| (peer_id, ear))
+    }
+
+    #[test]
+    fn a_newcomer_hears_who_is_there_and_they_hear_of_it() {
+        let mut rooms = Rooms::new(LIMITS);
+        let (a, ear_a) = join(&mut rooms, "r", digits(7)).unwrap();
+        let (b, ear_b) = join(&mut rooms, "r", None).unwrap();
+        assert_eq!(ear_a.heard()[1..], [format!(r#"{{"type":"peer-joined","room":"r","peerId":"{b}"}}"#)]);
+        let joined = format!(r#"{{"type":"joined","room":"r","peerId":"{b}","peers":[{{"peerId":"{a}","metadata":7}}]}}"#);
+        assert_eq!(ear_b.heard(), [joined]);
+        assert!(rooms.leave(b, &room("r"), LeaveReason::Left));
+        assert!(!rooms.leave(b, &room("r"), LeaveReason::Left));
+        assert_eq!(ear_a.heard(), [format!(r#"{{"type":"peer-left","room":"r","peerId":"{b}","reason":"left"}}"#)]);
+        assert_eq!(ear_b.heard(), [r#"{"type":"left","room":"r","reason":"left"}"#]);
+        assert!(rooms.leave(a, &room("r"), LeaveReason::Timeout));
+        assert!(ear_a.heard().is_empty() && rooms.is_empty());
+    }
+
+    #[test]
+    fn bounds_hold_at_their_value_and_refuse_one_past_it() {
+        let mut rooms = Rooms::new(LIMITS);
+        let refusal = |joined: Result<(PeerId, Arc<Ear>), ErrorCode>| joined.err();
+        join(&mut rooms, "a", digits(123)).unwrap();
+        assert_eq!(refusal(join(&mut rooms, "a", digits(12))), Some(ErrorCode::RoomFull), "metadata of 5 bytes");
+        let (peer_id, _) = join(&mut rooms, "a", digits(1)).unwrap();
+        assert_eq!(rooms.update(peer_id, &room("a"), digits(12)), Err(ErrorCode::RoomFull));
+        assert_eq!(rooms.update(peer_id, &room("a"), digits(2)), Ok(()));
+        assert_eq!(refusal(join(&mut rooms, "a", None)), Some(ErrorCode::RoomFull), "a third peer");
+        join(&mut rooms, "b", None).unwrap();
+        assert_eq!(refusal(join(&mut rooms, "c", None)), Some(ErrorCode::NoMoreRooms));
+        assert_eq!(rooms.len(), 2);
+        assert!(rooms.leave(peer_id, &room("a"), LeaveReason::Left));
+        join(&mut rooms, "a", digits(1)).unwrap();
+    }
+
+    #[test]
+    fn a_message_reaches_its_peer_and_never_its_sender() {
+        let mut rooms = Rooms::new(LIMITS);
+        let (a, ear_a) = join(&mut rooms, "r", None).unwrap();
+        let (b, ear_b) = join(&mut rooms, "r", None).unwrap();
+        let (c, ear_c) = join(&mut rooms, "s", None).unwrap();
+        for ear in [&ear_a, &ear_b, &ear_c] {
+            ear.heard();
+        }
+        let message = || ServerMessage::Forwarded {
+            kind: Kind::Offer,
+            from: a,
+            room: room("r"),
+            payload: digits(1).unwrap(),
+            to: None,
+            best_effort: false,
+        };
+        assert_eq!(ear_a.room().forward(a, b, message()), Ok(()));
+        assert_eq!(ear_a.room().forward(a, a, message()), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message()), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().broadcast(a, message()), Ok(()));
+        assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
+    }
+
+    #[test]
+    fn who_sends_to_a_peer_that_takes_nothing_is_told() {
+        let mut rooms = Rooms::new(LIMITS);
+        let (a, ear_a) = join(&mut rooms, "r", None).unwrap();
+        let deaf = PeerId::random();
+        struct Deaf;
+        impl Inlet for Deaf {
+            fn deliver(&self, _: &Arc<Envelope>) -> Result<(), Overflow> {
+                Err(Overflow)
+            }
+            fn answer(&self, _: Answer) {}
+            fn close(&self, _: CloseCode) {}
+        }
+        rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
+    }
+}

@@ -1,0 +1,72 @@
+//! How long a client may be silent: first it is probed, then it is gone. Is handed the time, never asks for it.
+
+use std::time::{Duration, Instant};
+
+/// The silence of one connection.
+#[derive(Debug)]
+pub struct Heartbeat {
+    probe_after: Duration,
+    dead_after: Duration,
+    heard_at: Instant,
+    probed: bool,
+}
+
+/// What silence calls for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// Nothing, until this time.
+    Wait(Instant),
+    /// A probe; then wait until this time.
+    Probe(Instant),
+    /// The client is gone.
+    Dead,
+}
+
+impl Heartbeat {
+    /// A client that was heard just now, is probed after a silence of `probe_after` and given up after one of `dead_after`, which is longer.
+    pub fn new(probe_after: Duration, dead_after: Duration, now: Instant) -> Self {
+        Self { probe_after, dead_after, heard_at: now, probed: false }
+    }
+
+    /// Notes a sign of life.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.probed = false;
+    }
+
+    /// Decides; to be asked again at the time that it names, and not before.
+    pub fn beat(&mut self, now: Instant) -> Beat {
+        let (probe_at, dead_at) = (self.heard_at + self.probe_after, self.heard_at + self.dead_after);
+        if now >= dead_at {
+            Beat::Dead
+        } else if self.probed {
+            Beat::Wait(dead_at)
+        } else if now >= probe_at {
+            self.probed = true;
+            Beat::Probe(dead_at)
+        } else {
+            Beat::Wait(probe_at)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_probed_once_and_then_ends_the_client() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut heartbeat = Heartbeat::new(Duration::from_secs(10), Duration::from_secs(25), start);
+        assert_eq!(heartbeat.beat(at(0)), Beat::Wait(at(10)));
+        heartbeat.heard(at(5));
+        assert_eq!(heartbeat.beat(at(10)), Beat::Wait(at(15)));
+        assert_eq!(heartbeat.beat(at(15)), Beat::Probe(at(30)));
+        assert_eq!(heartbeat.beat(at(29)), Beat::Wait(at(30)));
+        heartbeat.heard(at(29));
+        assert_eq!(heartbeat.beat(at(30)), Beat::Wait(at(39)));
+        assert_eq!(heartbeat.beat(at(39)), Beat::Probe(at(54)));
+        assert_eq!(heartbeat.beat(at(54)), Beat::Dead);
+    }
+}

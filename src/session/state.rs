@@ -1,0 +1,72 @@
+//! What a session has agreed with its client so far, and which message is legal when. No actor, no clock.
+
+use std::sync::Arc;
+
+use crate::{
+    protocol::{ErrorCode, RoomId},
+    registry::rooms::Room,
+};
+
+/// The rooms that a session is in, and whether it is still to be heard.
+#[derive(Default)]
+pub struct State {
+    /// Few, so a list is the fastest map.
+    rooms: Vec<Arc<Room>>,
+    greeted: bool,
+    closing: bool,
+}
+
+impl State {
+    /// Notes that a message came; whether it was the first.
+    pub fn greet(&mut self) -> bool {
+        !std::mem::replace(&mut self.greeted, true)
+    }
+
+    /// Notes that the session closes; whether it did not before.
+    pub fn close(&mut self) -> bool {
+        !std::mem::replace(&mut self.closing, true)
+    }
+
+    /// Is nothing more to be heard?
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// May this room be joined?
+    pub fn may_join(&self, room: &RoomId, rooms_max: usize) -> Result<(), ErrorCode> {
+        if self.find(room.as_str()).is_some() {
+            return Err(ErrorCode::AlreadyInRoom);
+        }
+        if self.rooms.len() >= rooms_max {
+            return Err(ErrorCode::TooManyRooms);
+        }
+        Ok(())
+    }
+
+    /// Notes a room that the session is in.
+    pub fn entered(&mut self, room: Arc<Room>) {
+        self.rooms.push(room);
+    }
+
+    /// The room that a message means: the one it names, or the only one there is.
+    pub fn room(&self, name: Option<&str>) -> Result<&Arc<Room>, ErrorCode> {
+        match (name, &*self.rooms) {
+            (Some(name), _) => self.find(name).ok_or(ErrorCode::NotInRoom),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(ErrorCode::RoomRequired),
+        }
+    }
+
+    /// Takes out the room of this name, or all rooms without one. From here on nothing of this session reaches them.
+    pub fn take_rooms(&mut self, name: Option<&str>) -> Result<Vec<RoomId>, ErrorCode> {
+        let Some(name) = name else {
+            return Ok(self.rooms.drain(..).map(|room| room.id().clone()).collect());
+        };
+        let at = self.rooms.iter().position(|room| room.id().as_str() == name).ok_or(ErrorCode::NotInRoom)?;
+        Ok(vec![self.rooms.swap_remove(at).id().clone()])
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Room>> {
+        self.rooms.iter().find(|room| room.id().as_str() == name)
+    }
+}
