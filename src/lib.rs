@@ -1,2 +1,5 @@
 //! Switchboard.
+pub mod config;
 pub mod protocol;
+
+pub use config::Config;
