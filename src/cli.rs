@@ -1,0 +1,140 @@
+//! The command line: what may be written there, and the sources that it adds up to.
+//!
+//! Values are taken as text and read where those of the file are, so that a wrong one is refused in the same words. Here only
+//! the shape counts: an unknown flag is a usage error (exit status 2), a wrong value is not (1).
+
+use std::{env, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use switchboard::config::{Config, InvalidConfig, Sources};
+
+/// The environment variable that stands for `--config`.
+const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
+
+const EXAMPLES: &str = "\
+A flag beats its environment variable, which beats the configuration file. `switchboard config`
+explains every setting; limits and timeouts stand in the file and in the environment alone.
+
+Examples:
+  switchboard                                     serve this machine, with defaults
+  switchboard --listen :8080                      serve everybody who can reach port 8080
+  switchboard --listen :443 --tls-cert chain.pem --tls-key key.pem
+  switchboard config > switchboard.toml           begin a configuration file
+  switchboard config --check switchboard.toml     tell what is wrong with it
+  SWITCHBOARD_LIMITS_ROOMS_MAX=500 switchboard    change one setting
+";
+
+/// WebRTC signaling server: browsers meet in a room over WebTransport or WebSocket.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true, next_line_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub serve: Serve,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print the default configuration file, which is the manual of every setting
+    Config {
+        /// Tell whether this file is fine, or all that is wrong with it
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Where to listen, on TCP and on UDP: localhost, an address or nothing, then the port (0: a free one)
+    /// [default: localhost:8080] [env: SWITCHBOARD_LISTEN]
+    #[arg(long, verbatim_doc_comment, value_name = "HOST:PORT")]
+    listen: Option<String>,
+
+    /// Certificate chain, a PEM file; without it, plain TCP and a self-signed certificate for QUIC
+    /// [env: SWITCHBOARD_TLS_CERT]
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    tls_cert: Option<String>,
+
+    /// Private key of the certificate, a PEM file
+    /// [env: SWITCHBOARD_TLS_KEY]
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    tls_key: Option<String>,
+
+    /// Directory of the self-signed certificate
+    /// [default: certs] [env: SWITCHBOARD_CERT_DIR]
+    #[arg(long, verbatim_doc_comment, value_name = "DIR")]
+    cert_dir: Option<String>,
+
+    /// What to log: error, warn, info, debug, trace, off, or a list such as info,switchboard=debug
+    /// [default: info] [env: SWITCHBOARD_LOG]
+    #[arg(long, verbatim_doc_comment, value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How to write a log line, to stderr
+    /// [default: text] [env: SWITCHBOARD_LOG_FORMAT]
+    #[arg(long, verbatim_doc_comment, value_name = "text|json")]
+    log_format: Option<String>,
+
+    /// Configuration file, TOML
+    /// [env: SWITCHBOARD_CONFIG]
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Threads that serve clients, 1 to 1024
+    /// [default: number of cores] [env: SWITCHBOARD_WORKERS]
+    #[arg(long, verbatim_doc_comment, value_name = "N", allow_hyphen_values = true)]
+    workers: Option<String>,
+}
+
+impl Serve {
+    /// The settings to serve with: these flags, this process's environment, and the file that either of them names.
+    pub fn config(self) -> Result<Config, InvalidConfig> {
+        let sources = Sources::new()
+            .flag("listen", self.listen.as_deref())
+            .flag("tls_cert", self.tls_cert.as_deref())
+            .flag("tls_key", self.tls_key.as_deref())
+            .flag("cert_dir", self.cert_dir.as_deref())
+            .flag("log", self.log.as_deref())
+            .flag("log_format", self.log_format.as_deref())
+            .flag("workers", self.workers.as_deref())
+            .environment(|variable| env::var_os(variable));
+        let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        match self.config.or(variable.map(PathBuf::from)) {
+            Some(path) => sources.file(&path).finish(),
+            None => sources.finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_tells_defaults_and_variables_as_the_manual_does() {
+        let manual = Config::manual();
+        let command = Cli::command();
+        let mut flags = BTreeSet::new();
+        for flag in command.get_arguments().filter(|flag| flag.get_id() != "config") {
+            let help = flag.get_help().unwrap().to_string();
+            let setting = flag.get_id().as_str();
+            let line = manual.lines().find_map(|line| line.strip_prefix(&format!("#{setting} ="))).unwrap();
+            let default = line.trim().trim_matches('"');
+            assert!(default.is_empty() || help.contains(&format!("[default: {default}]")), "{setting}: {help}");
+            assert!(help.contains(&format!("[env: SWITCHBOARD_{}]", setting.to_uppercase())), "{setting}: {help}");
+            flags.insert(format!("Flag: --{}.", flag.get_long().unwrap()));
+        }
+        let told: BTreeSet<String> = manual.split("Flag: ").skip(1).map(|rest| format!("Flag: {}", rest.lines().next().unwrap())).collect();
+        assert_eq!(flags, told);
+    }
+}

@@ -1,0 +1,396 @@
+//! The settings: one struct per section, whose doc comments are the manual and whose defaults are the truth.
+//!
+//! A [`Config`] comes together in [`Sources`] from flags, environment and a file; a program that embeds the server may as well
+//! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
+//! Nothing here opens a socket or knows what a setting is good for.
+
+mod listen;
+mod sources;
+mod value;
+
+use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+
+use confique::Config as _;
+use serde::Deserialize;
+
+pub use self::{
+    listen::{Listen, ListenError},
+    sources::{Fault, InvalidConfig, Origin, Sources},
+};
+use self::{
+    sources::Conflict,
+    value::{certificate_names, integer, log_filter, path},
+};
+
+/// The settings of Switchboard.
+///
+/// A flag beats an environment variable, which beats this file, which beats the default. Every setting below stands at its
+/// default; remove the `#` in front of one to change it. Unknown settings are refused. Paths are relative to the directory that
+/// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
+// An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
+// SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+pub struct Config {
+    /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and [::1]; without a host, as in `:8080`, it is
+    /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
+    #[config(env = "SWITCHBOARD_LISTEN", default = "localhost:8080")]
+    pub listen: Listen,
+
+    /// The certificate chain, a PEM file; needs tls_key beside it. Without the two, TCP is plain and QUIC gets a self-signed
+    /// certificate. Flag: --tls-cert.
+    #[config(env = "SWITCHBOARD_TLS_CERT", deserialize_with = path)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of tls_cert, a PEM file. Flag: --tls-key.
+    #[config(env = "SWITCHBOARD_TLS_KEY", deserialize_with = path)]
+    pub tls_key: Option<PathBuf>,
+
+    /// The directory in which the self-signed certificate is kept. Flag: --cert-dir.
+    #[config(env = "SWITCHBOARD_CERT_DIR", default = "certs", deserialize_with = path)]
+    pub cert_dir: PathBuf,
+
+    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine. In the environment they are
+    /// separated by commas.
+    #[config(env = "SWITCHBOARD_CERT_NAMES", default = [], deserialize_with = certificate_names)]
+    pub cert_names: Vec<String>,
+
+    /// What is logged to stderr: a level (error, warn, info, debug, trace, off) or a list such as `info,switchboard=debug`.
+    /// Flag: --log.
+    #[config(env = "SWITCHBOARD_LOG", default = "info", deserialize_with = log_filter)]
+    pub log: String,
+
+    /// How a log line is written: `text` or `json`. Flag: --log-format.
+    #[config(env = "SWITCHBOARD_LOG_FORMAT", default = "text")]
+    pub log_format: LogFormat,
+
+    /// Threads that serve clients; left out, as many as there are cores. Flag: --workers.
+    /// Range: 1 to 1024.
+    #[config(env = "SWITCHBOARD_WORKERS", deserialize_with = integer::<_, _, 1, 1024>)]
+    pub workers: Option<usize>,
+
+    /// How much of everything there may be at most.
+    #[config(nested)]
+    pub limits: Limits,
+
+    /// How long things may take, in milliseconds.
+    #[config(nested)]
+    pub timeouts: Timeouts,
+}
+
+/// How much of everything there may be at most.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+pub struct Limits {
+    /// Clients on this server, over all doors. One more is closed as `server-full`.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_CLIENTS_MAX", default = 20000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub clients_max: usize,
+
+    /// Rooms on this server. One more is refused as `no-more-rooms`.
+    /// Range: 1 to 10000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ROOMS_MAX", default = 100000, deserialize_with = integer::<_, _, 1, 10_000_000>)]
+    pub rooms_max: usize,
+
+    /// Peers in one room. One more is refused as `room-full`.
+    /// Range: 2 to 100000.
+    #[config(env = "SWITCHBOARD_LIMITS_PEERS_PER_ROOM_MAX", default = 1000, deserialize_with = integer::<_, _, 2, 100_000>)]
+    pub peers_per_room_max: usize,
+
+    /// Rooms that one client may be in. One more is refused as `too-many-rooms`.
+    /// Range: 1 to 1000.
+    #[config(env = "SWITCHBOARD_LIMITS_ROOMS_PER_CLIENT_MAX", default = 32, deserialize_with = integer::<_, _, 1, 1000>)]
+    pub rooms_per_client_max: usize,
+
+    /// Bytes of one message from a client. A longer one closes its connection as `too-large`.
+    /// Range: 1024 to 16777216 (16 MiB).
+    #[config(env = "SWITCHBOARD_LIMITS_MESSAGE_BYTES_MAX", default = 65536, deserialize_with = integer::<_, _, 1024, 16_777_216>)]
+    pub message_bytes_max: usize,
+
+    /// Bytes of what a peer tells the others about itself in one room. More is refused as `metadata-too-large`.
+    /// Range: 1 to 1048576 (1 MiB).
+    #[config(env = "SWITCHBOARD_LIMITS_METADATA_BYTES_MAX", default = 4096, deserialize_with = integer::<_, _, 1, 1_048_576>)]
+    pub metadata_bytes_max: usize,
+
+    /// Bytes of the metadata of all peers of one room together. More is refused as `room-full`.
+    /// Range: 1 to 67108864 (64 MiB).
+    #[config(env = "SWITCHBOARD_LIMITS_ROOM_METADATA_BYTES_MAX", default = 524288, deserialize_with = integer::<_, _, 1, 67_108_864>)]
+    pub room_metadata_bytes_max: usize,
+
+    /// Bytes of a room's name. A longer one is refused as `bad-room-name`.
+    /// Range: 1 to 1024.
+    #[config(env = "SWITCHBOARD_LIMITS_ROOM_NAME_BYTES_MAX", default = 128, deserialize_with = integer::<_, _, 1, 1024>)]
+    pub room_name_bytes_max: usize,
+
+    /// How deep arrays and maps may nest in a payload or in metadata. Deeper is refused as `too-deep`.
+    /// Range: 1 to 100.
+    #[config(env = "SWITCHBOARD_LIMITS_NESTING_MAX", default = 64, deserialize_with = integer::<_, _, 1, 100>)]
+    pub nesting_max: usize,
+
+    /// Bytes that may wait for one client. Past it the client is closed as `slow-consumer`. It takes two of the longest messages
+    /// (2 * message_bytes_max) and the list of a full room (room_metadata_bytes_max + 96 * peers_per_room_max).
+    /// Range: 2048 to 134217728 (128 MiB).
+    #[config(env = "SWITCHBOARD_LIMITS_OUTBOX_BYTES_MAX", default = 1048576, deserialize_with = integer::<_, _, 2048, 134_217_728>)]
+    pub outbox_bytes_max: usize,
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+pub struct Timeouts {
+    /// From a client's connection to its first message; then `hello-timeout`.
+    /// Range: 10 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_HELLO_MS", default = 10000, deserialize_with = integer::<_, _, 10, 600_000>)]
+    pub hello_ms: u64,
+
+    /// From a WebTransport session to its first stream; then `stream-timeout`.
+    /// Range: 10 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_STREAM_MS", default = 10000, deserialize_with = integer::<_, _, 10, 600_000>)]
+    pub stream_ms: u64,
+
+    /// Silence of a client before it is probed.
+    /// Range: 10 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS", default = 10000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
+    pub heartbeat_ms: u64,
+
+    /// Silence after which a client is gone, and closed as `timeout`. Greater than heartbeat_ms.
+    /// Range: 20 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_SILENCE_MS", default = 25000, deserialize_with = integer::<_, _, 20, 3_600_000>)]
+    pub silence_ms: u64,
+
+    /// How long a closing connection may take to read its `goodbye`.
+    /// Range: 10 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_CLOSE_MS", default = 2000, deserialize_with = integer::<_, _, 10, 60_000>)]
+    pub close_ms: u64,
+
+    /// How long a shutdown waits for connections to close. 0 does not wait.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub shutdown_grace_ms: u64,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Bytes that one peer takes in the list of a room, beside its metadata: its id and the keys around it, in either codec.
+const PEER_ENTRY_BYTES: usize = 96;
+
+impl Config {
+    /// The whole default file as TOML: every setting with its manual text, range, default and environment variable.
+    pub fn manual() -> String {
+        confique::toml::template::<Self>(confique::toml::FormatOptions::default())
+    }
+
+    /// How many threads serve clients: the setting, or the number of cores.
+    pub fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
+    }
+
+    /// Refuses settings that contradict each other. Whoever starts a server from a `Config` that was filled by a program calls
+    /// this first; [`Sources::finish`] has done it. Ranges are checked only where text is read.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let faults: Vec<Fault> = self.conflicts().into_iter().map(Fault::from).collect();
+        if faults.is_empty() { Ok(()) } else { Err(InvalidConfig { faults }) }
+    }
+
+    fn conflicts(&self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        let mut add = |settings: &'static [&'static str], problem| conflicts.push(Conflict { settings, problem });
+
+        let both = "tls_cert and tls_key go together";
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("tls_cert is {cert:?} and tls_key is not set; {both}")),
+            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("tls_key is {key:?} and tls_cert is not set; {both}")),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+
+        let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
+        if silence_ms <= heartbeat_ms {
+            add(
+                &["timeouts.silence_ms", "timeouts.heartbeat_ms"],
+                format!("silence_ms is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
+            );
+        }
+
+        let Limits { outbox_bytes_max: outbox, message_bytes_max: message, .. } = self.limits;
+        if outbox < message.saturating_mul(2) {
+            add(
+                &["limits.outbox_bytes_max", "limits.message_bytes_max"],
+                format!("outbox_bytes_max is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
+            );
+        }
+
+        let Limits { room_metadata_bytes_max: metadata, peers_per_room_max: peers, .. } = self.limits;
+        let list = peers.saturating_mul(PEER_ENTRY_BYTES).saturating_add(metadata);
+        if outbox < list {
+            add(
+                &["limits.outbox_bytes_max", "limits.room_metadata_bytes_max", "limits.peers_per_room_max"],
+                format!(
+                    "outbox_bytes_max is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
+                     which is {metadata}, and {PEER_ENTRY_BYTES} for each of peers_per_room_max, which is {peers}"
+                ),
+            );
+        }
+        conflicts
+    }
+}
+
+impl Timeouts {
+    /// From a client's connection to its first message.
+    pub fn hello(&self) -> Duration {
+        Duration::from_millis(self.hello_ms)
+    }
+
+    /// From a WebTransport session to its first stream.
+    pub fn stream(&self) -> Duration {
+        Duration::from_millis(self.stream_ms)
+    }
+
+    /// Silence of a client before it is probed.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    /// Silence after which a client is gone.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.silence_ms)
+    }
+
+    /// How long a closing connection may take to read its goodbye.
+    pub fn close(&self) -> Duration {
+        Duration::from_millis(self.close_ms)
+    }
+
+    /// How long a shutdown waits for connections to close.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+}
+
+/// Makes the defaults that stand beside the fields those of [`Default`] too.
+macro_rules! default_from_fields {
+    ($($section:ty),+) => {$(
+        impl Default for $section {
+            fn default() -> Self {
+                Self::from_layer(confique::Layer::default_values()).expect("every setting has a default or is optional")
+            }
+        }
+    )+};
+}
+
+default_from_fields!(Config, Limits, Timeouts);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The default file with the `#` in front of every setting taken away.
+    fn manual_switched_on() -> String {
+        let switched_on = |line: &str| match line.strip_prefix('#') {
+            Some(setting) if setting.ends_with(" =") => format!("#{setting}"),
+            Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => setting.to_owned(),
+            _ => line.to_owned(),
+        };
+        Config::manual().lines().map(switched_on).collect::<Vec<_>>().join("\n")
+    }
+
+    fn conflict(change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        config.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_manual_parses_back_to_the_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("switchboard.toml");
+        let settings = manual_switched_on();
+        // All but tls_cert, tls_key and workers have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 21);
+        for text in [Config::manual(), settings] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
+        }
+    }
+
+    #[test]
+    fn a_section_has_the_defaults_that_the_whole_has() {
+        let config = Config::default();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(Sources::new().finish(), Ok(config));
+    }
+
+    #[test]
+    fn workers_are_as_many_as_cores_unless_told_otherwise() {
+        let cores = thread::available_parallelism().unwrap().get();
+        assert_eq!(Config::default().workers(), cores);
+        assert_eq!(Config { workers: Some(3), ..Config::default() }.workers(), 3);
+    }
+
+    #[test]
+    fn timeouts_are_handed_out_as_durations() {
+        let timeouts = Timeouts { hello_ms: 1, stream_ms: 2, heartbeat_ms: 3, silence_ms: 4, close_ms: 5, shutdown_grace_ms: 6 };
+        let all =
+            [timeouts.hello(), timeouts.stream(), timeouts.heartbeat(), timeouts.silence(), timeouts.close(), timeouts.shutdown_grace()];
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_a_key_its_certificate() {
+        assert_eq!(
+            conflict(|config| config.tls_cert = Some("chain.pem".into())).unwrap(),
+            "tls_cert: tls_cert is \"chain.pem\" and tls_key is not set; tls_cert and tls_key go together"
+        );
+        assert_eq!(
+            conflict(|config| config.tls_key = Some("key.pem".into())).unwrap(),
+            "tls_key: tls_key is \"key.pem\" and tls_cert is not set; tls_cert and tls_key go together"
+        );
+        let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn a_client_is_probed_before_it_is_given_up() {
+        assert_eq!(conflict(|config| config.timeouts.silence_ms = 10_001), None);
+        assert_eq!(
+            conflict(|config| config.timeouts.silence_ms = 10_000).unwrap(),
+            "timeouts.silence_ms: silence_ms is 10000, but must be greater than heartbeat_ms, which is 10000"
+        );
+    }
+
+    #[test]
+    fn the_outbox_takes_two_of_the_longest_messages() {
+        assert_eq!(conflict(|config| config.limits.message_bytes_max = 524_288), None);
+        assert_eq!(
+            conflict(|config| config.limits.message_bytes_max = 524_289).unwrap(),
+            "limits.outbox_bytes_max: outbox_bytes_max is 1048576, but must be at least twice message_bytes_max, which is 524289"
+        );
+        assert!(conflict(|config| config.limits.message_bytes_max = usize::MAX).is_some());
+    }
+
+    #[test]
+    fn the_outbox_takes_the_list_of_a_full_room() {
+        assert_eq!(conflict(|config| config.limits.outbox_bytes_max = 524_288 + 96_000), None);
+        assert_eq!(
+            conflict(|config| config.limits.outbox_bytes_max = 524_288 + 95_999).unwrap(),
+            "limits.outbox_bytes_max: outbox_bytes_max is 620287, but must be at least 620288, the list of a full room: \
+             room_metadata_bytes_max, which is 524288, and 96 for each of peers_per_room_max, which is 1000"
+        );
+        assert!(conflict(|config| config.limits.peers_per_room_max = usize::MAX).is_some());
+    }
+
+    #[test]
+    fn every_conflict_is_told() {
+        let change = |config: &mut Config| {
+            config.tls_key = Some("key.pem".into());
+            config.timeouts.heartbeat_ms = 60_000;
+            config.limits.outbox_bytes_max = 2048;
+        };
+        assert_eq!(conflict(change).unwrap().lines().count(), 4);
+    }
+}

@@ -1,0 +1,102 @@
+//! How single values are read: what a type alone does not say, such as a range. Every refusal names the value.
+
+use std::{fmt, marker::PhantomData, net::IpAddr, path::PathBuf};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+use tracing_subscriber::EnvFilter;
+
+/// An integer from `MIN` to `MAX`, both included.
+pub(super) fn integer<'de, D, T, const MIN: i128, const MAX: i128>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i128>,
+{
+    deserializer.deserialize_any(InRange::<T, MIN, MAX>(PhantomData))
+}
+
+struct InRange<T, const MIN: i128, const MAX: i128>(PhantomData<T>);
+
+impl<T: TryFrom<i128>, const MIN: i128, const MAX: i128> Visitor<'_> for InRange<T, MIN, MAX> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an integer from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
+        self.visit_i128(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
+        self.visit_i128(value.into())
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<T, E> {
+        let in_range = (MIN..=MAX).contains(&value).then(|| T::try_from(value).ok()).flatten();
+        in_range.ok_or_else(|| E::custom(format_args!("{value} is out of range, expected an integer from {MIN} to {MAX}")))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<T, E> {
+        Err(E::custom(format_args!("{value} is out of range, expected an integer from {MIN} to {MAX}")))
+    }
+}
+
+/// A path that names something.
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    // The system refuses a path with a zero byte only when it is opened, and then without naming the setting.
+    if text.is_empty() || text.contains('\0') {
+        return Err(D::Error::custom(format_args!("{text:?} is not a path")));
+    }
+    Ok(text.into())
+}
+
+/// Names that a certificate can carry. A wildcard is one; the name of a DNS zone in other letters than ASCII is written in
+/// its `xn--` form.
+pub(super) fn certificate_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    match names.iter().find(|name| !is_dns_name(name) && name.parse::<IpAddr>().is_err()) {
+        Some(name) => Err(D::Error::custom(format_args!("{name:?} is neither a DNS name nor an IP address"))),
+        None => Ok(names),
+    }
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.strip_prefix("*.").unwrap_or(name).split('.').all(is_label)
+}
+
+/// A filter of log lines, kept as text; what is kept is known to parse.
+pub(super) fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.trim().is_empty() {
+        return Err(D::Error::custom(format_args!("{text:?} is not a log filter, `off` logs nothing")));
+    }
+    match EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(D::Error::custom(format_args!("{text:?} is not a log filter: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_certificate_can_carry() {
+        for name in ["localhost", "a", "sub.example.org", "*.example.org", "xn--bcher-kva.example", "my_host", "10"] {
+            assert!(is_dns_name(name), "{name}");
+        }
+        for name in ["", ".", "a.", ".a", "a..b", "-a", "a-", "a b", "bücher.example", "*", "a.*", "a/b", &"a".repeat(64)] {
+            assert!(!is_dns_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Logging to stderr, as the settings `log` and `log_format` want it.
+//!
+//! Clients choose some of what is logged, and somebody reads it in a terminal. So a control character is written as its escape:
+//! it can neither move the cursor nor pretend to be another line. tracing-subscriber alone does so for some of them, in messages.
+
+use std::{
+    env, fmt,
+    io::{self, IsTerminal as _, Write},
+};
+
+use switchboard::config::{Config, LogFormat};
+use tracing::{
+    Dispatch,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    field::RecordFields,
+    fmt::{FormatFields, MakeWriter, format::Writer},
+    util::SubscriberInitExt as _,
+};
+
+/// Starts logging for the whole process; called once.
+pub fn start(config: &Config) {
+    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let filter = EnvFilter::try_new(&config.log).expect("the filter parsed when the settings were read");
+    dispatch(filter, config.log_format, colours, io::stderr).init();
+}
+
+fn dispatch<M, W>(filter: EnvFilter, log_format: LogFormat, colours: bool, writer: M) -> Dispatch
+where
+    M: Fn() -> W + Send + Sync + 'static,
+    W: Write + 'static,
+{
+    // Internal errors go to stderr. When that is what is broken, writing them there panics.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    match log_format {
+        LogFormat::Text => builder.with_ansi(colours).fmt_fields(EscapedFields).with_writer(writer).into(),
+        LogFormat::Json => builder.json().with_writer(move || EscapedLine(writer.make_writer())).into(),
+    }
+}
+
+/// Writes control characters as escapes that JSON knows too.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            char if char.is_control() => escaped.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// The message and the fields of a line of text. The colours of what stands before them are not theirs, and stay.
+struct EscapedFields;
+
+impl<'writer> FormatFields<'writer> for EscapedFields {
+    fn format_fields<R: RecordFields>(&self, mut out: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = FieldsText(String::new());
+        fields.record(&mut text);
+        out.write_str(&text.0)
+    }
+}
+
+struct FieldsText(String);
+
+impl Visit for FieldsText {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = match field.name() {
+            "message" => format!("{value:?}"),
+            // Records of the `log` crate carry their target and place so; the line has them already.
+            name if name.starts_with("log.") => return,
+            name => format!("{}={value:?}", name.trim_start_matches("r#")),
+        };
+        if !self.0.is_empty() {
+            self.0.push(' ');
+        }
+        self.0.push_str(&escape(&text));
+    }
+}
+
+/// A line of JSON. JSON itself leaves DEL and U+0080 to U+009F as they are, and terminals obey some of those.
+struct EscapedLine<W>(W);
+
+impl<W: Write> Write for EscapedLine<W> {
+    /// Takes a whole line, which is how they come.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        self.0.write_all((escape(text) + end).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, log_format: LogFormat, colours: bool, log: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let dispatch = dispatch(EnvFilter::new(filter), log_format, colours, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, log);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Says it in every place where a line has room for what a client chose.
+    fn say(text: &str) {
+        let _span = tracing::info_span!("client", room = %text).entered();
+        tracing::info!(text, display = %text, debug = ?text, error = &io::Error::other(text) as &dyn std::error::Error, "told {text}");
+    }
+
+    #[test]
+    fn control_characters_are_logged_as_escapes() {
+        let hostile: String = ('\0'..='\u{9f}').filter(|char| char.is_control()).collect();
+        for log_format in [LogFormat::Text, LogFormat::Json] {
+            let line = logged("info", log_format, false, || say(&hostile));
+            let line = line.strip_suffix('\n').unwrap();
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn json_lines_say_what_was_logged() {
+        let line = logged("info", LogFormat::Json, false, || say("a\u{7f}\u{9b}\n\"ü"));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["fields"]["message"], "told a\u{7f}\u{9b}\n\"ü");
+        assert_eq!(json["fields"]["text"], "a\u{7f}\u{9b}\n\"ü");
+        assert_eq!(json["level"], "INFO");
+    }
+
+    #[test]
+    fn text_lines_carry_message_and_fields() {
+        let line = logged("info", LogFormat::Text, false, || say("a b"));
+        assert!(line.contains("client{room=a b}"), "{line:?}");
+        assert!(line.ends_with("told a b text=\"a b\" display=a b debug=\"a b\" error=a b\n"), "{line:?}");
+    }
+
+    #[test]
+    fn only_colours_write_escape_sequences() {
+        assert!(logged("info", LogFormat::Text, true, || say("a")).contains('\u{1b}'));
+        assert!(!logged("info", LogFormat::Text, false, || say("a")).contains('\u{1b}'));
+        let line = logged("info", LogFormat::Text, true, || say("\u{1b}[8mhidden"));
+        assert!(!line.contains("\u{1b}[8m"), "{line:?}");
+    }
+
+    #[test]
+    fn the_filter_decides_what_is_logged() {
+        assert_eq!(logged("warn", LogFormat::Text, false, || say("a")), "");
+        assert_ne!(logged("warn,switchboard=info", LogFormat::Text, false, || say("a")), "");
+    }
+}
