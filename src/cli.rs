@@ -81,7 +81,7 @@ pub struct Serve {
     #[arg(long, verbatim_doc_comment, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Threads that serve clients, 1 to 1024
+    /// Threads that serve clients, 1 to 512
     /// [default: number of cores] [env: SWITCHBOARD_WORKERS]
     #[arg(long, verbatim_doc_comment, value_name = "N", allow_hyphen_values = true)]
     workers: Option<String>,

@@ -64,8 +64,8 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Threads that serve clients; left out, as many as there are cores. Flag: --workers.
-    /// Range: 1 to 1024.
-    #[config(env = "SWITCHBOARD_WORKERS", deserialize_with = integer::<_, _, 1, 1024>)]
+    /// Range: 1 to 512.
+    #[config(env = "SWITCHBOARD_WORKERS", deserialize_with = integer::<_, _, 1, 512>)]
     pub workers: Option<usize>,
 
     /// How much of everything there may be at most.
@@ -164,6 +164,11 @@ pub struct Timeouts {
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub shutdown_grace_ms: u64,
+
+    /// How often the certificate's files are looked at, to take a new one or to make one in time.
+    /// Range: 10 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
+    pub certificate_check_ms: u64,
 }
 
 /// How a log line is written.
@@ -187,7 +192,7 @@ impl Config {
 
     /// How many threads serve clients: the setting, or the number of cores.
     pub fn workers(&self) -> usize {
-        self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get).min(512))
     }
 
     /// Refuses settings that contradict each other. Whoever starts a server from a `Config` that was filled by a program calls
@@ -269,6 +274,11 @@ impl Timeouts {
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_millis(self.shutdown_grace_ms)
     }
+
+    /// How often the certificate's files are looked at.
+    pub fn certificate_check(&self) -> Duration {
+        Duration::from_millis(self.certificate_check_ms)
+    }
 }
 
 /// Makes the defaults that stand beside the fields those of [`Default`] too.
@@ -310,7 +320,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 21);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 22);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -334,10 +344,25 @@ mod tests {
 
     #[test]
     fn timeouts_are_handed_out_as_durations() {
-        let timeouts = Timeouts { hello_ms: 1, stream_ms: 2, heartbeat_ms: 3, silence_ms: 4, close_ms: 5, shutdown_grace_ms: 6 };
-        let all =
-            [timeouts.hello(), timeouts.stream(), timeouts.heartbeat(), timeouts.silence(), timeouts.close(), timeouts.shutdown_grace()];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6]);
+        let timeouts = Timeouts {
+            hello_ms: 1,
+            stream_ms: 2,
+            heartbeat_ms: 3,
+            silence_ms: 4,
+            close_ms: 5,
+            shutdown_grace_ms: 6,
+            certificate_check_ms: 7,
+        };
+        let all = [
+            timeouts.hello(),
+            timeouts.stream(),
+            timeouts.heartbeat(),
+            timeouts.silence(),
+            timeouts.close(),
+            timeouts.shutdown_grace(),
+            timeouts.certificate_check(),
+        ];
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
