@@ -37,8 +37,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);
-            Server::start(config)?.wait();
-            Ok(())
+            let server = Server::start(config)?;
+            print(&format!("Switchboard is open: {}\n", server.url()))?;
+            Ok(server.serve()?)
         }
     }
 }

@@ -1,9 +1,41 @@
-//! The server as a whole. A stand-in until the parts are there.
+//! The server as a whole: builds the parts, joins them, and owns the order of shutdown.
+//!
+//! It runs on threads of its own: one for the registry and the QUIC endpoints, and the workers, among which both doors deal out their
+//! connections. A session lives on the thread of its connection.
 
-use crate::config::{Config, InvalidConfig};
+use std::{net::SocketAddr, sync::Arc, sync::mpsc, thread, time::Duration};
 
-/// A running server.
-pub struct Server;
+use actix::prelude::*;
+use actix_rt::ArbiterHandle;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    config::{Config, InvalidConfig, Listen},
+    ingress::{
+        Clients, Doorkeeper,
+        http::{self, Site},
+        listener::{self, BindError, Listener},
+        self_signed::SelfSigned,
+        tls::{CertificateError, Certificates, Source},
+        webtransport,
+    },
+    registry::{
+        RoomRegistry,
+        command::{Drain, Snapshot, TakeSnapshot},
+        rooms::RoomLimits,
+    },
+};
+
+/// A running server. It stops when told to, or when this is dropped.
+pub struct Server {
+    url: String,
+    addresses: Vec<SocketAddr>,
+    registry: Addr<RoomRegistry>,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -11,15 +43,249 @@ pub enum StartError {
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
+    /// The setting `listen` names an address that is not to be had.
+    #[error("listen: {0}")]
+    Listen(#[from] BindError),
+    /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
+    #[error("{setting}: {source}")]
+    Certificate { setting: &'static str, source: CertificateError },
+    /// The system lacks something that every server needs.
+    #[error("the server cannot run on this system: {0}")]
+    System(String),
 }
 
 impl Server {
-    /// Starts a server with these settings.
+    /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
-        Ok(Self)
+        let certificates = certificates(&config)?;
+        let listeners = listener::bind(config.listen)?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+        let scheme = if certificates.is_self_signed() { "http" } else { "https" };
+        let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
+
+        let (stop, stopped) = watch::channel(false);
+        let (started, outcome) = mpsc::channel();
+        let run = move || {
+            System::new().block_on(async move {
+                match Parts::start(&config, certificates, listeners).await {
+                    Ok(parts) => {
+                        // Whoever started the server waits for it to start.
+                        let _ = started.send(Ok(parts.registry.clone()));
+                        parts.run(stopped, config.timeouts.shutdown_grace()).await;
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            });
+        };
+        let failed = |error: std::io::Error| StartError::System(error.to_string());
+        let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
+        let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
+        info!(%url, ?addresses, "clients are taken");
+        Ok(Self { url, addresses, registry, stop, thread: Some(thread) })
     }
 
-    /// Waits for its end.
-    pub fn wait(self) {}
+    /// The URL to open in a browser, and the base URL for clients.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it listens, on TCP and on UDP.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Who is where, now.
+    pub async fn snapshot(&self) -> Snapshot {
+        self.registry.send(TakeSnapshot).await.unwrap_or_default()
+    }
+
+    /// Tells it to shut down: no new clients, a goodbye to all that are there, and an end when the last is gone or the grace period over.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has shut down.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    /// Serves until the process is told to end by SIGTERM or SIGINT, then shuts down. A second signal does not wait for that.
+    pub fn serve(self) -> Result<(), StartError> {
+        let failed = |error: std::io::Error| StartError::System(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        runtime.block_on(async {
+            let mut signals = Signals::new().map_err(failed)?;
+            let ended = self.stop.clone();
+            tokio::select! {
+                () = signals.next() => self.stop(),
+                () = ended.closed() => {}
+            }
+            tokio::select! {
+                () = signals.next() => warn!("a second signal: ending at once"),
+                () = ended.closed() => {}
+            }
+            Ok(())
+        })
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic over there has been told already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        self.join();
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What runs on the server's first thread.
+struct Parts {
+    registry: Addr<RoomRegistry>,
+    clients: Arc<Clients>,
+    tcp: actix_server::ServerHandle,
+    quic: Vec<quinn::Endpoint>,
+}
+
+impl Parts {
+    async fn start(config: &Config, certificates: Arc<Certificates>, listeners: Vec<Listener>) -> Result<Self, StartError> {
+        let limits = &config.limits;
+        let registry = RoomRegistry::new(RoomLimits {
+            rooms_max: limits.rooms_max,
+            peers_max: limits.peers_per_room_max,
+            metadata_bytes_max: limits.room_metadata_bytes_max,
+        });
+        let registry = registry.start();
+        let clients = Clients::new(limits.clients_max);
+        let doorkeeper = Arc::new(Doorkeeper {
+            limits: limits.clone(),
+            timeouts: config.timeouts.clone(),
+            registry: registry.clone(),
+            clients: clients.clone(),
+        });
+        actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
+
+        let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
+        let mut sockets = Vec::new();
+        let (worker_up, mut workers_up) = tokio::sync::mpsc::unbounded_channel();
+        let mut builder = actix_server::Server::build()
+            .workers(config.workers())
+            .disable_signals()
+            // The doorkeeper decides who has to wait outside. Beyond its bound there is some room for plain HTTP.
+            .max_concurrent_connections(limits.clients_max + HTTP_CONNECTIONS);
+        for Listener { address, tcp, udp } in listeners {
+            sockets.push(udp);
+            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address });
+            let worker_up = worker_up.clone();
+            // Every worker calls this once for each listener, on its own thread.
+            let site = move || {
+                // Nobody listens any more when a worker that died is replaced.
+                let _ = worker_up.send(actix_rt::Arbiter::current());
+                site.clone()
+            };
+            builder = match certificates.tcp() {
+                Some(tls) => builder.listen("https", tcp, move || http::service_tls(site(), tls.clone())),
+                None => builder.listen("http", tcp, move || http::service(site())),
+            }
+            .map_err(|error| failed(&error))?;
+        }
+        let server = builder.run();
+        let tcp = server.handle();
+        actix_rt::spawn(server);
+
+        let mut workers: Vec<ArbiterHandle> = Vec::new();
+        for _ in 0..config.workers() * sockets.len() {
+            workers.push(workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?);
+        }
+        let mut quic = Vec::new();
+        for udp in sockets {
+            let endpoint = webtransport::endpoint(udp, certificates.quic(), &doorkeeper).map_err(|error| failed(&error))?;
+            actix_rt::spawn(webtransport::accept(endpoint.clone(), workers.clone(), doorkeeper.clone()));
+            quic.push(endpoint);
+        }
+        Ok(Self { registry, clients, tcp, quic })
+    }
+
+    /// Serves until told to stop, then shuts down: first nobody new, then goodbye to all, then the doors.
+    async fn run(self, mut stopped: watch::Receiver<bool>, grace: Duration) {
+        // The sender is gone only when the whole program is.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        info!(clients = self.clients.count(), "shutting down");
+        self.clients.drain();
+        self.registry.do_send(Drain);
+        if tokio::time::timeout(grace, self.clients.all_gone()).await.is_err() {
+            warn!(clients = self.clients.count(), "the grace period is over, clients are cut off");
+        }
+        for endpoint in self.quic {
+            webtransport::shut(endpoint, LAST_PACKETS).await;
+        }
+        self.tcp.stop(false).await;
+        info!("shut down");
+    }
+}
+
+/// Connections that plain HTTP may have beside those of clients.
+const HTTP_CONNECTIONS: usize = 1024;
+/// How long QUIC may take to tell everybody that an endpoint is closed.
+const LAST_PACKETS: Duration = Duration::from_millis(500);
+
+fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
+    let (setting, source) = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => ("tls_cert", Source::Files { cert: cert.clone(), key: key.clone() }),
+        _ => ("cert_dir", Source::SelfSigned(SelfSigned::new(config.cert_dir.clone(), names(config)))),
+    };
+    Certificates::load(source, OffsetDateTime::now_utc()).map_err(|source| StartError::Certificate { setting, source })
+}
+
+/// Every name and address that the server may be reached by, for its self-signed certificate.
+fn names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    for address in config.listen.addresses() {
+        if address.ip().is_unspecified() {
+            let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+            names.extend(interfaces.iter().map(|interface| interface.ip().to_string()));
+            names.extend(hostname());
+        } else {
+            names.push(address.ip().to_string());
+        }
+    }
+    names.extend(config.cert_names.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The host by which a browser on this machine reaches the server.
+fn host(listen: Listen, first: SocketAddr) -> String {
+    if listen.is_one_address() && !first.ip().is_unspecified() { first.to_string() } else { format!("localhost:{}", first.port()) }
+}
+
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name.is_ascii())
 }

@@ -22,7 +22,9 @@ impl Dialect for Native {
         let bytes = match (self.0, frame) {
             (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,
             (Codec::Json, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes JSON in text frames")),
-            (Codec::MsgPack, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes MessagePack in binary frames")),
+            (Codec::MsgPack, _) => {
+                return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes MessagePack in binary frames"));
+            }
         };
         Request::decode(self.0, bytes, nesting_max)
     }

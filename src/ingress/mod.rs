@@ -4,9 +4,11 @@
 //! holds. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod http;
+pub mod listener;
+pub mod self_signed;
 pub mod tls;
-pub mod webtransport;
 pub mod websocket;
+pub mod webtransport;
 
 use std::{
     collections::VecDeque,
@@ -147,11 +149,7 @@ impl Clients {
     /// Gives a place, perhaps only to hear the reason why there is none. `None` when even that is too much.
     pub fn admit(self: &Arc<Self>) -> Option<Place> {
         let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let refusal = if self.is_draining() {
-            Some(CloseCode::Draining)
-        } else {
-            (before >= self.max).then_some(CloseCode::ServerFull)
-        };
+        let refusal = if self.is_draining() { Some(CloseCode::Draining) } else { (before >= self.max).then_some(CloseCode::ServerFull) };
         let place = Place { clients: self.clone(), refusal };
         (before < self.max + REFUSED_MAX).then_some(place)
     }

@@ -6,17 +6,17 @@
 
 use std::{collections::VecDeque, io, pin::pin, sync::Arc, time::Instant};
 
+use actix_codec::Decoder as _;
 use actix_http::ws::{self, Codec as WsCodec, OpCode, Parser};
 use actix_web_actors::ws::{CloseCode as WsCloseCode, CloseReason, Frame as WsFrame};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::codec::Decoder;
 use tracing::debug;
 
 use super::{Doorkeeper, Line, Place, turn_away};
 use crate::{
     dialect::{Dialect, Native},
-    protocol::{Codec, CloseCode, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
+    protocol::{CloseCode, Codec, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
     session::{
         heartbeat::{Beat, Heartbeat},
         outbox::{End, Outbox, Outgoing},

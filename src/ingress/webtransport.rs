@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, net::UdpSocket, pin::pin, sync::Arc, time::Duration};
 
+use actix_rt::ArbiterHandle;
 use bytes::BytesMut;
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use super::{Doorkeeper, Line, Place, turn_away};
 use crate::{
     dialect::{Dialect, Native},
     protocol::{
-        Codec, CloseCode, LeaveReason,
+        CloseCode, Codec, LeaveReason,
         framing::{self, Frame},
     },
     session::outbox::{End, Outbox, Outgoing},
@@ -62,13 +63,17 @@ fn transport(doorkeeper: &Doorkeeper) -> anyhow::Result<TransportConfig> {
     Ok(transport)
 }
 
-/// Takes connections until the endpoint is closed.
-pub async fn accept(endpoint: quinn::Endpoint, doorkeeper: Arc<Doorkeeper>) {
+/// Takes connections until the endpoint is closed, and deals them out to the workers.
+pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, doorkeeper: Arc<Doorkeeper>) {
+    let mut turn = workers.iter().cycle();
     while let Some(incoming) = endpoint.accept().await {
-        match doorkeeper.clients.admit() {
-            Some(place) => drop(actix_rt::spawn(connection(incoming, place, doorkeeper.clone()))),
-            None => incoming.refuse(),
-        }
+        let Some(place) = doorkeeper.clients.admit() else {
+            incoming.refuse();
+            continue;
+        };
+        let doorkeeper = doorkeeper.clone();
+        let worker = turn.next().expect("a server has workers");
+        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, place, doorkeeper))));
     }
 }
 
@@ -93,11 +98,14 @@ async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doo
 
 /// Serves one session to its end.
 async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
-    let Ok(opened) = timeout(doorkeeper.timeouts.stream(), connection.accept_bi()).await else {
-        return close(&connection, CloseCode::StreamTimeout);
+    let opened = tokio::select! {
+        opened = timeout(doorkeeper.timeouts.stream(), connection.accept_bi()) => opened.map_err(|_| CloseCode::StreamTimeout),
+        () = doorkeeper.clients.drained() => Err(CloseCode::Draining),
     };
-    let Ok((send, receive)) = opened else {
-        return;
+    let (send, receive) = match opened {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(_)) => return,
+        Err(code) => return close(&connection, code),
     };
     let outbox = doorkeeper.outbox();
     let mut overdue = pin!(async {
@@ -180,6 +188,8 @@ impl Reader {
             Ok(Ok(frames)) => {
                 let line = doorkeeper.open(Box::new(Native(Codec::MsgPack)) as Box<dyn Dialect>, outbox.clone());
                 let stop = tokio::select! {
+                    // The first message has to reach the session before any datagram does.
+                    biased;
                     stop = self.converse(&line, frames, connection) => stop,
                     stop = hear_datagrams(&line, connection) => stop,
                 };

@@ -1,9 +1,6 @@
 //! What may be asked of the registry, and what reaches a session's mailbox.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
 

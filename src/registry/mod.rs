@@ -107,4 +107,3 @@ impl Handler<TakeSnapshot> for RoomRegistry {
         MessageResult::<TakeSnapshot>(self.rooms.snapshot())
     }
 }
-

@@ -17,8 +17,8 @@ use self::{outbox::Outbox, state::State};
 use crate::{
     dialect::Dialect,
     protocol::{
-        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, RoomId, ServerMessage,
-        Welcome, framing::Frame,
+        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, RoomId,
+        ServerMessage, Welcome, framing::Frame,
     },
     registry::{
         RoomRegistry,
@@ -142,6 +142,9 @@ impl Session {
 
     fn frame(&mut self, frame: &Frame, ctx: &mut Context<Self>) {
         let best_effort = matches!(frame, Frame::Datagram(_));
+        if best_effort && !self.state.is_greeted() {
+            return;
+        }
         if !best_effort {
             self.received += 1;
         }

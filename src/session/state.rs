@@ -22,6 +22,11 @@ impl State {
         !std::mem::replace(&mut self.greeted, true)
     }
 
+    /// Has any message come?
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
     /// Notes that the session closes; whether it did not before.
     pub fn close(&mut self) -> bool {
         !std::mem::replace(&mut self.closing, true)

@@ -1,0 +1,270 @@
+//! Plain HTTP: discovery, health, the page and the browser modules, and the upgrade that hands a socket to the WebSocket door.
+//!
+//! Every path has an answer that a person can use, wrong ones too. Nothing here knows what a frame is.
+
+use std::{
+    fmt::{Debug, Write as _},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use actix_codec::{AsyncRead, AsyncWrite, Framed};
+use actix_http::{
+    HttpMessage as _, HttpServiceBuilder, KeepAlive, Request, Response,
+    body::{BodySize, BoxBody},
+    error::DispatchError,
+    h1,
+    ws::handshake,
+};
+use actix_rt::net::TcpStream;
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_tls::accept::TlsError;
+use actix_web::{
+    App, Error, HttpRequest, HttpResponse,
+    dev::{AppConfig, ServiceResponse},
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderMap},
+        uri::Authority,
+    },
+    web::{self, Data},
+};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use rust_embed::RustEmbed;
+use serde_json::{Value, json};
+use tracing::debug;
+
+use super::{Doorkeeper, tls::Certificates, websocket, webtransport};
+
+/// Where WebSockets are asked for.
+pub const WEBSOCKET_PATH: &str = "/ws";
+/// Where a client asks for everything else that it has to know.
+pub const DISCOVERY_PATH: &str = "/.well-known/switchboard";
+
+const PATHS: &str = "\
+/                          a page to try this server with
+/client.js                 the browser client, an ES module
+/.well-known/switchboard   discovery: where the doors are
+/ws                        the WebSocket door
+/wt                        the WebTransport door, over HTTP/3
+/healthz                   is the server alive?
+/readyz                    does it take new clients?
+";
+
+/// What plain HTTP is answered from.
+pub struct Site {
+    pub doorkeeper: Arc<Doorkeeper>,
+    pub certificates: Arc<Certificates>,
+    /// Where this listener is, for clients that name no host.
+    pub address: SocketAddr,
+}
+
+/// The page and the browser modules.
+#[derive(RustEmbed)]
+#[folder = "web/"]
+#[include = "*.html"]
+#[include = "*.css"]
+#[include = "*.js"]
+#[include = "src/*.js"]
+#[include = "src/*/*.js"]
+#[exclude = "test/*"]
+#[exclude = "node_modules/*"]
+struct Web;
+
+/// Answers every request that asks for no upgrade.
+pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
+    let file = Web::get(match request.path() {
+        "/" => "index.html",
+        path => path.trim_start_matches('/'),
+    });
+    let known = file.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
+    if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let text = format!("{} takes GET and HEAD, not {}\n", request.path(), request.method());
+        let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, text);
+        refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match (request.path(), file) {
+        (_, Some(file)) => serve_file(request.headers(), file),
+        (DISCOVERY_PATH, _) => discovery(request.headers(), &site),
+        ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
+        ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
+        }
+        ("/readyz", _) => plain(StatusCode::OK, "ready: new clients are taken\n"),
+        (WEBSOCKET_PATH, _) => {
+            let mut wanted = plain(StatusCode::UPGRADE_REQUIRED, format!("{WEBSOCKET_PATH} is a WebSocket: {SEE_DISCOVERY}"));
+            wanted.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+            wanted.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+            wanted
+        }
+        (webtransport::PATH, _) => {
+            plain(StatusCode::BAD_REQUEST, format!("{} is WebTransport, over HTTP/3 on UDP: {SEE_DISCOVERY}", webtransport::PATH))
+        }
+        (path, _) => plain(StatusCode::NOT_FOUND, format!("There is nothing at {path:?}. There is:\n\n{PATHS}")),
+    }
+}
+
+const SEE_DISCOVERY: &str = "connect with a client, /.well-known/switchboard says where\n";
+
+fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .content_type("text/plain; charset=utf-8")
+        .body(text.into())
+}
+
+/// The page works from any origin, and so do its parts. They change with the server, so a browser asks each time whether they did.
+fn serve_file(headers: &HeaderMap, file: rust_embed::EmbeddedFile) -> HttpResponse {
+    let etag = file.metadata.sha256_hash()[..16].iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    let etag = format!("\"{etag}\"");
+    let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let mut response = HttpResponse::build(if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+    response
+        .insert_header((header::ETAG, etag))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    if unchanged {
+        return response.finish();
+    }
+    let mime = file.metadata.mimetype();
+    let charset = if mime.starts_with("text/") { "; charset=utf-8" } else { "" };
+    response.content_type(format!("{mime}{charset}")).body(Bytes::from(file.data.into_owned()))
+}
+
+/// Names the doors by the host that the client asked for: it has reached that one.
+fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
+    let host = match headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())) {
+        Some(Some(host)) if !host.as_str().contains('@') => host.to_string(),
+        Some(_) => return plain(StatusCode::BAD_REQUEST, "the Host header is no host\n"),
+        None => site.address.to_string(),
+    };
+    let mut quic = json!({"type": "webtransport", "url": format!("https://{host}{}", webtransport::PATH), "codecs": ["msgpack"]});
+    if site.certificates.is_self_signed() {
+        let hash = |hash: &[u8; 32]| json!({"algorithm": "sha-256", "value": BASE64_STANDARD.encode(hash)});
+        quic["certificateHashes"] = site.certificates.hashes().iter().map(hash).collect::<Vec<Value>>().into();
+    }
+    let scheme = if site.certificates.is_self_signed() { "ws" } else { "wss" };
+    let websocket = json!({"type": "websocket", "url": format!("{scheme}://{host}{WEBSOCKET_PATH}"), "codecs": ["json", "msgpack"]});
+    let document = json!({
+        "name": "switchboard",
+        "version": env!("CARGO_PKG_VERSION"),
+        "transports": [quic, websocket],
+        "dialects": ["native"],
+    });
+    let text = serde_json::to_string_pretty(&document).expect("JSON can be written") + "\n";
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .content_type("application/json")
+        .body(text)
+}
+
+/// Serves connections in the clear.
+pub fn service(site: Arc<Site>) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
+    builder(&site).upgrade(upgrade_service(site.doorkeeper.clone())).h1(app(site)).tcp()
+}
+
+/// Serves connections over TLS.
+pub fn service_tls(
+    site: Arc<Site>,
+    tls: rustls::ServerConfig,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()> {
+    builder(&site).secure().upgrade(upgrade_service(site.doorkeeper.clone())).h1(app(site)).rustls_0_23(tls)
+}
+
+fn builder<Io, S>(site: &Site) -> HttpServiceBuilder<Io, S>
+where
+    S: ServiceFactory<Request, Config = ()>,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::InitError: Debug,
+    <S::Service as Service<Request>>::Future: 'static,
+{
+    let timeouts = &site.doorkeeper.timeouts;
+    HttpServiceBuilder::default()
+        .client_request_timeout(timeouts.hello())
+        .client_disconnect_timeout(timeouts.close())
+        .keep_alive(KeepAlive::Timeout(timeouts.hello()))
+        .tcp_nodelay(true)
+}
+
+fn app(site: Arc<Site>) -> impl ServiceFactory<Request, Config = (), Response = Response<BoxBody>, Error = Error, InitError = ()> {
+    let app = App::new().app_data(Data::from(site)).default_service(web::to(answer));
+    map_config(app.into_factory(), |()| AppConfig::default()).map(|response: ServiceResponse| response.into())
+}
+
+fn upgrade_service<Io>(
+    doorkeeper: Arc<Doorkeeper>,
+) -> impl ServiceFactory<(Request, Framed<Io, h1::Codec>), Config = (), Response = (), Error = actix_http::Error, InitError = ()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    fn_service(move |(request, framed)| {
+        let doorkeeper = doorkeeper.clone();
+        async move {
+            if let Err(error) = upgrade(request, framed, doorkeeper).await {
+                debug!(%error, "a socket failed in its handshake");
+            }
+            Ok(())
+        }
+    })
+}
+
+/// Takes over a connection whose client asked for an upgrade: a WebSocket on its path, or a refusal.
+async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, doorkeeper: Arc<Doorkeeper>) -> io::Result<()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let refuse = |status, text: String| (status, text);
+    let refusal = if *request.method() == Method::CONNECT {
+        refuse(StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
+    } else if request.path() != WEBSOCKET_PATH {
+        refuse(StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
+    } else {
+        match handshake(request.head()) {
+            Ok(mut accepted) => {
+                let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
+                let (dialect, subprotocol) = websocket::negotiate(&offered.collect::<Vec<_>>().join(","));
+                if let Some(subprotocol) = subprotocol {
+                    accepted.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
+                }
+                let Some(place) = doorkeeper.clients.admit() else {
+                    return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, "the server is full\n").await;
+                };
+                framed.send(h1::Message::Item((accepted.finish().drop_body(), BodySize::None))).await?;
+                let parts = framed.into_parts();
+                websocket::serve(parts.io, parts.read_buf, dialect, place, doorkeeper).await;
+                return Ok(());
+            }
+            Err(error) => {
+                debug!(%error, "a WebSocket handshake is no good");
+                refuse(StatusCode::BAD_REQUEST, format!("this is no WebSocket handshake (RFC 6455, version 13): {error}\n"))
+            }
+        }
+    };
+    write_response(&mut framed, refusal.0, &refusal.1).await
+}
+
+async fn write_response<Io>(framed: &mut Framed<Io, h1::Codec>, status: StatusCode, text: &str) -> io::Result<()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut response = actix_http::Response::build(status);
+    response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8")).insert_header((header::CONNECTION, "close"));
+    if status == StatusCode::BAD_REQUEST {
+        response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+    }
+    let head = response.finish().drop_body();
+    framed.feed(h1::Message::Item((head, BodySize::Sized(text.len() as u64)))).await?;
+    framed.feed(h1::Message::Chunk(Some(Bytes::copy_from_slice(text.as_bytes())))).await?;
+    framed.feed(h1::Message::Chunk(None)).await?;
+    framed.close().await
+}
