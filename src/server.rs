@@ -48,7 +48,7 @@ pub enum StartError {
     Listen(#[from] BindError),
     /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
     #[error("{setting}: {source}")]
-    Certificate { setting: &'static str, source: CertificateError },
+    Certificate { setting: &'static str, source: Box<CertificateError> },
     /// The system lacks something that every server needs.
     #[error("the server cannot run on this system: {0}")]
     System(String),
@@ -205,7 +205,7 @@ impl Parts {
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {
                 // Nobody listens any more when a worker that died is replaced.
-                let _ = worker_up.send(actix_rt::Arbiter::current());
+                let _ = worker_up.send(Arbiter::current());
                 site.clone()
             };
             builder = match certificates.tcp() {
@@ -259,7 +259,7 @@ fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
         (Some(cert), Some(key)) => ("tls_cert", Source::Files { cert: cert.clone(), key: key.clone() }),
         _ => ("cert_dir", Source::SelfSigned(SelfSigned::new(config.cert_dir.clone(), names(config)))),
     };
-    Certificates::load(source, OffsetDateTime::now_utc()).map_err(|source| StartError::Certificate { setting, source })
+    Certificates::load(source, OffsetDateTime::now_utc()).map_err(|source| StartError::Certificate { setting, source: source.into() })
 }
 
 /// Every name and address that the server may be reached by, for its self-signed certificate.

@@ -31,7 +31,7 @@ use self::{
 // SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
 pub struct Config {
-    /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and [::1]; without a host, as in `:8080`, it is
+    /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
     /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
     #[config(env = "SWITCHBOARD_LISTEN", default = "localhost:8080")]
     pub listen: Listen,

@@ -34,10 +34,10 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use rust_embed::RustEmbed;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tracing::debug;
 
-use super::{Doorkeeper, tls::Certificates, websocket, webtransport};
+use super::{Doorkeeper, self_signed::Hash, tls::Certificates, websocket, webtransport};
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
@@ -140,6 +140,38 @@ fn serve_file(headers: &HeaderMap, file: rust_embed::EmbeddedFile) -> HttpRespon
     response.content_type(format!("{mime}{charset}")).body(Bytes::from(file.data.into_owned()))
 }
 
+/// What a client is told about the doors, the preferred one first.
+#[derive(Serialize)]
+struct Discovery {
+    name: &'static str,
+    version: &'static str,
+    transports: [Transport; 2],
+    dialects: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Transport {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    url: String,
+    codecs: &'static [&'static str],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate_hashes: Vec<CertificateHash>,
+}
+
+#[derive(Serialize)]
+struct CertificateHash {
+    algorithm: &'static str,
+    value: String,
+}
+
+impl From<&Hash> for CertificateHash {
+    fn from(hash: &Hash) -> Self {
+        Self { algorithm: "sha-256", value: BASE64_STANDARD.encode(hash) }
+    }
+}
+
 /// Names the doors by the host that the client asked for: it has reached that one.
 fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
     let host = match headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())) {
@@ -147,19 +179,26 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
         Some(_) => return plain(StatusCode::BAD_REQUEST, "the Host header is no host\n"),
         None => site.address.to_string(),
     };
-    let mut quic = json!({"type": "webtransport", "url": format!("https://{host}{}", webtransport::PATH), "codecs": ["msgpack"]});
-    if site.certificates.is_self_signed() {
-        let hash = |hash: &[u8; 32]| json!({"algorithm": "sha-256", "value": BASE64_STANDARD.encode(hash)});
-        quic["certificateHashes"] = site.certificates.hashes().iter().map(hash).collect::<Vec<Value>>().into();
-    }
-    let scheme = if site.certificates.is_self_signed() { "ws" } else { "wss" };
-    let websocket = json!({"type": "websocket", "url": format!("{scheme}://{host}{WEBSOCKET_PATH}"), "codecs": ["json", "msgpack"]});
-    let document = json!({
-        "name": "switchboard",
-        "version": env!("CARGO_PKG_VERSION"),
-        "transports": [quic, websocket],
-        "dialects": ["native"],
-    });
+    let tls = if site.certificates.is_self_signed() { "" } else { "s" };
+    let document = Discovery {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        transports: [
+            Transport {
+                kind: "webtransport",
+                url: format!("https://{host}{}", webtransport::PATH),
+                codecs: &["msgpack"],
+                certificate_hashes: site.certificates.hashes().iter().map(CertificateHash::from).collect(),
+            },
+            Transport {
+                kind: "websocket",
+                url: format!("ws{tls}://{host}{WEBSOCKET_PATH}"),
+                codecs: &["json", "msgpack"],
+                certificate_hashes: vec![],
+            },
+        ],
+        dialects: &["native"],
+    };
     let text = serde_json::to_string_pretty(&document).expect("JSON can be written") + "\n";
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -223,11 +262,10 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, doorke
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let refuse = |status, text: String| (status, text);
-    let refusal = if *request.method() == Method::CONNECT {
-        refuse(StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
+    let (status, text) = if *request.method() == Method::CONNECT {
+        (StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
     } else if request.path() != WEBSOCKET_PATH {
-        refuse(StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
+        (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
     } else {
         match handshake(request.head()) {
             Ok(mut accepted) => {
@@ -246,18 +284,18 @@ where
             }
             Err(error) => {
                 debug!(%error, "a WebSocket handshake is no good");
-                refuse(StatusCode::BAD_REQUEST, format!("this is no WebSocket handshake (RFC 6455, version 13): {error}\n"))
+                (StatusCode::BAD_REQUEST, format!("this is no WebSocket handshake (RFC 6455, version 13): {error}\n"))
             }
         }
     };
-    write_response(&mut framed, refusal.0, &refusal.1).await
+    write_response(&mut framed, status, &text).await
 }
 
 async fn write_response<Io>(framed: &mut Framed<Io, h1::Codec>, status: StatusCode, text: &str) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut response = actix_http::Response::build(status);
+    let mut response = Response::build(status);
     response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8")).insert_header((header::CONNECTION, "close"));
     if status == StatusCode::BAD_REQUEST {
         response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));

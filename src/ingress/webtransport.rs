@@ -4,7 +4,7 @@
 //! QUIC's own keep-alive and idle time-out stand in for heartbeats. Windows are sized so that a client costs no more than its bounds:
 //! what it may send ahead, and what is on its way to it unacknowledged.
 
-use std::{collections::VecDeque, net::UdpSocket, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, future::pending, net::UdpSocket, pin::pin, sync::Arc, time::Duration};
 
 use actix_rt::ArbiterHandle;
 use bytes::BytesMut;
@@ -122,11 +122,11 @@ async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper
         () = &mut overdue => None,
         // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
         end = &mut writing => {
-            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, () = &mut strays => {} }
+            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, never = &mut strays => match never {} }
             end
         }
         () = &mut reading => tokio::select! { end = &mut writing => end, () = &mut overdue => None },
-        () = &mut strays => None,
+        never = &mut strays => match never {},
     };
     match end {
         Some(End::Close(code)) => close(&connection, code),
@@ -138,8 +138,8 @@ fn close(connection: &Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
 }
 
-/// Resets every stream but the one that carries the messages. Ends with the connection.
-async fn refuse_strays(connection: &Connection) {
+/// Resets every stream but the one that carries the messages. It is for the reader to tell how the connection ended.
+async fn refuse_strays(connection: &Connection) -> Infallible {
     loop {
         tokio::select! {
             bidirectional = connection.accept_bi() => match bidirectional {
@@ -148,11 +148,11 @@ async fn refuse_strays(connection: &Connection) {
                     let _ = send.reset(VarInt::from_u32(0));
                     receive.stop(VarInt::from_u32(0));
                 }
-                Err(_) => return,
+                Err(_) => return pending().await,
             },
             unidirectional = connection.accept_uni() => match unidirectional {
                 Ok(receive) => receive.stop(VarInt::from_u32(0)),
-                Err(_) => return,
+                Err(_) => return pending().await,
             },
         }
     }

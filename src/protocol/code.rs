@@ -100,7 +100,7 @@ impl CloseCode {
     pub const fn reconnect_after_ms(self) -> u64 {
         match self.number() {
             ..4100 => 1_000,
-            ..4200 => 10_000,
+            4100..4200 => 10_000,
             _ => 0,
         }
     }
