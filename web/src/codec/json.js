@@ -1,0 +1,22 @@
+/** Messages as JSON text: what the WebSocket door speaks. */
+
+/** No subprotocol stands for JSON. */
+export const subprotocol = undefined;
+
+/**
+ * @param {object} message
+ * @returns {string}
+ */
+export function encode(message) {
+  return JSON.stringify(message);
+}
+
+/**
+ * The message in a frame. Throws when it is not text, or not JSON.
+ * @param {string | Uint8Array} frame
+ * @returns {any}
+ */
+export function decode(frame) {
+  if (typeof frame !== "string") throw new TypeError("a binary frame on a JSON connection");
+  return JSON.parse(frame);
+}

@@ -1,0 +1,63 @@
+/**
+ * Every code that a client can meet, once: the mirror of `src/protocol/code.rs`, one line each so that a test can compare the two,
+ * and below it the few faults that only this side can see.
+ *
+ * The ranges are a contract. 4000 to 4099: come back after `reconnectAfterMs`. 4100 to 4199: come back after backing off. 4200 to
+ * 4299: do not come back unchanged. 4300 to 4399: one message was refused, the connection goes on.
+ */
+
+/** Why the server closes a connection; `reconnect` says whether coming back unchanged makes sense. */
+export const CLOSE_CODES = [
+  { number: 4000, slug: "draining", reconnect: true },
+  { number: 4001, slug: "slow-consumer", reconnect: true },
+  { number: 4002, slug: "timeout", reconnect: true },
+  { number: 4100, slug: "server-full", reconnect: true },
+  { number: 4101, slug: "hello-timeout", reconnect: true },
+  { number: 4102, slug: "stream-timeout", reconnect: true },
+  { number: 4200, slug: "too-large", reconnect: false },
+];
+
+/** Why the server refuses one message; `retryable` says whether the very same message may succeed later. */
+export const ERROR_CODES = [
+  { number: 4300, slug: "bad-message", retryable: false },
+  { number: 4301, slug: "too-deep", retryable: false },
+  { number: 4302, slug: "bad-room-name", retryable: false },
+  { number: 4303, slug: "metadata-too-large", retryable: false },
+  { number: 4304, slug: "room-required", retryable: false },
+  { number: 4305, slug: "not-in-room", retryable: false },
+  { number: 4306, slug: "already-in-room", retryable: false },
+  { number: 4307, slug: "no-such-peer", retryable: false },
+  { number: 4308, slug: "too-many-rooms", retryable: true },
+  { number: 4309, slug: "room-full", retryable: true },
+  { number: 4310, slug: "no-more-rooms", retryable: true },
+  { number: 4311, slug: "undeliverable", retryable: false },
+];
+
+/** Faults that never cross the wire, and so have no number. */
+export const LOCAL_CODES = [
+  { slug: "unreachable", reconnect: true }, // no server answers at that address
+  { slug: "not-switchboard", reconnect: false }, // something answers there, and it is not Switchboard
+  { slug: "unsupported", reconnect: false }, // the browser or the server lacks the transport that was asked for
+  { slug: "connect-timeout", reconnect: true }, // the server did not let us in in time
+  { slug: "connection-lost", reconnect: true }, // the connection ended without a goodbye
+  { slug: "closed", reconnect: false }, // this side closed it
+];
+
+/**
+ * The line of a close code, for a connection that ended without a goodbye; undefined for a number that is not ours (1006, say).
+ * @param {number | undefined} number
+ */
+export function closeCode(number) {
+  return CLOSE_CODES.find((code) => code.number === number);
+}
+
+/**
+ * An Error with a stable `code`: a slug from one of the tables above, or one that only a newer server knows.
+ * @param {string} code
+ * @param {string} message for a person
+ * @param {object} [details] more fields for the error, such as `retryable` or `cause`
+ * @returns {Error & {code: string}}
+ */
+export function failure(code, message, details = {}) {
+  return Object.assign(new Error(message), { code }, details);
+}
