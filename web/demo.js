@@ -58,13 +58,7 @@ async function enter() {
   try {
     current.client = await connect(current.server, { transport: current.door, signal: current.giveUp.signal });
     listen(current);
-    const { client, name, room } = current;
-    const others = await client.join(room, { name, door: client.transport });
-    show("inside", statusLine(current));
-    addMyself(current);
-    // Who comes later begins; so of two, one offers. Should both, the links sort it out.
-    for (const peer of others) addPeer(current, peer).start();
-    element("leave").focus();
+    await current.client.join(current.room, { name: current.name, door: current.client.transport });
   } catch (error) {
     if (visit === current) fail(error);
   }
@@ -109,6 +103,13 @@ function lose({ code, reason, reconnect }) {
 function listen(current) {
   const { client, peers } = current;
   const on = (type, react) => client.addEventListener(type, ({ detail }) => visit === current && react(detail));
+  on("joined", (joined) => {
+    show("inside", statusLine(current));
+    addMyself(current);
+    // Who comes later begins; so of two, one offers. Should both, the links sort it out.
+    for (const peer of joined.peers) addPeer(current, peer).start();
+    element("leave").focus();
+  });
   on("peer-joined", (peer) => addPeer(current, peer));
   on("peer-updated", (peer) => describe(peers.get(peer.peerId), peer));
   on("peer-left", ({ peerId }) => removePeer(current, peerId));

@@ -1,0 +1,98 @@
+/**
+ * As much of RTCPeerConnection as a PeerLink uses: the signaling states with rollback, operations one after another, candidates that are
+ * refused before there is a remote description, and a negotiated data channel that a test opens. Everything settles microtasks
+ * later, candidates a task later as in a browser; nothing takes time.
+ */
+
+let descriptions = 0;
+
+export class FakeRTCPeerConnection {
+  static all = [];
+  signalingState = "stable";
+  connectionState = "new";
+  localDescription = null;
+  remoteDescription = null;
+  candidates = [];
+  rollbacks = 0;
+  channels = [];
+  #operations = Promise.resolve();
+  #negotiated = false;
+
+  constructor(configuration) {
+    this.configuration = configuration;
+    FakeRTCPeerConnection.all.push(this);
+  }
+
+  createDataChannel(label, options) {
+    const channel = { label, options, readyState: "connecting", sent: [], send: (data) => channel.sent.push(data) };
+    this.channels.push(channel);
+    queueMicrotask(() => this.#negotiate());
+    return channel;
+  }
+
+  setLocalDescription() {
+    return this.#chain(async () => {
+      const type = this.signalingState === "have-remote-offer" ? "answer" : "offer";
+      this.localDescription = { type, sdp: `${type} ${++descriptions}` };
+      this.#move(type === "answer" ? "stable" : "have-local-offer");
+      const sdp = this.localDescription.sdp;
+      setImmediate(() => this.onicecandidate?.({ candidate: { toJSON: () => ({ candidate: `of ${sdp}` }) } }));
+      setImmediate(() => this.onicecandidate?.({ candidate: null }));
+    });
+  }
+
+  setRemoteDescription({ type, sdp }) {
+    return this.#chain(async () => {
+      if (typeof sdp !== "string") throw new TypeError("no sdp");
+      if (type === "answer" && this.signalingState !== "have-local-offer") throw new Error(`an answer in ${this.signalingState}`);
+      if (type === "offer" && this.signalingState === "have-local-offer") this.rollbacks++;
+      this.remoteDescription = { type, sdp };
+      this.#move(type === "answer" ? "stable" : "have-remote-offer");
+    });
+  }
+
+  addIceCandidate(candidate) {
+    return this.#chain(async () => {
+      if (!this.remoteDescription) throw new Error("no remote description");
+      if (candidate && candidate.candidate !== `of ${this.remoteDescription.sdp}`) throw new Error("a candidate of another description");
+      this.candidates.push(candidate);
+    });
+  }
+
+  close() {
+    this.signalingState = "closed";
+    this.connectionState = "closed";
+  }
+
+  /** What a network would do: opens the channel. */
+  open() {
+    this.channels[0].readyState = "open";
+    this.channels[0].onopen();
+  }
+
+  fail() {
+    this.connectionState = "failed";
+    this.onconnectionstatechange();
+  }
+
+  #move(state) {
+    this.signalingState = state;
+    if (state !== "stable") return;
+    if (this.channels.length > 0) this.#negotiated = true;
+    else queueMicrotask(() => this.#negotiate());
+  }
+
+  #negotiate() {
+    if (this.#negotiated || this.signalingState !== "stable" || this.channels.length === 0) return;
+    this.onnegotiationneeded?.();
+  }
+
+  #chain(operation) {
+    const result = this.#operations.then(() => {
+      if (this.signalingState === "closed") throw new Error("closed");
+      return operation();
+    });
+    this.#operations = result.catch(() => {});
+    return result;
+  }
+}

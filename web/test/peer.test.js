@@ -1,0 +1,141 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+
+import { PeerLink } from "../src/peer.js";
+import { FakeRTCPeerConnection } from "./fake-rtc.js";
+
+beforeEach(() => (FakeRTCPeerConnection.all = []));
+
+/**
+ * Two links, `a` (the polite one) and `b`, with a wire between them that holds every signal until the test lets it through.
+ */
+function pair() {
+  const wire = { a: [], b: [] };
+  const link = (localId, remoteId) =>
+    new PeerLink({
+      localId,
+      remoteId,
+      send: (type, payload) => wire[localId].push({ type, payload }),
+      RTCPeerConnection: FakeRTCPeerConnection,
+    });
+  const links = { a: link("a", "b"), b: link("b", "a") };
+  const [aConnection, bConnection] = FakeRTCPeerConnection.all;
+
+  /** Lets everything through that `from` has sent; says what it was. */
+  const pass = async (from) => {
+    await settled();
+    const signals = wire[from].splice(0);
+    const to = links[from === "a" ? "b" : "a"];
+    for (const { type, payload } of signals) await to.receive(type, structuredClone(payload));
+    await settled();
+    return signals.map(({ type }) => type);
+  };
+  return { ...links, aConnection, bConnection, wire, pass };
+}
+
+/** Lets everything run that has been set going: no timer is involved anywhere. */
+async function settled() {
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+function assertConnected({ aConnection, bConnection }) {
+  assert.deepEqual([aConnection.signalingState, bConnection.signalingState], ["stable", "stable"]);
+  assert.equal(aConnection.localDescription.sdp, bConnection.remoteDescription.sdp);
+  assert.equal(bConnection.localDescription.sdp, aConnection.remoteDescription.sdp);
+  assert.deepEqual([aConnection.channels.length, bConnection.channels.length], [1, 1]);
+  for (const connection of [aConnection, bConnection]) {
+    assert.deepEqual(connection.candidates, [{ candidate: `of ${connection.remoteDescription.sdp}` }]);
+  }
+}
+
+for (const [first, second] of [["a", "b"], ["b", "a"]]) {
+  test(`when ${first} alone begins, ${second} answers`, async () => {
+    const two = pair();
+    two[first].start();
+    assert.deepEqual(await two.pass(first), ["offer", "ice-candidate"]);
+    assert.deepEqual(await two.pass(second), ["answer", "ice-candidate"]);
+    assertConnected(two);
+    assert.deepEqual([two.wire.a, two.wire.b], [[], []], "and that is all");
+  });
+
+  test(`when both begin and ${first}'s offer arrives first, the polite one yields`, async () => {
+    const two = pair();
+    two.a.start();
+    two.b.start();
+    await settled();
+    await two.pass(first);
+    await two.pass(second);
+    for (let round = 0; round < 3; round++) {
+      await two.pass("a");
+      await two.pass("b");
+    }
+    assertConnected(two);
+    assert.deepEqual([two.aConnection.rollbacks, two.bConnection.rollbacks], [1, 0]);
+  });
+}
+
+test("candidates wait for the description that they belong to", async () => {
+  const { a, b, bConnection, wire } = pair();
+  a.start();
+  await settled();
+  const [offer, candidate] = wire.a;
+  await b.receive(candidate.type, candidate.payload);
+  await b.receive("ice-candidate", null);
+  assert.deepEqual(bConnection.candidates, []);
+  await b.receive(offer.type, offer.payload);
+  assert.deepEqual(bConnection.candidates, [candidate.payload, undefined]);
+});
+
+test("the state goes from connecting over connected to closed", async () => {
+  const { a, aConnection } = pair();
+  const states = [];
+  a.addEventListener("state", ({ detail }) => states.push(detail));
+  assert.equal(a.state, "connecting");
+  a.start();
+  assert.equal(a.send("too soon"), false);
+  aConnection.open();
+  assert.equal(a.send("hello"), true);
+  assert.deepEqual(aConnection.channels[0].sent, ["hello"]);
+  const heard = [];
+  a.addEventListener("message", ({ detail }) => heard.push(detail));
+  aConnection.channels[0].onmessage({ data: "hi" });
+  aConnection.fail();
+  a.close();
+  assert.deepEqual(states, ["connected", "closed"]);
+  assert.deepEqual(heard, ["hi"]);
+});
+
+test("nonsense from a peer does nothing", async (t) => {
+  const warnings = t.mock.method(console, "warn", () => {});
+  const { a, b, pass } = pair();
+  for (const [type, payload] of [["answer", { sdp: "out of turn" }], ["offer", null], ["offer", {}], ["ice-candidate", "?"]]) {
+    await a.receive(type, payload);
+  }
+  assert.equal(warnings.mock.callCount(), 3);
+  b.start();
+  assert.deepEqual(await pass("b"), ["offer", "ice-candidate"]);
+  assert.deepEqual(await pass("a"), ["answer", "ice-candidate"]);
+});
+
+test("candidates that never find their description do not pile up", async () => {
+  const { a, b, bConnection, wire } = pair();
+  a.start();
+  await settled();
+  const [offer, candidate] = wire.a;
+  for (let i = 0; i < 1000; i++) await b.receive(candidate.type, candidate.payload);
+  await b.receive(offer.type, offer.payload);
+  assert.equal(bConnection.candidates.length, 256);
+});
+
+test("a link that is closed neither sends nor takes anything", async () => {
+  const { a, b, wire } = pair();
+  a.start();
+  await settled();
+  const [offer] = wire.a;
+  b.close();
+  await b.receive(offer.type, offer.payload);
+  await settled();
+  assert.deepEqual(wire.b, []);
+  a.close();
+  assert.equal(a.state, "closed");
+});
