@@ -287,7 +287,7 @@ fn nests_deeper(value: &Payload, nesting_max: usize) -> bool {
     let bytes = value.spell(value.codec());
     let depth = match value.codec() {
         Codec::Json => json::nesting(&bytes, nesting_max),
-        Codec::MsgPack => msgpack::walk(&bytes).map_or(usize::MAX, |(_, depth)| depth),
+        Codec::MsgPack => msgpack::nesting(&bytes, nesting_max),
     };
     depth > nesting_max
 }

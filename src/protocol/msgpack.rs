@@ -1,9 +1,9 @@
 //! MessagePack: messages from bytes, and the walk that finds where a value ends.
 //!
 //! Lengths in headers lie, so nothing is allocated by them: a value is walked marker by marker, and a header that promises more than there
-//! is runs out of bytes.
+//! is runs out of bytes. A message of many small or deep values costs no more memory than one of a single value.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
 use bytes::Bytes;
 use rmp::Marker;
@@ -90,16 +90,37 @@ impl Head {
     }
 }
 
-/// How many bytes the value at the front of `bytes` takes, and how deep it nests: 0 for a scalar. Time and memory are bounded by the bytes
-/// that are there.
-pub fn walk(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+/// How many bytes the value at the front of `bytes` takes. Time is bounded by the bytes that are there, and nothing is allocated.
+pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
     let cut_short = || Malformed::new("the MessagePack is cut short or has the reserved marker 0xc1");
+    let mut at = 0;
+    let mut left = 1_u64;
+    while left > 0 {
+        let (head, length) = Head::read(&bytes[at..]).ok_or_else(cut_short)?;
+        at += length;
+        left -= 1;
+        match head {
+            Head::Str(length) | Head::Bin(length) | Head::Ext(_, length) => at += length,
+            Head::Array(items) => left = left.saturating_add(items.into()),
+            Head::Map(entries) => left = left.saturating_add(2 * u64::from(entries)),
+            _ => {}
+        }
+        if at > bytes.len() {
+            return Err(cut_short());
+        }
+    }
+    Ok(at)
+}
+
+/// How deep arrays and maps nest in the valid value at the front of `bytes`: 0 for a scalar. Looks no deeper than one level past
+/// `enough`, which bounds what it keeps.
+pub fn nesting(bytes: &[u8], enough: usize) -> usize {
     let mut at = 0;
     let mut deepest = 0;
     // How many values are still to come on each level.
     let mut levels: Vec<u64> = vec![];
-    loop {
-        let (head, length) = Head::read(&bytes[at..]).ok_or_else(cut_short)?;
+    while deepest <= enough {
+        let (head, length) = Head::read(&bytes[at..]).expect("MessagePack that was accepted is valid");
         at += length;
         match head {
             Head::Str(length) | Head::Bin(length) | Head::Ext(_, length) => at += length,
@@ -107,44 +128,62 @@ pub fn walk(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
             Head::Map(entries) => levels.push(2 * u64::from(entries)),
             _ => {}
         }
-        if at > bytes.len() {
-            return Err(cut_short());
-        }
         deepest = deepest.max(levels.len());
         while levels.last() == Some(&0) {
             levels.pop();
         }
-        let Some(left) = levels.last_mut() else {
-            return Ok((at, deepest));
-        };
-        *left -= 1;
+        match levels.last_mut() {
+            Some(left) => *left -= 1,
+            None => break,
+        }
     }
+    deepest
 }
 
-/// The entries of the map that is the whole of `bytes`: each key, and the bytes of its value.
-pub fn entries(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Malformed> {
-    let Some((Head::Map(count), mut at)) = Head::read(bytes) else {
-        return Err(Malformed::new("a message is a MessagePack map"));
+/// The entries of the map that is the whole of `bytes`: each key, and the bytes of its value. Ends with the first that is wrong.
+pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(&str, &[u8]), Malformed>> {
+    let mut rest = bytes;
+    let mut left = match Head::read(bytes) {
+        Some((Head::Map(count), length)) => {
+            rest = &bytes[length..];
+            Some(count)
+        }
+        _ => None,
     };
-    let mut entries = Vec::new();
-    for _ in 0..count {
-        let (key_length, _) = walk(&bytes[at..])?;
-        let key = rmp_serde::from_slice(&bytes[at..at + key_length]).map_err(|_| Malformed::new("the keys of a message are strings"))?;
-        at += key_length;
-        let (length, _) = walk(&bytes[at..])?;
-        entries.push((key, &bytes[at..at + length]));
-        at += length;
-    }
-    if at < bytes.len() {
-        return Err(Malformed::new("something stands behind the message"));
-    }
-    Ok(entries)
+    let mut failed = false;
+    iter::from_fn(move || {
+        let next = match left {
+            _ if failed => return None,
+            None => Err(Malformed::new("a message is a MessagePack map")),
+            Some(0) if rest.is_empty() => return None,
+            Some(0) => Err(Malformed::new("something stands behind the message")),
+            Some(count) => {
+                left = Some(count - 1);
+                entry(&mut rest)
+            }
+        };
+        failed = next.is_err();
+        Some(next)
+    })
+}
+
+fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a str, &'a [u8]), Malformed> {
+    let key = rmp_serde::from_slice(take(rest)?).map_err(|_| Malformed::new("the keys of a message are strings"))?;
+    Ok((key, take(rest)?))
+}
+
+/// Takes one value off the front.
+pub fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let (value, behind) = rest.split_at(length(rest)?);
+    *rest = behind;
+    Ok(value)
 }
 
 /// The fields that a client's message may have, out of a whole frame.
 pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     let mut fields = Fields::default();
-    for (key, value) in entries(frame)? {
+    for entry in entries(frame) {
+        let (key, value) = entry?;
         match key {
             "type" => set(&mut fields.kind, key, value)?,
             "id" => set(&mut fields.id, key, value)?,
@@ -161,9 +200,14 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
 
 /// The `id` of a message that is otherwise refused, so that the refusal can name it.
 pub fn id(frame: &[u8]) -> Option<u64> {
-    let entries = entries(frame).ok()?;
-    let (_, value) = entries.iter().find(|(key, _)| *key == "id")?;
-    rmp_serde::from_slice(value).ok()
+    let mut id = None;
+    for entry in entries(frame) {
+        let (key, value) = entry.ok()?;
+        if key == "id" {
+            id = id.or(Some(value));
+        }
+    }
+    rmp_serde::from_slice(id?).ok()
 }
 
 fn set<'a, T: FromMsgPack<'a>>(field: &mut Option<T>, key: &str, value: &'a [u8]) -> Result<(), Malformed> {
@@ -204,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_ends_where_the_value_ends_and_tells_its_depth() {
+    fn a_value_tells_where_it_ends_and_how_deep_it_is() {
         for (bytes, length, depth) in [
             (&[0xc0, 9][..], 1, 0),
             (&[0x90, 9], 1, 1),
@@ -213,9 +257,10 @@ mod tests {
             (&[0xd8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 18, 0),
             (&[0xc7, 2, 5, 0, 0, 9], 5, 0),
         ] {
-            assert_eq!(walk(bytes), Ok((length, depth)), "{bytes:x?}");
+            assert_eq!(super::length(bytes), Ok(length), "{bytes:x?}");
+            assert_eq!(nesting(bytes, 3), depth, "{bytes:x?}");
             for cut in 0..length {
-                assert!(walk(&bytes[..cut]).is_err(), "{bytes:x?} cut at {cut}");
+                assert!(super::length(&bytes[..cut]).is_err(), "{bytes:x?} cut at {cut}");
             }
         }
     }
@@ -228,14 +273,29 @@ mod tests {
             &[0xdb, 255, 255, 255, 255, b'x'],
             &[0xc6, 255, 255, 255, 255],
         ] {
-            assert!(walk(bytes).is_err(), "{bytes:x?}");
+            assert!(length(bytes).is_err(), "{bytes:x?}");
         }
     }
 
     #[test]
-    fn a_deep_value_is_walked_without_recursion() {
+    fn a_deep_value_is_walked_without_recursion_and_looked_into_no_further_than_asked() {
         let mut deep = vec![0x91; 1_000_000];
         deep.push(0xc0);
-        assert_eq!(walk(&deep), Ok((1_000_001, 1_000_000)));
+        assert_eq!(length(&deep), Ok(1_000_001));
+        assert_eq!(nesting(&deep, 64), 65);
+    }
+
+    #[test]
+    fn entries_end_with_the_first_that_is_wrong() {
+        let all = |bytes: &'static [u8]| entries(bytes).collect::<Vec<_>>();
+        assert_eq!(all(b"\x82\xa1a\x01\xa1b\x91\x02"), [Ok(("a", &b"\x01"[..])), Ok(("b", &b"\x91\x02"[..]))]);
+        assert_eq!(all(b"\x80"), []);
+        for (bytes, whole) in
+            [(&b""[..], 0), (b"\x91\x01", 0), (b"\x82\xa1a\x01", 1), (b"\x81\xa1a\x01\x01", 1), (b"\x82\xa1a\x01\x07\x01", 1)]
+        {
+            let all = all(bytes);
+            assert_eq!(all.len(), whole + 1, "{bytes:x?}");
+            assert!(all[whole].is_err(), "{bytes:x?}");
+        }
     }
 }
