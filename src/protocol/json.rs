@@ -41,8 +41,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 /// The fields that a client's message may have, out of a whole frame.
 pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     let text = std::str::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
-    // Serde would also read a struct from an array, field by field.
-    if !text.trim_ascii_start().starts_with('{') {
+    if !is_object(frame) {
         return Err(Malformed::new("a message is a JSON object"));
     }
     let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
@@ -64,7 +63,12 @@ pub fn id(frame: &[u8]) -> Option<u64> {
     struct OnlyId {
         id: Option<u64>,
     }
-    serde_json::from_slice::<OnlyId>(frame).ok()?.id
+    is_object(frame).then(|| serde_json::from_slice::<OnlyId>(frame).ok()?.id)?
+}
+
+/// Serde would also read a struct from an array, field by field.
+fn is_object(frame: &[u8]) -> bool {
+    frame.trim_ascii_start().starts_with(b"{")
 }
 
 /// How deep arrays and objects nest in text that is valid JSON: 0 for a scalar. Exact where it is over `enough`, else possibly less.
@@ -109,6 +113,13 @@ mod tests {
         for (text, depth) in [("1", 0), ("[]", 1), (r#"{"a":[{}]}"#, 3), (r#"["[[[",{"\"[":1}]"#, 2), ("[[],[],[[]]]", 3)] {
             assert_eq!(nesting(text.as_bytes(), 0), depth, "{text}");
         }
+    }
+
+    /// An array was read as if its first item were the `id`, so the refusal of `[7]` named a message 7 that there was not.
+    #[test]
+    fn an_array_has_no_id() {
+        assert_eq!(id(b"[7]"), None);
+        assert_eq!(id(br#" {"id":7}"#), Some(7));
     }
 
     #[test]
