@@ -45,6 +45,11 @@ impl ResumeToken {
         Self(random_bits())
     }
 
+    /// Reads the spelling that its owner was told.
+    pub fn parse(text: &str) -> Option<Self> {
+        from_hex(text).map(Self)
+    }
+
     /// The spelling that its owner is told.
     pub fn hex(self) -> Hex {
         to_hex(self.0)

@@ -1,9 +1,12 @@
 //! JSON: messages from text. A payload is found, checked and left as the bytes it came in.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -31,7 +34,7 @@ struct Envelope<'a> {
 /// A string that borrows from the text where it can. Serde borrows into a field that is a `Cow`, but not into an `Option` of one.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Tells `null`, which is a payload, from no payload.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -55,6 +58,36 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         payload: envelope.payload.map(opaque),
         metadata: envelope.metadata.map(opaque),
     })
+}
+
+/// The entries of the object that is the whole of `text`: each key, and the bytes of its value.
+pub fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>, Malformed> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(Cow<'de, str>, &'de [u8])>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some((Text(key), value)) = map.next_entry::<_, &RawValue>()? {
+                entries.push((key, value.get().as_bytes()));
+            }
+            Ok(entries)
+        }
+    }
+
+    let malformed = |error: serde_json::Error| Malformed::new(error.to_string());
+    if !is_object(text) {
+        return Err(Malformed::new("a message is a JSON object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let entries = deserializer.deserialize_map(Entries).map_err(malformed)?;
+    deserializer.end().map_err(malformed)?;
+    Ok(entries)
 }
 
 /// The `id` of a message that is otherwise refused, so that the refusal can name it.

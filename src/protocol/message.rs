@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     code::{CloseCode, ErrorCode},
@@ -102,7 +102,7 @@ pub struct Welcome {
 }
 
 /// The bounds that concern one client, as it is told them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientLimits {
     /// Largest message in bytes.
@@ -172,6 +172,14 @@ impl Kind {
 }
 
 impl LeaveReason {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Left, Self::Disconnected, Self::Timeout, Self::Removed];
+
+    /// The reason of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.name() == name)
+    }
+
     /// The `reason` on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -283,7 +291,8 @@ impl<'a> ClientMessage<'a> {
 /// The sentence of [`ErrorCode::NoSuchPeer`]: the same whether the peer is elsewhere, gone or was never there.
 pub const NO_SUCH_PEER: &str = "there is no peer with this id in a room that you share";
 
-fn nests_deeper(value: &Payload, nesting_max: usize) -> bool {
+/// Does the value nest more than `nesting_max` deep?
+pub(super) fn nests_deeper(value: &Payload, nesting_max: usize) -> bool {
     let bytes = value.spell(value.codec());
     let depth = match value.codec() {
         Codec::Json => json::nesting(&bytes, nesting_max),

@@ -11,6 +11,7 @@ mod json;
 mod message;
 pub mod msgpack;
 mod payload;
+mod read;
 mod spell;
 mod transcode;
 
