@@ -303,6 +303,7 @@ where
     let head = response.finish().drop_body();
     framed.feed(h1::Message::Item((head, BodySize::Sized(text.len() as u64)))).await?;
     framed.feed(h1::Message::Chunk(Some(Bytes::copy_from_slice(text.as_bytes())))).await?;
-    framed.feed(h1::Message::Chunk(None)).await?;
+    // Closing alone would drop what is not written yet.
+    framed.send(h1::Message::Chunk(None)).await?;
     framed.close().await
 }
