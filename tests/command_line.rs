@@ -1,0 +1,167 @@
+//! The program as a person meets it: help, the printed URL, the configuration file, what is said when something is wrong, and its end.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The program in a directory of its own, with nothing of the tests' environment that could change what it does.
+fn switchboard(directory: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    command.current_dir(directory.path()).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = switchboard(directory).args(arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A program that serves; ended by its id when this is dropped.
+struct Serving {
+    child: Child,
+    url: String,
+}
+
+impl Serving {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.strip_prefix("Switchboard is open: ").unwrap_or_else(|| panic!("not the URL: {line:?}")).trim().to_owned();
+        Self { child, url }
+    }
+
+    fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://").trim_end_matches('/')
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// The exit status and what was logged.
+    fn end(mut self) -> (Option<i32>, String) {
+        let since = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(since.elapsed() < DEADLINE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn without_arguments_it_serves_localhost_and_prints_the_url_to_open() {
+    let directory = tempfile::tempdir().unwrap();
+    // Port 8080 may be in use where the tests run; everything else is as it is by default.
+    let server = Serving::start(switchboard(&directory).env("SWITCHBOARD_LISTEN", "localhost:0"));
+    assert!(server.url.starts_with("http://localhost:"), "{}", server.url);
+    TcpStream::connect(server.authority()).unwrap();
+    let certs: Vec<_> = fs::read_dir(directory.path().join("certs")).unwrap().collect();
+    assert_eq!(certs.len(), 2);
+    server.signal("-TERM");
+    let (status, log) = server.end();
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("shut down"), "{log}");
+}
+
+#[test]
+fn it_ends_on_an_interrupt_as_well_and_logs_json_on_demand() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Serving::start(switchboard(&directory).args(["--listen", "127.0.0.1:0", "--log-format", "json"]));
+    server.signal("-INT");
+    let (status, log) = server.end();
+    assert_eq!(status, Some(0), "{log}");
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_printed_configuration_is_taken_back_and_a_flag_beats_environment_beats_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (status, manual, _) = run(&directory, &["config"]);
+    assert_eq!(status, Some(0));
+    fs::write(directory.path().join("a.toml"), manual).unwrap();
+    assert_eq!(run(&directory, &["config", "--check", "a.toml"]), (Some(0), "a.toml: fine\n".into(), String::new()));
+    fs::write(directory.path().join("b.toml"), "listen = \"localhost:0\"\ncert_dir = \"from-file\"\nlog = \"off\"\n").unwrap();
+    let mut command = switchboard(&directory);
+    command.args(["--config", "b.toml", "--listen", "127.0.0.1:0"]).env("SWITCHBOARD_CERT_DIR", "from-environment");
+    let server = Serving::start(&mut command);
+    assert!(server.url.starts_with("http://127.0.0.1:"), "{}", server.url);
+    assert!(directory.path().join("from-environment").exists() && !directory.path().join("from-file").exists());
+    server.signal("-TERM");
+    assert_eq!(server.end(), (Some(0), String::new()), "the file's `log` holds");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_told_by_line() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("bad.toml"), "listen = \"here\"\n\n[limits]\nrooms_max = 0\nroom_max = 5\n").unwrap();
+    let (status, _, error) = run(&directory, &["config", "--check", "bad.toml"]);
+    assert_eq!(status, Some(1));
+    let lines: Vec<&str> = error.lines().collect();
+    assert!(lines[0].starts_with("bad.toml:1: listen: \"here\" is not HOST:PORT"), "{error}");
+    assert!(lines[1].starts_with("bad.toml:4: limits.rooms_max: 0 is out of range"), "{error}");
+    assert_eq!(lines[2], "bad.toml:5: limits.room_max: unknown setting, did you mean limits.rooms_max?");
+    assert_eq!(run(&directory, &["--config", "bad.toml"]), (Some(1), String::new(), error), "it does not start with it either");
+}
+
+#[test]
+fn a_start_that_fails_names_the_setting_and_its_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fs::write(directory.path().join("file"), "").unwrap();
+    for (arguments, said) in [
+        (&["--listen", &address][..], format!("listen: TCP {address} cannot be listened on: ")),
+        (&["--listen", "127.0.0.1:0", "--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: no.pem cannot be read: ".into()),
+        (&["--listen", "127.0.0.1:0", "--cert-dir", "file"], "cert_dir: file cannot keep certificates: ".into()),
+        (&["--tls-cert", "no.pem"], "--tls-cert: tls_cert: ".into()),
+        (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
+        (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
+        (&["--log-format", "xml"], "--log-format: log_format: ".into()),
+        (&["--config", "no.toml"], "no.toml: cannot be read: ".into()),
+    ] {
+        let (status, output, error) = run(&directory, arguments);
+        let last = error.lines().last().unwrap_or_default();
+        assert_eq!((status, &*output), (Some(1), ""), "{arguments:?}: {error}");
+        assert!(last.starts_with(&said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn help_names_every_flag_and_an_unknown_one_is_a_usage_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (status, help, _) = run(&directory, &["--help"]);
+    assert_eq!(status, Some(0));
+    for flag in ["--listen", "--tls-cert", "--tls-key", "--cert-dir", "--log", "--log-format", "--config", "--workers"] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    let (status, _, error) = run(&directory, &["--lissen", ":80"]);
+    assert_eq!(status, Some(2));
+    assert!(error.contains("--listen"), "{error}");
+    let (status, version, _) = run(&directory, &["--version"]);
+    assert_eq!((status, version), (Some(0), format!("switchboard {}\n", env!("CARGO_PKG_VERSION"))));
+}
