@@ -1,0 +1,36 @@
+//! What is written down is true: the README's table of bounds is that of the settings, and the browser's codes are the protocol's.
+
+use switchboard::{
+    Config,
+    protocol::{CloseCode, ErrorCode},
+};
+
+#[test]
+fn the_readme_lists_every_bound_with_its_default() {
+    let readme = include_str!("../README.md");
+    let mut section = "";
+    let mut bounds = 0;
+    let manual = Config::manual();
+    for line in manual.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((name, default)) = line.strip_prefix('#').and_then(|setting| setting.split_once(" = ")) {
+            if ["limits", "timeouts"].contains(&section) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                bounds += 1;
+                assert!(readme.contains(&format!("| `{section}.{name}` | {default} | ")), "{section}.{name} = {default}");
+            }
+        }
+    }
+    assert_eq!(bounds, readme.lines().filter(|line| line.starts_with("| `limits.") || line.starts_with("| `timeouts.")).count());
+    assert!(bounds > 10);
+}
+
+#[test]
+fn the_browser_has_the_codes_of_the_protocol() {
+    let codes = include_str!("../web/src/codes.js");
+    let numbers = CloseCode::ALL.iter().map(|code| (code.slug(), code.number()));
+    for (slug, number) in numbers.chain(ErrorCode::ALL.iter().map(|code| (code.slug(), code.number()))) {
+        let line = codes.lines().find(|line| line.contains(&format!("\"{slug}\"")));
+        assert!(line.is_some_and(|line| line.contains(&number.to_string())), "{slug} {number}: {line:?}");
+    }
+}
