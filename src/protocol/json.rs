@@ -60,12 +60,15 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     })
 }
 
-/// The entries of the object that is the whole of `text`: each key, and the bytes of its value.
-pub fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>, Malformed> {
-    struct Entries;
+/// Each key of an object, and the bytes of its value.
+pub type Entries<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
 
-    impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<(Cow<'de, str>, &'de [u8])>;
+/// The entries of the object that is the whole of `text`.
+pub fn entries(text: &[u8]) -> Result<Entries<'_>, Malformed> {
+    struct Collect;
+
+    impl<'de> Visitor<'de> for Collect {
+        type Value = Entries<'de>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
@@ -85,7 +88,7 @@ pub fn entries(text: &[u8]) -> Result<Vec<(Cow<'_, str>, &[u8])>, Malformed> {
         return Err(Malformed::new("a message is a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let entries = deserializer.deserialize_map(Entries).map_err(malformed)?;
+    let entries = deserializer.deserialize_map(Collect).map_err(malformed)?;
     deserializer.end().map_err(malformed)?;
     Ok(entries)
 }

@@ -49,7 +49,7 @@ impl ServerMessage {
 struct Fields<'a> {
     codec: Codec,
     frame: &'a Bytes,
-    entries: Vec<(Cow<'a, str>, &'a [u8])>,
+    entries: json::Entries<'a>,
 }
 
 impl<'a> Fields<'a> {
