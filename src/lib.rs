@@ -1,4 +1,5 @@
 //! Switchboard.
+pub mod client;
 pub mod config;
 pub mod dialect;
 pub mod ingress;

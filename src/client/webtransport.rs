@@ -1,0 +1,189 @@
+//! The WebTransport door from outside: frames on one stream, best effort in datagrams.
+
+use std::{
+    future::ready,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+};
+
+use bytes::BytesMut;
+use quinn::TransportConfig;
+use reqwest::Url;
+use tokio::sync::Mutex;
+use wtransport::{
+    ClientConfig, Connection, RecvStream, SendStream, VarInt,
+    config::{DnsLookupFuture, DnsResolver},
+    endpoint::endpoint_side,
+    error::{ConnectionError, SendDatagramError},
+    tls::Sha256Digest,
+};
+
+use super::{Disconnected, MESSAGE_BYTES_MAX, connect::ConnectError};
+use crate::protocol::framing::{self, Frame};
+
+/// What the server may send ahead of what is received.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Datagrams that wait, in either direction; the oldest are dropped.
+const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A UDP socket for any number of clients of one server.
+pub type Endpoint = wtransport::Endpoint<endpoint_side::Client>;
+
+pub struct Sender {
+    connection: Connection,
+    stream: Arc<Mutex<SendStream>>,
+    buffer: BytesMut,
+}
+
+pub struct Receiver {
+    connection: Connection,
+    stream: RecvStream,
+    buffer: BytesMut,
+    /// The other direction, to be ended when this one is.
+    sending: Arc<Mutex<SendStream>>,
+    /// Nothing more comes on the stream.
+    finished: bool,
+    /// Nothing more comes in datagrams, and why.
+    lost: Option<ConnectionError>,
+}
+
+/// Opens a UDP socket towards the server at `address`, whose certificate is verified by `tls` or, without, has one of these hashes.
+pub fn endpoint(
+    address: SocketAddr,
+    local_address: Option<IpAddr>,
+    tls: Option<rustls::ClientConfig>,
+    certificate_hashes: &[[u8; 32]],
+) -> io::Result<Endpoint> {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let builder = ClientConfig::builder().with_bind_address(SocketAddr::new(local_address.unwrap_or(any), 0));
+    let mut config = match tls {
+        Some(tls) => builder.with_custom_tls(tls).build(),
+        None => builder.with_server_certificate_hashes(certificate_hashes.iter().copied().map(Sha256Digest::new)).build(),
+    };
+    let mut transport = TransportConfig::default();
+    transport
+        .stream_receive_window(STREAM_WINDOW_BYTES.into())
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
+    config.quic_config_mut().transport_config(Arc::new(transport));
+    config.set_dns_resolver(Resolved(address));
+    Endpoint::client(config)
+}
+
+/// Every name has been looked up.
+#[derive(Debug)]
+struct Resolved(SocketAddr);
+
+impl DnsResolver for Resolved {
+    fn resolve(&self, _: &str) -> Pin<Box<dyn DnsLookupFuture>> {
+        Box::pin(ready(Ok(Some(self.0))))
+    }
+}
+
+/// Opens a session and the stream for its messages.
+pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), ConnectError> {
+    let connection = endpoint.connect(url.as_str()).await.map_err(|error| ConnectError::unreachable(url, error))?;
+    let opening = connection.open_bi().await.map_err(|error| ConnectError::unreachable(url, error))?;
+    let (send, receive) = opening.await.map_err(|error| ConnectError::unreachable(url, error))?;
+    let stream = Arc::new(Mutex::new(send));
+    let sender = Sender { connection: connection.clone(), stream: stream.clone(), buffer: BytesMut::new() };
+    let receiver = Receiver { connection, stream: receive, buffer: BytesMut::new(), sending: stream, finished: false, lost: None };
+    Ok((sender, receiver))
+}
+
+impl Sender {
+    pub async fn send(&mut self, frame: Frame) -> Result<(), Disconnected> {
+        if let Frame::Datagram(bytes) = &frame {
+            match self.connection.send_datagram(bytes) {
+                Ok(()) => return Ok(()),
+                Err(SendDatagramError::NotConnected) => return Err(disconnected(&self.connection.closed().await)),
+                // It goes on the stream: slower, and not lost.
+                Err(SendDatagramError::TooLarge | SendDatagramError::UnsupportedByPeer) => {}
+            }
+        }
+        self.buffer.clear();
+        framing::encode(frame.bytes(), &mut self.buffer);
+        let written = self.stream.lock().await.write_all(&self.buffer).await;
+        written.map_err(|error| self.refused(&error))
+    }
+
+    pub async fn close(&mut self) -> Result<(), Disconnected> {
+        // Already reset by the server, perhaps; there is nothing more to say either way.
+        let _ = self.stream.lock().await.quic_stream_mut().finish();
+        Ok(())
+    }
+
+    pub fn abort(self) {
+        self.connection.close(VarInt::from_u32(0), b"");
+    }
+
+    fn refused(&self, error: &wtransport::error::StreamWriteError) -> Disconnected {
+        match self.connection.quic_connection().close_reason() {
+            Some(reason) => disconnected(&reason.into()),
+            None => Disconnected::without_code(error.to_string()),
+        }
+    }
+}
+
+impl Receiver {
+    /// The next frame of the stream or the next datagram, whichever is there.
+    pub async fn receive(&mut self) -> Result<Frame, Disconnected> {
+        loop {
+            match framing::decode(&mut self.buffer, MESSAGE_BYTES_MAX) {
+                Ok(Some(frame)) => return Ok(Frame::Binary(frame)),
+                Ok(None) => {}
+                Err(error) => return Err(Disconnected::without_code(format!("the server broke the protocol: {error}"))),
+            }
+            if self.finished {
+                return Err(self.end().await);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            // Each wins as often as the other where both are there.
+            tokio::select! {
+                chunk = self.stream.quic_stream_mut().read_chunk(usize::MAX, true) => match chunk {
+                    Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
+                    Ok(None) | Err(_) => self.finished = true,
+                },
+                datagram = self.connection.receive_datagram(), if self.lost.is_none() => match datagram {
+                    Ok(datagram) => return Ok(Frame::Datagram(datagram.payload())),
+                    // What arrived on the stream before is still to be read.
+                    Err(error) => self.lost = Some(error),
+                },
+            }
+        }
+    }
+
+    /// The server closes the session with its code when it hears that this side is done as well.
+    async fn end(&mut self) -> Disconnected {
+        if let Some(error @ ConnectionError::ApplicationClosed(_)) = &self.lost {
+            return disconnected(error);
+        }
+        let closed = self.connection.closed();
+        let finish = async {
+            // Already reset by the server, perhaps, which is as good.
+            let _ = self.sending.lock().await.quic_stream_mut().finish();
+            std::future::pending().await
+        };
+        tokio::select! {
+            error = closed => disconnected(&error),
+            never = finish => never,
+        }
+    }
+}
+
+fn disconnected(error: &ConnectionError) -> Disconnected {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let reason = String::from_utf8_lossy(close.reason()).into_owned();
+            Disconnected {
+                code: u16::try_from(close.code().into_inner()).ok(),
+                reason: if reason.is_empty() { "closed by the server".into() } else { reason },
+            }
+        }
+        error => Disconnected::without_code(error.to_string()),
+    }
+}

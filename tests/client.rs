@@ -1,0 +1,247 @@
+//! The Rust client against a running server: the same verbs over each door.
+
+use std::{borrow::Cow, future::Future, net::Ipv4Addr, time::Duration};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use switchboard::{
+    Config, Server,
+    client::{Client, ConnectError, Connector, Disconnected, Door, Options, RequestError},
+    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Request, ServerMessage, framing::Frame},
+};
+
+/// A server on a free port, whose certificate is in a directory that goes with it.
+struct Running {
+    server: Server,
+    _directory: tempfile::TempDir,
+}
+
+fn start(change: impl FnOnce(&mut Config)) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config { cert_dir: directory.path().join("certs"), workers: Some(1), ..Config::default() };
+    config.listen = "127.0.0.1:0".parse().unwrap();
+    change(&mut config);
+    Running { server: Server::start(config).unwrap(), _directory: directory }
+}
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(15), work).await.expect("it happens within 15 s")
+}
+
+async fn each_door<F: Future<Output = ()>>(server: &Server, test: impl Fn(Connector, Door) -> F) {
+    for door in Door::ALL {
+        eprintln!("{door}");
+        let connector = soon(Connector::new(server.url(), Options::default())).await.unwrap();
+        soon(test(connector, door)).await;
+    }
+}
+
+fn offer(to: PeerId, payload: &str) -> ClientMessage<'static> {
+    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&payload).unwrap() }
+}
+
+fn broadcast(payload: impl serde::Serialize) -> Request<'static> {
+    Request { id: None, message: ClientMessage::Broadcast { room: None, payload: Payload::from_serialize(&payload).unwrap() } }
+}
+
+#[tokio::test]
+async fn a_client_joins_and_talks_by_every_door() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut anna = connector.connect(door).await.unwrap();
+        let welcome = anna.hello().await.unwrap();
+        assert_eq!(anna.peer_id(), Some(welcome.peer_id));
+        let metadata = Payload::from_serialize(&"anna").unwrap();
+        assert_eq!(anna.join(&door.to_string(), Some(metadata)).await, Ok(vec![]));
+
+        let mut ben = connector.connect(door).await.unwrap();
+        let peers = ben.join(&door.to_string(), None).await.unwrap();
+        assert_eq!(peers.len(), 1);
+        assert_eq!(peers[0].peer_id, welcome.peer_id);
+        assert_eq!(peers[0].metadata.as_ref().unwrap().parse::<String>().unwrap(), "anna");
+        // What came before the answer is still there.
+        assert!(matches!(ben.receive().await, Ok(ServerMessage::Welcome(_))));
+
+        ben.request(offer(welcome.peer_id, "sdp")).await.unwrap();
+        assert!(matches!(anna.receive().await, Ok(ServerMessage::PeerJoined { peer, .. }) if Some(peer.peer_id) == ben.peer_id()));
+        let received = anna.receive().await.unwrap();
+        let ServerMessage::Forwarded { kind: Kind::Offer, from, payload, .. } = received else { panic!("{received:?}") };
+        assert_eq!((Some(from), &*payload.parse::<String>().unwrap()), (ben.peer_id(), "sdp"));
+
+        let nobody = PeerId::random();
+        let refused = ben.request(offer(nobody, "sdp")).await;
+        assert!(matches!(refused, Err(RequestError::Refused(refusal)) if refusal.code == ErrorCode::NoSuchPeer));
+        assert!(matches!(ben.hello().await, Err(RequestError::Refused(refusal)) if refusal.code == ErrorCode::BadMessage));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_halves_work_at_the_same_time() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut anna = connector.connect(door).await.unwrap();
+        anna.join(&door.to_string(), None).await.unwrap();
+        let mut ben = connector.connect(door).await.unwrap();
+        ben.join(&door.to_string(), None).await.unwrap();
+        let (mut sender, _receiver) = ben.split();
+        let sending = tokio::spawn(async move {
+            for number in 0..1000 {
+                sender.send(&broadcast(number)).await.unwrap();
+            }
+            sender
+        });
+        let (_sender, mut receiver) = anna.split();
+        let mut expected = 0;
+        while expected < 1000 {
+            if let ServerMessage::Forwarded { payload, .. } = receiver.receive().await.unwrap() {
+                assert_eq!(payload.parse::<u32>().unwrap(), expected);
+                expected += 1;
+            }
+        }
+        drop(sending.await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_datagram_arrives_marked_by_either_transport() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut anna = connector.connect(door).await.unwrap();
+        anna.join(&door.to_string(), None).await.unwrap();
+        let mut ben = connector.connect(Door::WebTransport).await.unwrap();
+        ben.join(&door.to_string(), None).await.unwrap();
+        let received = loop {
+            // Best effort: it may be lost.
+            ben.send_datagram(&broadcast("here")).await.unwrap();
+            let received = tokio::time::timeout(Duration::from_millis(200), async {
+                loop {
+                    if let received @ ServerMessage::Forwarded { .. } = anna.receive().await.unwrap() {
+                        return received;
+                    }
+                }
+            });
+            if let Ok(received) = received.await {
+                break received;
+            }
+        };
+        assert!(matches!(received, ServerMessage::Forwarded { best_effort: true, .. }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_code_of_a_close_is_told_after_the_goodbye() {
+    let running = start(|config| config.timeouts.hello_ms = 1_000);
+    each_door(&running.server, async |connector, door| {
+        let mut silent = connector.connect(door).await.unwrap();
+        assert_eq!(silent.receive().await, Ok(ServerMessage::Goodbye(CloseCode::HelloTimeout)));
+        for _ in 0..2 {
+            let disconnected = silent.receive().await.unwrap_err();
+            assert_eq!(disconnected.code, Some(CloseCode::HelloTimeout.number()), "{disconnected}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_the_connection_says_so() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut client = connector.connect(door).await.unwrap();
+        client.hello().await.unwrap();
+        let payload = Payload::from_serialize(&"x".repeat(70_000)).unwrap();
+        let outcome = client.request(ClientMessage::Broadcast { room: Some(Cow::Borrowed("r")), payload }).await;
+        let Err(RequestError::Disconnected(Disconnected { code, .. })) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(code, Some(CloseCode::TooLarge.number()));
+        assert_eq!(client.receive().await, Ok(ServerMessage::Goodbye(CloseCode::TooLarge)));
+        assert!(client.receive().await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_can_be_sent() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut client = connector.connect(door).await.unwrap();
+        client.hello().await.unwrap();
+        for frame in [Frame::Text("dance".into()), Frame::Binary("dance".into())] {
+            client.send_frame(frame).await.unwrap();
+            assert!(matches!(client.receive().await, Ok(ServerMessage::Error(refusal)) if refusal.code == ErrorCode::BadMessage));
+        }
+        if let Door::WebSocket(_) = door {
+            client.send_frame(Frame::Text(vec![0xff].into())).await.unwrap();
+            assert_eq!(client.receive().await.unwrap_err().code, Some(1007));
+        }
+    })
+    .await;
+}
+
+/// How a client can go.
+enum Exit {
+    Close,
+    Abort,
+    Drop,
+}
+
+#[tokio::test]
+async fn others_hear_of_a_client_that_goes_however_it_goes() {
+    let running = start(|_| {});
+    each_door(&running.server, async |connector, door| {
+        let mut anna = connector.connect(door).await.unwrap();
+        anna.join(&door.to_string(), None).await.unwrap();
+        assert!(matches!(anna.receive().await, Ok(ServerMessage::Welcome(_))));
+        for exit in [Exit::Close, Exit::Abort, Exit::Drop] {
+            let mut ben = connector.connect(door).await.unwrap();
+            ben.join(&door.to_string(), None).await.unwrap();
+            assert!(matches!(anna.receive().await, Ok(ServerMessage::PeerJoined { .. })));
+            match exit {
+                Exit::Close => {
+                    let code = if door == Door::WebTransport { 0 } else { 1000 };
+                    assert_eq!(ben.close().await.code, Some(code));
+                }
+                Exit::Abort => ben.abort(),
+                Exit::Drop => drop(ben),
+            }
+            let left = anna.receive().await.unwrap();
+            assert!(matches!(left, ServerMessage::PeerLeft { reason: LeaveReason::Disconnected, .. }), "{left:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_of_ones_own_is_trusted_when_told_so() {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &Issuer::new(params, authority_key)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let running = start(|config| {
+        config.tls_cert = Some(directory.path().join("cert.pem"));
+        config.tls_key = Some(directory.path().join("key.pem"));
+    });
+
+    let stranger = soon(Client::connect(running.server.url(), Door::WebTransport)).await;
+    assert!(matches!(stranger, Err(ConnectError::Unreachable { .. } | ConnectError::Roots(_))));
+    let options = Options { roots: vec![authority.der().clone()], local_address: Some(Ipv4Addr::LOCALHOST.into()), ..Options::default() };
+    let connector = soon(Connector::new(running.server.url(), options)).await.unwrap();
+    for door in Door::ALL {
+        let mut client = soon(connector.connect(door)).await.unwrap();
+        soon(client.hello()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_told_by_name() {
+    let error = soon(Client::connect("http://127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
+    assert!(error.to_string().starts_with("http://127.0.0.1:1/.well-known/switchboard cannot be reached: "), "{error}");
+    let error = soon(Client::connect("127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
+    assert_eq!(error.to_string(), r#""127.0.0.1:1" is no base URL, which is http:// or https:// and a host"#);
+}
