@@ -94,7 +94,7 @@ function fail({ code, message, reconnect, retryable }) {
 function lose({ code, reason, reconnect }) {
   const explanation = EXPLANATIONS[code]?.(visit) ?? `The server ended the connection: ${reason}.`;
   const goesOn = [...visit.peers.values()].some(({ link }) => link.state === "connected");
-  show("lost", `Not connected to the server${goesOn ? "; the direct lines go on" : ""}`);
+  show("lost", "Not connected to the server");
   complain(explanation + (goesOn ? " Those you have a line to still hear you; nobody new can come." : ""), code, reconnect ? "Reconnect" : "Try anyway");
 }
 
@@ -108,7 +108,8 @@ function listen(current) {
     addMyself(current);
     // Who comes later begins; so of two, one offers. Should both, the links sort it out.
     for (const peer of joined.peers) addPeer(current, peer).start();
-    element("leave").focus();
+    // The button that had the focus is gone; whoever uses the keyboard goes on from here.
+    if (document.activeElement === document.body) element("status").focus();
   });
   on("peer-joined", (peer) => addPeer(current, peer));
   on("peer-updated", (peer) => describe(peers.get(peer.peerId), peer));
@@ -250,7 +251,9 @@ function linkTo({ server, room }) {
   return url.href;
 }
 
+/** A reload comes back to the same room, by the same door, under the same name. */
 function remember(current) {
+  sessionStorage.setItem("name", current.name);
   const url = new URL(linkTo(current));
   if (current.door !== "auto") url.searchParams.set("door", current.door);
   history.replaceState(null, "", url);
@@ -276,7 +279,7 @@ function arrive() {
   const query = new URLSearchParams(location.search);
   element("server").value = query.get("server") ?? location.origin;
   element("door").value = Object.hasOwn(DOORS, query.get("door") ?? "") ? query.get("door") : "auto";
-  element("name").value = query.get("name") ?? NAMES[Math.floor(Math.random() * NAMES.length)];
+  element("name").value = query.get("name") ?? sessionStorage.getItem("name") ?? NAMES[Math.floor(Math.random() * NAMES.length)];
   element("room").value = roomInAddress();
 
   element("entrance").addEventListener("submit", (event) => {

@@ -9,6 +9,9 @@
 
 import { closeCode, failure } from "./codes.js";
 
+/** Pings, `heartbeatMs` apart, that a server may leave without an answer. */
+const UNANSWERED_MAX = 2;
+
 /**
  * @typedef {object} Transport see `transport/websocket.js`
  * @property {string} type
@@ -238,15 +241,20 @@ export class SignalingClient extends EventTarget {
     port2.postMessage(null);
   }
 
-  /** A server that is gone without a word is noticed by asking it, and by hearing nothing until it is time to ask again. */
-  #startProbing(heartbeatMs) {
-    this.#probe = setInterval(() => {
-      if (!this.#heard) {
-        this.#end({ code: "connection-lost", reason: `the server has been silent for ${heartbeatMs} ms`, reconnect: true });
+  /**
+   * A server that is gone without a word is noticed by asking it, and by hearing nothing for two beats. Each beat begins when the one
+   * before is over: a page that was held up must not find two of them due at once, with no time for an answer between.
+   */
+  #startProbing(heartbeatMs, unanswered = 0) {
+    this.#probe = setTimeout(() => {
+      const silent = this.#heard ? 0 : unanswered;
+      if (silent === UNANSWERED_MAX) {
+        this.#end({ code: "connection-lost", reason: `the server has been silent for ${silent * heartbeatMs} ms`, reconnect: true });
         return;
       }
       this.#heard = false;
       this.send("ping", { received: this.#received });
+      this.#startProbing(heartbeatMs, silent + 1);
     }, heartbeatMs);
   }
 
@@ -258,7 +266,7 @@ export class SignalingClient extends EventTarget {
     while (this.#held.length > 0 && cause.code !== "closed") this.#handle(this.#held.shift());
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#probe);
+    clearTimeout(this.#probe);
     this.#line?.transport.close();
 
     const detail = cause.code ? cause : this.#farewell(cause);

@@ -1,0 +1,169 @@
+/** What the page says in each of its states. */
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { QUICK, address, connectedTo, eventually, hears, inState, say, serveElsewhere, startBrowser, startServer, visit } from "./support.js";
+
+const browser = await startBrowser({ after });
+
+const notice = (page) => page.getByTestId("notice");
+
+async function complains(page, code, text) {
+  await page.waitForSelector(`#notice[data-code="${code}"]:not([hidden])`);
+  assert.match(await page.getByTestId("notice-text").innerText(), text);
+}
+
+test("a person types a room, and a second one comes by the link in the empty room", async (t) => {
+  const server = await startServer(t);
+  const page = await browser.newPage(t);
+  await page.goto(server.url);
+  await inState(page, "idle");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "room");
+  await page.getByTestId("room").fill("a room & more");
+  await page.getByTestId("room").press("Enter");
+  await inState(page, "inside");
+  assert.match(await page.getByTestId("status").innerText(), /“a room & more” over WebTransport/);
+  assert.equal(await page.getByTestId("empty").isVisible(), true);
+  assert.equal(await page.getByTestId("text").isDisabled(), true);
+  assert.match(await page.getByTestId("myself").locator(".id").innerText(), /^[0-9a-f]{8}$/);
+
+  const second = page.waitForEvent("popup");
+  await page.getByTestId("second").click();
+  await inState(await second, "inside");
+  await eventually(async () => assert.equal(await page.locator('[data-line="connected"]').count(), 1));
+  assert.equal(await page.getByTestId("empty").isVisible(), false);
+
+  await page.getByTestId("leave").click();
+  await inState(page, "idle");
+  assert.equal(new URL(page.url()).hash, "");
+});
+
+test("the link that is copied leads into the room", async (t) => {
+  const server = await startServer(t);
+  const page = await visit(t, browser, server, { room: "köln #1" });
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.getByTestId("copy").click();
+  await page.getByText("Copied").waitFor();
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  const guest = await browser.newPage(t);
+  await guest.goto(link);
+  await inState(guest, "inside");
+  assert.match(await guest.getByTestId("status").innerText(), /“köln #1”/);
+});
+
+test("without WebTransport in the browser, the page comes in by WebSocket", async (t) => {
+  const server = await startServer(t);
+  const page = await browser.newPage(t);
+  await page.addInitScript(() => delete globalThis.WebTransport);
+  await page.goto(address(server));
+  await inState(page, "inside");
+  assert.match(await page.getByTestId("status").innerText(), /over WebSocket/);
+  const stubborn = await browser.newPage(t);
+  await stubborn.addInitScript(() => delete globalThis.WebTransport);
+  await stubborn.goto(address(server, { door: "webtransport" }));
+  await complains(stubborn, "unsupported", /Choose another door/);
+});
+
+test("where UDP goes nowhere, the page comes in by WebSocket within seconds", async (t) => {
+  const server = await startServer(t);
+  const page = await browser.newPage(t);
+  // As a firewall does it: the session neither opens nor fails.
+  await page.addInitScript(() => {
+    globalThis.WebTransport = class {
+      ready = new Promise(() => {});
+      closed = new Promise(() => {});
+      close() {}
+    };
+  });
+  await page.goto(address(server));
+  await inState(page, "inside");
+  assert.match(await page.getByTestId("status").innerText(), /over WebSocket/);
+});
+
+test("the page works from another origin", async (t) => {
+  const server = await startServer(t);
+  const from = await serveElsewhere(t);
+  for (const door of ["webtransport", "websocket"]) {
+    const room = `from elsewhere by ${door}`;
+    const page = await visit(t, browser, server, { door, room, from, name: "Julia" });
+    const local = await visit(t, browser, server, { room, door, name: "Grace" });
+    await connectedTo(page, [{ name: "Grace", door }]);
+    await say(local, "Where are you?");
+    await hears(page, "Grace", "Where are you?");
+    assert.equal(new URL(page.url()).searchParams.get("server"), server.url);
+  }
+  const typed = await browser.newPage(t);
+  await typed.goto(from);
+  await typed.getByTestId("server").fill(`${server.url}/`);
+  await typed.getByTestId("room").fill("typed");
+  await typed.getByTestId("enter").click();
+  await inState(typed, "inside");
+});
+
+test("a room that is full says so, and can be tried again", async (t) => {
+  const server = await startServer(t, { SWITCHBOARD_LIMITS_PEERS_PER_ROOM_MAX: "2" });
+  for (const door of ["webtransport", "websocket"]) {
+    const guests = [await visit(t, browser, server, { room: door }), await visit(t, browser, server, { room: door })];
+    const page = await browser.newPage(t);
+    await page.goto(address(server, { door, room: door }));
+    await complains(page, "room-full", /full/);
+    await guests[0].getByTestId("leave").click();
+    await inState(guests[0], "idle");
+    await eventually(async () => assert.equal(await guests[1].getByTestId("peer").count(), 0));
+    await page.getByTestId("reconnect").click();
+    await inState(page, "inside");
+  }
+});
+
+test("a bad room name says so, and offers nothing that cannot help", async (t) => {
+  const server = await startServer(t);
+  for (const door of ["webtransport", "websocket"]) {
+    const page = await browser.newPage(t);
+    await page.goto(address(server, { door, room: "x".repeat(129) }));
+    await complains(page, "bad-room-name", /no good name/);
+    assert.equal(await page.getByTestId("reconnect").isVisible(), false);
+    assert.equal(await page.getByTestId("entrance").isVisible(), true);
+  }
+});
+
+test("where no server is, the page says so", async (t) => {
+  const server = await startServer(t);
+  const from = await serveElsewhere(t);
+  await server.kill();
+  const page = await browser.newPage(t);
+  await page.goto(address(server, { from }));
+  await complains(page, "unreachable", /No server answers at/);
+  await page.getByTestId("server").fill(from);
+  await page.getByTestId("enter").click();
+  await complains(page, "not-switchboard", /not Switchboard/);
+});
+
+for (const door of ["webtransport", "websocket"]) {
+  test(`when the server shuts down, ${door} hears its goodbye, and the direct lines go on`, async (t) => {
+    const server = await startServer(t);
+    const emma = await visit(t, browser, server, { door, name: "Emma" });
+    const stella = await visit(t, browser, server, { door, name: "Stella" });
+    await connectedTo(emma, [{ name: "Stella", door }]);
+    await connectedTo(stella, [{ name: "Emma", door }]);
+    assert.deepEqual(await server.terminate(), { code: 0, signal: null });
+    for (const page of [emma, stella]) {
+      await inState(page, "lost");
+      await complains(page, "draining", /shutting down/);
+      assert.equal(await page.getByTestId("reconnect").innerText(), "Reconnect");
+    }
+    await say(emma, "Still there?");
+    await hears(stella, "Emma", "Still there?");
+    await emma.getByTestId("reconnect").click();
+    await complains(emma, "unreachable", /No server answers at/);
+  });
+
+  test(`when the server is gone without a goodbye, ${door} says so`, async (t) => {
+    const server = await startServer(t, QUICK);
+    const page = await visit(t, browser, server, { door });
+    await server.kill();
+    await inState(page, "lost");
+    await complains(page, "connection-lost", /lost/);
+    assert.equal(await notice(page).isVisible(), true);
+  });
+}

@@ -1,0 +1,212 @@
+/**
+ * What every browser test needs: a server of its own on a free port, Chromium, pages, and a deadline for each wait. Whatever is started here
+ * ends with the test that started it.
+ *
+ * `SWITCHBOARD_BIN` names the server's binary (the debug build by default), `CHROMIUM` the browser's.
+ */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { extname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+export const WAIT_MS = 15_000;
+
+/** Settings of a server that soon notices who is gone. */
+export const QUICK = { SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS: "250", SWITCHBOARD_TIMEOUTS_SILENCE_MS: "2000" };
+
+const BINARY = process.env.SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
+const WEB = fileURLToPath(new URL("../../web/", import.meta.url));
+
+const CHROMIUM_ARGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  // Two pages on a machine without a network find each other by loopback, and by address: there may be no mDNS.
+  "--allow-loopback-in-peer-connection",
+  "--disable-features=WebRtcHideLocalIpsWithMdns",
+];
+
+/** Should the tests themselves end early, their servers do not outlive them. */
+const servers = new Set();
+process.once("exit", () => servers.forEach((server) => server.kill("SIGKILL")));
+
+/**
+ * Starts a server. `env` holds its settings.
+ * @param {import("node:test").TestContext} t
+ * @param {Record<string, string>} [env]
+ */
+export async function startServer(t, env = {}) {
+  const directory = await mkdtemp(join(tmpdir(), "switchboard-"));
+  const child = spawn(BINARY, ["--listen", "127.0.0.1:0", "--cert-dir", directory], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let log = "";
+  child.stderr.on("data", (chunk) => (log += chunk));
+  const exit = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+  const end = async (signal) => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+    return within(exit, `the server's end after ${signal}`);
+  };
+  servers.add(child);
+  t.after(async () => {
+    await end("SIGTERM").catch(() => end("SIGKILL"));
+    servers.delete(child);
+    await rm(directory, { recursive: true });
+  });
+  const failed = new Promise((_, reject) => {
+    child.once("error", (error) => reject(new Error(`${BINARY} does not start: ${error.message}`)));
+    child.once("exit", (code) => reject(new Error(`the server ended with ${code} before it was open:\n${log}`)));
+  });
+  failed.catch(() => {});
+  const url = await within(Promise.race([firstUrl(child.stdout), failed]), "the server's address on its standard output");
+  return { url, terminate: () => end("SIGTERM"), kill: () => end("SIGKILL"), log: () => log };
+}
+
+async function firstUrl(stdout) {
+  for await (const line of createInterface({ input: stdout })) {
+    const [url] = /https?:\/\/[^\s]+/.exec(line) ?? [];
+    // The reader stays, so that the server can go on to print.
+    if (url) return url.replace(/\/$/, "");
+  }
+  throw new Error("the server printed no address");
+}
+
+/**
+ * Starts Chromium with a new profile. `kill` ends it as a crash does: without a word to anybody.
+ * @param {{after: (end: () => Promise<void>) => void}} t a test, or, with `after` of the runner, a whole file
+ */
+export async function startBrowser(t) {
+  const host = await chromium.launchServer({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: CHROMIUM_ARGS,
+    timeout: WAIT_MS,
+  });
+  const browser = await chromium.connect(host.wsEndpoint(), { timeout: WAIT_MS });
+  t.after(() => within(host.close(), "the browser's end"));
+  return { newPage: (t) => newPage(t, browser), kill: () => within(host.kill(), "the browser's death") };
+}
+
+/** A page in a context of its own, as a second person would have; a mistake in its script fails the test. */
+async function newPage(t, browser) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 720 } });
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  const mistakes = [];
+  page.on("pageerror", (error) => mistakes.push(String(error)));
+  t.after(async () => {
+    if (browser.isConnected()) await within(context.close(), "the page's end").catch(() => {});
+    assert.deepEqual(mistakes, [], "errors in the page");
+  });
+  return page;
+}
+
+/**
+ * Opens the page of a server in a room, and waits until it is in.
+ * @param {{door?: string, room?: string, name?: string, from?: string}} [options] `from`: the page's origin, if it is not the server's
+ */
+export async function visit(t, browser, server, options = {}) {
+  const page = await browser.newPage(t);
+  await page.goto(address(server, options));
+  await inState(page, "inside");
+  return page;
+}
+
+export function address(server, { door = "auto", room = "kitchen", name = "Emma", from = server.url } = {}) {
+  const query = new URLSearchParams({ door, name });
+  if (from !== server.url) query.set("server", server.url);
+  return `${from}/?${query}#${new URLSearchParams({ room })}`;
+}
+
+/** Waits until the page is `idle`, `connecting`, `inside` or `lost`. */
+export async function inState(page, state) {
+  await page.waitForSelector(`body[data-state="${state}"]`).catch(async (error) => {
+    throw new Error(`${error.message}\nthe page says: ${await page.innerText("body").catch(() => "nothing")}`);
+  });
+}
+
+/** What the page shows as the others in the room: `{name, door, line}`, sorted by name. */
+export async function others(page) {
+  const rows = await page.getByTestId("peer").evaluateAll((items) =>
+    items.map((item) => ({ name: item.querySelector(".name").textContent, door: item.dataset.door, line: item.dataset.line })),
+  );
+  return rows.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** Waits until the others in the room are exactly these, all connected. */
+export async function connectedTo(page, expected) {
+  const rows = expected.map(({ name, door }) => ({ name, door, line: "connected" })).sort((a, b) => a.name.localeCompare(b.name));
+  await eventually(async () => assert.deepEqual(await others(page), rows)).catch(async (error) => {
+    error.message += `\nthe page says: ${await page.innerText("main")}`;
+    throw error;
+  });
+}
+
+/** Writes in the chat. */
+export async function say(page, text) {
+  await page.getByTestId("text").fill(text);
+  await page.getByTestId("say").click();
+}
+
+/** Waits until the last line of the chat is this one. */
+export async function hears(page, name, text) {
+  await eventually(async () => {
+    const line = page.getByTestId("line").last();
+    assert.deepEqual([await line.locator("b").innerText({ timeout: 1_000 }), await line.locator("span").innerText()], [name, text]);
+  });
+}
+
+/** Tries until it does not throw; at the deadline, throws what it threw last. */
+export async function eventually(check, ms = WAIT_MS) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() >= deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** The promise, or a rejection that says what did not come in time. */
+export async function within(promise, what, ms = WAIT_MS) {
+  let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms)));
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Serves `web/` from another origin than the server's; gives that origin. */
+export async function serveElsewhere(t) {
+  const types = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css" };
+  const site = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    const path = join(WEB, pathname === "/" ? "index.html" : pathname);
+    try {
+      const content = await readFile(path);
+      response.writeHead(200, { "content-type": types[extname(path)] ?? "application/octet-stream" }).end(content);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await within(new Promise((resolve) => site.listen(0, "127.0.0.1", resolve)), "a port to serve the page from");
+  t.after(() => {
+    site.closeAllConnections();
+    site.close();
+  });
+  return `http://127.0.0.1:${site.address().port}`;
+}
