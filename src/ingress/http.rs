@@ -232,7 +232,6 @@ where
         .client_request_timeout(timeouts.hello())
         .client_disconnect_timeout(timeouts.close())
         .keep_alive(KeepAlive::Timeout(timeouts.hello()))
-        .tcp_nodelay(true)
 }
 
 fn app(site: Arc<Site>) -> impl ServiceFactory<Request, Config = (), Response = Response<BoxBody>, Error = Error, InitError = ()> {

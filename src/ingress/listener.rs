@@ -73,6 +73,8 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a server that has just stopped must not keep the next one from starting.
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it. Without it a second small message waits for the client's acknowledgement of the first.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard::{Config, Server};
+use switchboard::{
+    Config, Server,
+    client::{Client, Door},
+};
 use tempfile::TempDir;
 
 /// No wait is longer. Far more than anything takes, on a slow machine as well.
@@ -84,4 +87,45 @@ pub fn http() -> reqwest::Client {
     static PROVIDER: LazyLock<()> = LazyLock::new(|| drop(rustls::crypto::ring::default_provider().install_default()));
     LazyLock::force(&PROVIDER);
     reqwest::Client::builder().timeout(DEADLINE).redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+}
+
+/// A client that has been welcomed.
+pub async fn connect(server: &TestServer, door: Door) -> Client {
+    let mut client = within("a connection", Client::connect(server.base(), door)).await.expect("a connection");
+    within("a welcome", client.hello()).await.expect("a welcome");
+    client
+}
+
+/// The seed of a random test: a new one each time, or that of a run to be repeated. Printed where the test fails.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().expect("SEED is a number"),
+        Err(_) => std::time::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64,
+    };
+    println!("SEED={seed}");
+    seed
+}
+
+/// Random numbers that a seed repeats: SplitMix64.
+pub struct Random(u64);
+
+impl Random {
+    /// Begins with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to `bound`, which is not among them.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
 }
