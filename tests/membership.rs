@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use support::{Random, TestServer, eventually, seed, within};
+use support::{DEADLINE, Random, TestServer, eventually, seed, within};
 use switchboard::{
     client::{Client, Connector, Door, Options},
     protocol::{ClientMessage, PeerId, Request, RoomId, ServerMessage},
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 const CLIENTS: u64 = 500;
 const STEPS: u64 = 12;
-const ROOMS: u64 = 20;
+const ROOMS: u64 = 60;
 
 /// What a client believes: the peers of each room that it is in, itself among them.
 type Belief = BTreeMap<RoomId, BTreeSet<PeerId>>;
@@ -25,7 +25,7 @@ type Belief = BTreeMap<RoomId, BTreeSet<PeerId>>;
 async fn what_each_of_five_hundred_clients_believes_is_what_the_registry_knows() {
     let seed = seed();
     let server = TestServer::start();
-    let connector = Arc::new(Connector::new(server.base(), Options::default()).await.unwrap());
+    let connector = Arc::new(Connector::new(server.base(), Options { timeout: DEADLINE, ..Options::default() }).await.unwrap());
     let beliefs: Vec<Arc<Mutex<Belief>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
     let (over, _) = watch::channel(false);
     let clients: Vec<_> = beliefs

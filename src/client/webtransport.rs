@@ -11,6 +11,7 @@ use std::{
 use bytes::BytesMut;
 use quinn::TransportConfig;
 use reqwest::Url;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Mutex;
 use wtransport::{
     ClientConfig, Connection, RecvStream, SendStream, VarInt,
@@ -27,6 +28,9 @@ use crate::protocol::framing::{self, Frame};
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the kernel may keep of packets in either direction.
+const UDP_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
 /// A UDP socket for any number of clients of one server.
 pub type Endpoint = wtransport::Endpoint<endpoint_side::Client>;
@@ -57,7 +61,13 @@ pub fn endpoint(
     certificate_hashes: &[[u8; 32]],
 ) -> io::Result<Endpoint> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let builder = ClientConfig::builder().with_bind_address(SocketAddr::new(local_address.unwrap_or(any), 0));
+    let local = SocketAddr::new(local_address.unwrap_or(any), 0);
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    // Hundreds of connections may share it, and the kernel's default is too small for what they are sent at once.
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.bind(&local.into())?;
+    let builder = ClientConfig::builder().with_bind_socket(socket.into());
     let mut config = match tls {
         Some(tls) => builder.with_custom_tls(tls).build(),
         None => builder.with_server_certificate_hashes(certificate_hashes.iter().copied().map(Sha256Digest::new)).build(),

@@ -30,6 +30,9 @@ const ATTEMPTS: usize = 32;
 /// Connections that may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
 
+/// What the kernel may keep of packets in either direction, where its own bound (`net.core.rmem_max`, `wmem_max`) allows as much.
+const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Binds every address, one or two of them.
 pub fn bind(listen: Listen) -> Result<Vec<Listener>, BindError> {
     let mut attempt = 1;
@@ -82,6 +85,9 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    // All QUIC connections share them. With the kernel's default, two hundred clients that come at once lose each other's packets.
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
