@@ -105,9 +105,14 @@ async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doo
 
 /// Serves one session to its end.
 async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
+    // Without a stream there is no goodbye, so even a server that shuts down waits a little for it.
+    let drained = async {
+        doorkeeper.clients.drained().await;
+        tokio::time::sleep(doorkeeper.timeouts.close()).await;
+    };
     let opened = tokio::select! {
         opened = timeout(doorkeeper.timeouts.stream(), connection.accept_bi()) => opened.map_err(|_| CloseCode::StreamTimeout),
-        () = doorkeeper.clients.drained() => Err(CloseCode::Draining),
+        () = drained => Err(CloseCode::Draining),
     };
     let (send, receive) = match opened {
         Ok(Ok(streams)) => streams,

@@ -41,6 +41,12 @@ impl TestServer {
         Self { server: Some(server), directory }
     }
 
+    /// Waits until it has shut down.
+    pub async fn wait(&mut self) {
+        let server = self.server.take().expect("it is waited for once");
+        tokio::task::spawn_blocking(|| server.wait()).await.expect("no panic");
+    }
+
     /// The base URL without the slash at its end.
     pub fn base(&self) -> &str {
         self.url().trim_end_matches('/')
