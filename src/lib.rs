@@ -1,4 +1,53 @@
-//! Switchboard.
+//! Switchboard, a WebRTC signaling server: clients meet in rooms over WebTransport or WebSocket and exchange what they need to connect
+//! directly.
+//!
+//! The `switchboard` program is [`config`] and [`Server`]; a Rust program can embed the server the same way:
+//!
+//! ```no_run
+//! let server = switchboard::Server::start(switchboard::Config::default())?;
+//! println!("open {}", server.url());
+//! server.wait();
+//! # Ok::<(), switchboard::server::StartError>(())
+//! ```
+//!
+//! # How one message travels
+//!
+//! A WebSocket client sends an offer to a peer on WebTransport:
+//!
+//! 1. [`ingress::websocket`] reads what the socket has, cuts it into frames, checks their size, and hands them to the session, for
+//!    which it waits: a flood slows its own socket.
+//! 2. [`dialect`] turns a frame into a [`protocol::ClientMessage`]; the payload stays the bytes that it came in.
+//! 3. [`session`] asks what is legal now, adds the sender's identity from its own state, and looks the target up in the
+//!    [room's handle](registry::rooms::Room) that it got when it joined. The registry is not asked.
+//! 4. A [`protocol::Envelope`] goes into the mailbox of the target's session by way of its [inlet](registry::inlet::Inlet), which
+//!    counts the bytes that wait for that client. Nobody waits there: who is over the bound is closed.
+//! 5. The target's session spells it in its own dialect, once per codec however many it is for, and puts it into its
+//!    [outbox](session::outbox).
+//! 6. [`ingress::webtransport`] writes all that is queued at once.
+//!
+//! Joining, leaving and metadata go the long way, through the [`registry`] actor, which alone changes membership; the rules are in
+//! [`registry::rooms`], a plain struct.
+//!
+//! # The map
+//!
+//! | folder | owns | does not know |
+//! |---|---|---|
+//! | [`protocol`] | the language: ids, messages, codes, codecs, framing; its [specification](protocol) | actors, sockets, clocks |
+//! | [`dialect`] | how the language is spelled for a family of clients | each other |
+//! | [`registry`] | who is where | what a session is |
+//! | [`session`] | one client's life | what a socket is |
+//! | [`ingress`] | sockets, TLS, HTTP: bytes in, bytes out | what a frame means |
+//! | [`server`] | the parts, joined; the order of shutdown | |
+//! | [`config`] | settings, and where they come from | what a setting is good for |
+//! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
+//!
+//! # What always holds
+//!
+//! - `from` is what the server knows, never what a client wrote.
+//! - A room's lock makes a change of membership and its announcement one step: a peer is announced before anything from it arrives, and
+//!   nothing from it arrives after it is gone.
+//! - What A sends to B stays in order: one mailbox, one outbox, one stream.
+//! - At the door we wait, inside nobody waits. Everything that can grow has a bound, which is a setting.
 pub mod client;
 pub mod config;
 pub mod dialect;
