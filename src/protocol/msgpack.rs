@@ -179,51 +179,66 @@ pub fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     Ok(value)
 }
 
-/// The fields that a client's message may have, out of a whole frame.
-pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
-    let mut fields = Fields::default();
-    for entry in entries(frame) {
-        let (key, value) = entry?;
-        match key {
-            "type" => set(&mut fields.kind, key, value)?,
-            "id" => set(&mut fields.id, key, value)?,
-            "room" => set(&mut fields.room, key, value)?,
-            "to" => set(&mut fields.to, key, value)?,
-            "received" => set(&mut fields.received, key, value)?,
-            "payload" => set_opaque(&mut fields.payload, key, value, frame)?,
-            "metadata" if value != [0xc0] => set_opaque(&mut fields.metadata, key, value, frame)?,
-            _ => {}
-        }
-    }
-    Ok(fields)
+/// The values under the keys that have a meaning, before they are read.
+#[derive(Default)]
+struct Values<'a> {
+    kind: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
+    room: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+    received: Option<&'a [u8]>,
+    payload: Option<&'a [u8]>,
+    metadata: Option<&'a [u8]>,
 }
 
-/// The `id` of a message that is otherwise refused, so that the refusal can name it.
+/// The fields that a client's message may have, out of a whole frame.
+pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
+    let mut values = Values::default();
+    for entry in entries(frame) {
+        let (key, value) = entry?;
+        let place = match key {
+            "type" => &mut values.kind,
+            "id" => &mut values.id,
+            "room" => &mut values.room,
+            "to" => &mut values.to,
+            "received" => &mut values.received,
+            "payload" => &mut values.payload,
+            "metadata" => &mut values.metadata,
+            _ => continue,
+        };
+        if place.replace(value).is_some() {
+            return Err(Malformed::twice(key));
+        }
+    }
+    let opaque = |value: &[u8]| Payload::new(Codec::MsgPack, frame.slice_ref(value));
+    Ok(Fields {
+        kind: scalar("type", values.kind)?,
+        id: scalar("id", values.id)?,
+        room: scalar("room", values.room)?,
+        to: scalar("to", values.to)?,
+        received: scalar("received", values.received)?,
+        payload: values.payload.map(opaque),
+        metadata: values.metadata.filter(|value| *value != [NIL]).map(opaque),
+    })
+}
+
+/// The `id` of a message that is otherwise refused, so that the refusal can name it. Of two ids it is neither.
 pub fn id(frame: &[u8]) -> Option<u64> {
     let mut id = None;
     for entry in entries(frame) {
         let (key, value) = entry.ok()?;
-        if key == "id" {
-            id = id.or(Some(value));
+        if key == "id" && id.replace(value).is_some() {
+            return None;
         }
     }
     rmp_serde::from_slice(id?).ok()
 }
 
-fn set<'a, T: FromMsgPack<'a>>(field: &mut Option<T>, key: &str, value: &'a [u8]) -> Result<(), Malformed> {
-    if field.is_some() {
-        return Err(Malformed::twice(key));
-    }
-    *field = T::read(value).ok_or_else(|| Malformed::wrong_type(key))?;
-    Ok(())
-}
+/// nil, which is as good as missing, but for a payload.
+const NIL: u8 = 0xc0;
 
-fn set_opaque(field: &mut Option<Payload>, key: &str, value: &[u8], frame: &Bytes) -> Result<(), Malformed> {
-    if field.is_some() {
-        return Err(Malformed::twice(key));
-    }
-    *field = Some(Payload::new(Codec::MsgPack, frame.slice_ref(value)));
-    Ok(())
+fn scalar<'a, T: FromMsgPack<'a>>(key: &str, value: Option<&'a [u8]>) -> Result<Option<T>, Malformed> {
+    value.map_or(Ok(None), |value| T::read(value).ok_or_else(|| Malformed::wrong_type(key)))
 }
 
 /// Scalars that a message's own fields hold; the outer `None` is a wrong type, the inner one nil.
@@ -297,5 +312,19 @@ mod tests {
             assert_eq!(all.len(), whole + 1, "{bytes:x?}");
             assert!(all[whole].is_err(), "{bytes:x?}");
         }
+    }
+
+    /// A key was taken to stand once as long as nothing but nil had stood under it, so `room: nil, room: "r"` was read as `room: "r"`.
+    #[test]
+    fn a_key_stands_twice_whatever_is_under_it() {
+        for key in ["type", "id", "room", "to", "received", "payload", "metadata"] {
+            for values in [[b"\xc0", b"\x01"], [b"\x01", b"\xc0"], [b"\xc0", b"\xc0"], [b"\x01", b"\x01"]] {
+                let entry = |value: &[u8; 1]| [&[0xa0 | key.len() as u8], key.as_bytes(), value].concat();
+                let frame = Bytes::from([b"\x82".to_vec(), entry(values[0]), entry(values[1])].concat());
+                assert_eq!(fields(&frame).err(), Some(Malformed::twice(key)), "{frame:x?}");
+                assert_eq!(id(&frame), None);
+            }
+        }
+        assert!(fields(&Bytes::from_static(b"\x82\xa1x\x01\xa1x\x02")).is_ok(), "a key without a meaning is not looked at");
     }
 }
