@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use serde_json::Value;
 use switchboard::{
     Config, Server,
     client::{Client, Door},
+    protocol::{Codec, framing::Frame},
 };
 use tempfile::TempDir;
 
@@ -100,6 +103,136 @@ pub async fn connect(server: &TestServer, door: Door) -> Client {
     let mut client = within("a connection", Client::connect(server.base(), door)).await.expect("a connection");
     within("a welcome", client.hello()).await.expect("a welcome");
     client
+}
+
+/// A client as the tables of the specification have it: it says and hears JSON values, in whatever codec its door takes.
+pub struct RawClient {
+    pub client: Client,
+    pub codec: Codec,
+    /// The `peerId` of the welcome, once that was heard.
+    pub peer_id: String,
+    next_id: u64,
+}
+
+impl RawClient {
+    /// One that has come in and said nothing yet.
+    pub async fn silent(server: &TestServer, door: Door) -> Self {
+        let client = within("a connection", Client::connect(server.base(), door)).await.expect("a connection");
+        Self { client, codec: door.codec(), peer_id: String::new(), next_id: 1_000 }
+    }
+
+    /// One that has been welcomed.
+    pub async fn welcomed(server: &TestServer, door: Door) -> Self {
+        let mut client = Self::silent(server, door).await;
+        client.say(serde_json::json!({"type": "hello"})).await;
+        assert_eq!(client.hear().await["type"], "welcome");
+        client
+    }
+
+    /// One that is in a room, and has heard so.
+    pub async fn joined(server: &TestServer, door: Door, room: &str) -> Self {
+        let mut client = Self::welcomed(server, door).await;
+        client.done(serde_json::json!({"type": "join", "room": room})).await;
+        client
+    }
+
+    /// Says a message, and waits for nothing.
+    pub async fn say(&mut self, message: Value) {
+        self.say_bytes(spell(&message, self.codec)).await;
+    }
+
+    /// Says a map of these entries, among which a key may stand twice.
+    pub async fn say_entries(&mut self, entries: &[(&str, Value)]) {
+        let spelled = entries.iter().map(|(key, value)| (spell(&Value::from(*key), self.codec), spell(value, self.codec)));
+        let bytes = match self.codec {
+            Codec::Json => {
+                let entries: Vec<_> = spelled.map(|(key, value)| [key, value].join(&b':')).collect();
+                [b"{", &*entries.join(&b','), b"}"].concat()
+            }
+            Codec::MsgPack => {
+                let header = 0x80 | u8::try_from(entries.len()).expect("a small map");
+                spelled.fold(vec![header], |bytes, (key, value)| [bytes, key, value].concat())
+            }
+        };
+        self.say_bytes(bytes).await;
+    }
+
+    /// Says these bytes in a frame of the kind that the door takes.
+    pub async fn say_bytes(&mut self, bytes: impl Into<Bytes>) {
+        let frame = match self.codec {
+            Codec::Json => Frame::Text(bytes.into()),
+            Codec::MsgPack => Frame::Binary(bytes.into()),
+        };
+        within("a frame to be sent", self.client.send_frame(frame)).await.expect("a connection");
+    }
+
+    /// The next message.
+    pub async fn hear(&mut self) -> Value {
+        self.hear_frame().await.1
+    }
+
+    /// The next message, and the frame that it came in.
+    pub async fn hear_frame(&mut self) -> (Frame, Value) {
+        let frame = within("a message", self.client.receive_frame()).await.expect("a connection");
+        let message: Value = match &frame {
+            Frame::Text(text) => serde_json::from_slice(text).expect("JSON"),
+            Frame::Binary(bytes) | Frame::Datagram(bytes) => rmp_serde::from_slice(bytes).expect("MessagePack"),
+        };
+        if message["type"] == "welcome" {
+            self.peer_id = message["peerId"].as_str().expect("a string").to_owned();
+        }
+        (frame, message)
+    }
+
+    /// Says a message with an `id`, and hears everything up to its `ack`, which is not returned.
+    pub async fn done(&mut self, message: Value) -> Vec<Value> {
+        let said = message.to_string();
+        let mut heard = self.ask(message).await;
+        let answer = heard.pop().expect("an answer");
+        assert_eq!(answer["type"], "ack", "{said} was answered by {answer}");
+        assert_eq!(answer.as_object().map(serde_json::Map::len), Some(2), "{answer}");
+        heard
+    }
+
+    /// Says a message with an `id`, hears that it was refused, and nothing else. The refusal is returned without its `id`.
+    pub async fn refused(&mut self, message: Value) -> Value {
+        let said = message.to_string();
+        let heard = self.ask(message).await;
+        let [answer] = &heard[..] else { panic!("{said} was answered by {heard:?}") };
+        assert_eq!(answer["type"], "error", "{said} was answered by {answer}");
+        let mut refusal = answer.clone();
+        refusal.as_object_mut().and_then(|refusal| refusal.remove("id")).expect("an id");
+        refusal
+    }
+
+    /// Hears that nothing has been sent to this client which it has not heard. What others have been acknowledged has.
+    pub async fn hears_nothing(&mut self) {
+        let heard = self.done(serde_json::json!({"type": "ping"})).await;
+        assert!(matches!(&heard[..], [pong] if pong["type"] == "pong"), "{heard:?}");
+    }
+
+    async fn ask(&mut self, mut message: Value) -> Vec<Value> {
+        self.next_id += 1;
+        message["id"] = self.next_id.into();
+        self.say(message).await;
+        let mut heard = Vec::new();
+        loop {
+            let next = self.hear().await;
+            let answered = next["id"] == self.next_id;
+            heard.push(next);
+            if answered {
+                return heard;
+            }
+        }
+    }
+}
+
+/// A value as a client of this codec writes it.
+pub fn spell(value: &Value, codec: Codec) -> Vec<u8> {
+    match codec {
+        Codec::Json => serde_json::to_vec(value).expect("a value can be spelled"),
+        Codec::MsgPack => rmp_serde::to_vec(value).expect("a value can be spelled"),
+    }
 }
 
 /// The seed of a random test: a new one each time, or that of a run to be repeated. Printed where the test fails.
