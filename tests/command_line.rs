@@ -1,81 +1,27 @@
 //! The program as a person meets it: help, the printed URL, the configuration file, what is said when something is wrong, and its end.
 
+mod support;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::Output,
 };
 
+use support::process::{ServerProcess, switchboard};
 use tempfile::TempDir;
-
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The program in a directory of its own, with nothing of the tests' environment that could change what it does.
-fn switchboard(directory: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-    command.current_dir(directory.path()).env_clear().stdin(Stdio::null());
-    command
-}
 
 fn run(directory: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = switchboard(directory).args(arguments).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// A program that serves; ended by its id when this is dropped.
-struct Serving {
-    child: Child,
-    url: String,
-}
-
-impl Serving {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.strip_prefix("Switchboard is open: ").unwrap_or_else(|| panic!("not the URL: {line:?}")).trim().to_owned();
-        Self { child, url }
-    }
-
-    fn authority(&self) -> &str {
-        self.url.trim_start_matches("http://").trim_end_matches('/')
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// The exit status and what was logged.
-    fn end(mut self) -> (Option<i32>, String) {
-        let since = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(since.elapsed() < DEADLINE, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        (status.code(), log)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn without_arguments_it_serves_localhost_and_prints_the_url_to_open() {
     let directory = tempfile::tempdir().unwrap();
     // Port 8080 may be in use where the tests run; everything else is as it is by default.
-    let server = Serving::start(switchboard(&directory).env("SWITCHBOARD_LISTEN", "localhost:0"));
-    assert!(server.url.starts_with("http://localhost:"), "{}", server.url);
+    let server = ServerProcess::start(switchboard(&directory).env("SWITCHBOARD_LISTEN", "localhost:0"), &directory);
+    assert!(server.url().starts_with("http://localhost:"), "{}", server.url());
     TcpStream::connect(server.authority()).unwrap();
     let certs: Vec<_> = fs::read_dir(directory.path().join("certs")).unwrap().collect();
     assert_eq!(certs.len(), 2);
@@ -88,7 +34,7 @@ fn without_arguments_it_serves_localhost_and_prints_the_url_to_open() {
 #[test]
 fn it_ends_on_an_interrupt_as_well_and_logs_json_on_demand() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Serving::start(switchboard(&directory).args(["--listen", "127.0.0.1:0", "--log-format", "json"]));
+    let server = ServerProcess::start(switchboard(&directory).args(["--listen", "127.0.0.1:0", "--log-format", "json"]), &directory);
     server.signal("-INT");
     let (status, log) = server.end();
     assert_eq!(status, Some(0), "{log}");
@@ -108,8 +54,8 @@ fn the_printed_configuration_is_taken_back_and_a_flag_beats_environment_beats_fi
     fs::write(directory.path().join("b.toml"), "listen = \"localhost:0\"\ncert_dir = \"from-file\"\nlog = \"off\"\n").unwrap();
     let mut command = switchboard(&directory);
     command.args(["--config", "b.toml", "--listen", "127.0.0.1:0"]).env("SWITCHBOARD_CERT_DIR", "from-environment");
-    let server = Serving::start(&mut command);
-    assert!(server.url.starts_with("http://127.0.0.1:"), "{}", server.url);
+    let server = ServerProcess::start(&mut command, &directory);
+    assert!(server.url().starts_with("http://127.0.0.1:"), "{}", server.url());
     assert!(directory.path().join("from-environment").exists() && !directory.path().join("from-file").exists());
     server.signal("-TERM");
     assert_eq!(server.end(), (Some(0), String::new()), "the file's `log` holds");

@@ -1,7 +1,11 @@
-//! What the tests stand on: a server on a free port with a directory of its own, and deadlines on every wait.
+//! What the tests stand on: a server on a free port with a directory of its own, in this process or in one of its own, and deadlines on
+//! every wait.
 
 // Each test file is a program of its own and uses its own part of this.
 #![allow(dead_code)]
+
+pub mod process;
+pub mod raw;
 
 use std::{
     future::Future,
@@ -14,8 +18,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use switchboard::{
     Config, Server,
-    client::{Client, Door},
-    protocol::{Codec, framing::Frame},
+    client::{Client, Connector, Door, Options, RequestError},
+    protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Payload, PeerId, Request, ServerMessage, framing::Frame},
 };
 use tempfile::TempDir;
 
@@ -233,6 +237,68 @@ pub fn spell(value: &Value, codec: Codec) -> Vec<u8> {
         Codec::Json => serde_json::to_vec(value).expect("a value can be spelled"),
         Codec::MsgPack => rmp_serde::to_vec(value).expect("a value can be spelled"),
     }
+/// A client that has been welcomed and is in this room.
+pub async fn connect_to(connector: &Connector, door: Door, room: &str) -> Client {
+    let mut client = within("a connection", connector.connect(door)).await.expect("a connection");
+    within("a room", client.join(room, None)).await.expect("a room");
+    client
+}
+
+/// The doors of the server at this base URL.
+pub async fn doors(base: &str) -> Connector {
+    within("the doors", Connector::new(base, Options::default())).await.expect("the doors")
+}
+
+/// Drops what arrives until `pick` finds what is waited for.
+pub async fn hear<T>(what: &str, client: &mut Client, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
+    let hearing = async {
+        loop {
+            match client.receive().await {
+                Ok(message) => {
+                    if let Some(found) = pick(message) {
+                        return found;
+                    }
+                }
+                Err(disconnected) => panic!("{disconnected} before {what}"),
+            }
+        }
+    };
+    within(what, hearing).await
+}
+
+/// The code with which a request is refused, which it has to be.
+pub async fn refusal(client: &mut Client, message: ClientMessage<'_>) -> ErrorCode {
+    match within("an answer", client.request(message)).await {
+        Err(RequestError::Refused(refusal)) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Sees a client off: the goodbye, perhaps behind other messages, and then the same code as the end of the connection.
+pub async fn goodbye(client: &mut Client) -> CloseCode {
+    let code = hear("a goodbye", client, |message| match message {
+        ServerMessage::Goodbye(code) => Some(code),
+        _ => None,
+    })
+    .await;
+    let ended = within("the end of a connection", client.receive()).await.expect_err("a goodbye is the last message");
+    assert_eq!(ended.code, Some(code.number()), "{ended}");
+    code
+}
+
+/// A message to the rest of the only room.
+pub fn broadcast(payload: impl serde::Serialize) -> ClientMessage<'static> {
+    ClientMessage::Broadcast { room: None, payload: Payload::from_serialize(&payload).expect("a payload") }
+}
+
+/// A message that is answered only if it is refused.
+pub fn unanswered(message: ClientMessage<'_>) -> Request<'_> {
+    Request { id: None, message }
+}
+
+/// Who a welcomed client is.
+pub fn own_id(client: &Client) -> PeerId {
+    client.peer_id().expect("it was welcomed")
 }
 
 /// The seed of a random test: a new one each time, or that of a run to be repeated. Printed where the test fails.
