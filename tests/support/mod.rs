@@ -237,6 +237,8 @@ pub fn spell(value: &Value, codec: Codec) -> Vec<u8> {
         Codec::Json => serde_json::to_vec(value).expect("a value can be spelled"),
         Codec::MsgPack => rmp_serde::to_vec(value).expect("a value can be spelled"),
     }
+}
+
 /// A client that has been welcomed and is in this room.
 pub async fn connect_to(connector: &Connector, door: Door, room: &str) -> Client {
     let mut client = within("a connection", connector.connect(door)).await.expect("a connection");
