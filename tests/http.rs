@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -174,6 +176,25 @@ async fn the_handshake_is_answered_as_in_the_rfc_and_picks_a_subprotocol() {
         assert!(answer.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
         let found = answer.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
         assert_eq!(found, chosen, "{offered}");
+    }
+}
+
+/// The HTTP crate's clock is up to half a second behind, and deadlines were counted from it. A server with a shorter `hello_ms` answered
+/// most requests, WebSocket handshakes among them, with 408 as soon as they came.
+#[tokio::test]
+async fn a_short_time_for_the_first_message_is_not_over_when_it_begins() {
+    let server = TestServer::with(|config| config.timeouts.hello_ms = 100);
+    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    // Spread over more than half a second.
+    for _ in 0..40 {
+        let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
+        socket.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        beat.tick().await;
+        // The server may have hung up already; then it has said why.
+        let _ = socket.write_all(b"host: x\r\nconnection: close\r\n\r\n").await;
+        let mut answer = String::new();
+        within("an answer", socket.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }
 

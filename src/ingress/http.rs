@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
@@ -229,10 +230,14 @@ where
 {
     let timeouts = &site.doorkeeper.timeouts;
     HttpServiceBuilder::default()
-        .client_request_timeout(timeouts.hello())
-        .client_disconnect_timeout(timeouts.close())
-        .keep_alive(KeepAlive::Timeout(timeouts.hello()))
+        .client_request_timeout(timeouts.hello() + CLOCK_LAG)
+        .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
+        .keep_alive(KeepAlive::Timeout(timeouts.hello() + CLOCK_LAG))
 }
+
+/// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`), so a connection may begin
+/// with this much of its time gone.
+const CLOCK_LAG: Duration = Duration::from_millis(500);
 
 fn app(site: Arc<Site>) -> impl ServiceFactory<Request, Config = (), Response = Response<BoxBody>, Error = Error, InitError = ()> {
     let app = App::new().app_data(Data::from(site)).default_service(web::to(answer));
