@@ -246,14 +246,14 @@ impl Session {
 
     /// Says something to this client alone.
     fn tell(&mut self, message: &ServerMessage, ctx: &mut Context<Self>) {
-        if self.outbox.push(self.dialect.spell(message)).is_err() {
+        if self.outbox.push(self.dialect.spell(message), 0).is_err() {
             self.close(CloseCode::SlowConsumer, ctx);
         }
     }
 
-    /// Passes on what also others may get.
-    fn deliver(&mut self, envelope: &Envelope) -> Result<(), Overflow> {
-        self.outbox.push(self.dialect.encode(envelope))
+    /// Passes on what also others may get, and what of it is in the backlog already.
+    fn deliver(&mut self, envelope: &Envelope, counted: usize) -> Result<(), Overflow> {
+        self.outbox.push(self.dialect.encode(envelope), counted)
     }
 
     /// Says goodbye and ends; the door writes what it still can.
@@ -305,9 +305,7 @@ impl Handler<Deliver> for Session {
     fn handle(&mut self, deliver: Deliver, ctx: &mut Context<Self>) {
         match deliver {
             Deliver::Message(envelope) => {
-                let delivered = self.deliver(&envelope);
-                self.outbox.backlog().release(envelope.weight());
-                if delivered.is_err() {
+                if self.deliver(&envelope, envelope.weight()).is_err() {
                     self.close(CloseCode::SlowConsumer, ctx);
                 }
             }
@@ -316,7 +314,7 @@ impl Handler<Deliver> for Session {
                 match answer {
                     Answer::Joined(room, envelope) => {
                         self.state.entered(room);
-                        match self.deliver(&envelope) {
+                        match self.deliver(&envelope, 0) {
                             Ok(()) => self.acknowledge(id, ctx),
                             Err(Overflow) => self.close(CloseCode::SlowConsumer, ctx),
                         }

@@ -70,15 +70,22 @@ impl Outbox {
         &self.backlog
     }
 
-    /// Puts a frame behind the others, unless too much waits. What comes after the end is dropped.
-    pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
+    /// Puts a frame behind the others, unless too much waits. What comes after the end is dropped. `counted` bytes of it are in the backlog
+    /// already, from its time in the mailbox, and only what is more can be too much: a message that its sender was promised has its place.
+    pub fn push(&self, frame: Frame, counted: usize) -> Result<(), Overflow> {
         let bytes = frame.bytes().len();
         let mut waiting = self.waiting();
-        if waiting.end.is_none() {
-            self.backlog.add(bytes)?;
-            waiting.frames.push_back(frame);
-            waiting.wake();
+        if waiting.end.is_some() {
+            self.backlog.release(counted);
+            return Ok(());
         }
+        if bytes > counted {
+            self.backlog.add(bytes - counted).inspect_err(|_| self.backlog.release(counted))?;
+        } else {
+            self.backlog.release(counted - bytes);
+        }
+        waiting.frames.push_back(frame);
+        waiting.wake();
         Ok(())
     }
 
@@ -141,18 +148,18 @@ impl Outbox {
         self.waiting().pop()
     }
 
-    /// Waits until the end has been decided, whether or not all before it is written.
-    pub async fn ended(&self) {
+    /// Waits until the end has been decided, whether or not all before it is written, and tells it.
+    pub async fn ended(&self) -> End {
         // The door polls this beside `next` in one task, so the one waker serves both.
         poll_fn(|cx| {
             let mut waiting = self.waiting();
-            if waiting.end.is_some() {
-                return Poll::Ready(());
+            if let Some(end) = waiting.end {
+                return Poll::Ready(end);
             }
             waiting.door = Some(cx.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Says that frames of so many bytes are written and wait no more.
@@ -215,10 +222,10 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
         let outbox = Outbox::new(Backlog::new(100));
-        outbox.push(frame("a")).unwrap();
-        outbox.push(frame("b")).unwrap();
+        outbox.push(frame("a"), 0).unwrap();
+        outbox.push(frame("b"), 0).unwrap();
         outbox.close(CloseCode::Draining, frame("bye"));
-        outbox.push(frame("late")).unwrap();
+        outbox.push(frame("late"), 0).unwrap();
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -231,8 +238,8 @@ mod tests {
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = Outbox::new(Backlog::new(4));
-        outbox.push(frame("full")).unwrap();
-        assert_eq!(outbox.push(frame("x")), Err(Overflow));
+        outbox.push(frame("full"), 0).unwrap();
+        assert_eq!(outbox.push(frame("x"), 0), Err(Overflow));
         outbox.close(CloseCode::SlowConsumer, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
@@ -244,5 +251,18 @@ mod tests {
             outbox.pong(Bytes::copy_from_slice(&[n]));
         }
         assert_eq!(all(&outbox), [Outgoing::Pong(Bytes::from_static(&[99]))]);
+    }
+
+    /// A message counted twice on its way from the mailbox to the outbox: the one that was too much was acknowledged to its sender and then
+    /// dropped here, and the sender never heard `undeliverable`.
+    #[test]
+    fn what_was_taken_into_the_mailbox_has_its_place_in_the_outbox() {
+        let backlog = Backlog::new(8);
+        let outbox = Outbox::new(backlog.clone());
+        backlog.add(8).unwrap();
+        assert_eq!(outbox.push(frame("full"), 8), Ok(()));
+        assert_eq!(backlog.add(4), Ok(()), "what it took less is given back");
+        assert_eq!(outbox.push(frame("longer"), 4), Err(Overflow), "what it takes more is not there");
+        assert_eq!(backlog.add(1), Err(Overflow));
     }
 }
