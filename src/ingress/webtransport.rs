@@ -121,8 +121,9 @@ async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper
     };
     let outbox = doorkeeper.outbox();
     let mut overdue = pin!(async {
-        outbox.ended().await;
+        let end = outbox.ended().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
+        end
     });
     let mut reading = pin!(async {
         let mut reader = Reader { stream: receive, buffer: BytesMut::new(), message_bytes_max: doorkeeper.limits.message_bytes_max };
@@ -131,13 +132,14 @@ async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper
     let mut writing = pin!(write(send, &connection, &outbox));
     let mut strays = pin!(refuse_strays(&connection));
     let end = tokio::select! {
-        () = &mut overdue => None,
+        // Who did not read its goodbye is told the code at least.
+        end = &mut overdue => Some(end),
         // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
         end = &mut writing => {
-            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, never = &mut strays => match never {} }
+            tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, never = &mut strays => match never {} }
             end
         }
-        () = &mut reading => tokio::select! { end = &mut writing => end, () = &mut overdue => None },
+        () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
         never = &mut strays => match never {},
     };
     match end {
