@@ -9,16 +9,18 @@ use std::{
 };
 
 use support::{
-    DEADLINE, connect_to, doors, eventually, goodbye, hear, own_id,
+    DEADLINE,
+    bystanders::Bystanders,
+    connect_to, doors, eventually, goodbye, hear, own_id,
     process::ServerProcess,
     raw::{self, RawWebSocket, RawWebTransport, first},
     unanswered, within,
 };
 use switchboard::{
-    client::{Client, Connector, Door, RequestError},
-    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
+    client::{Client, Door, RequestError},
+    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Request, ServerMessage},
 };
-use tokio::{io::AsyncWriteExt as _, sync::oneshot, time::timeout};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 use wtransport::error::ConnectionError;
 
 /// Beyond this the server's memory may not grow, whatever clients do here: 20 of them may have 1 MiB waiting each at the same time, and an
@@ -32,53 +34,6 @@ fn server() -> ServerProcess {
 
 fn address(server: &ServerProcess) -> SocketAddr {
     server.authority().parse().unwrap()
-}
-
-/// Two clients in a room of their own, one by each transport; the first sends numbers, the second hears them all in order, until the end is asked
-/// for. What they tell is how many it were, and the longest that one took.
-struct Bystanders {
-    stop: oneshot::Sender<()>,
-    talk: tokio::task::JoinHandle<(u32, Duration)>,
-}
-
-impl Bystanders {
-    async fn start(connector: &Connector, room: &str) -> Self {
-        let mut hearer = connect_to(connector, Door::ALL[0], room).await;
-        let mut speaker = connect_to(connector, Door::WebTransport, room).await;
-        let (stop, mut stopped) = oneshot::channel();
-        let talk = tokio::spawn(async move {
-            let (mut spoken, mut longest) = (0, Duration::ZERO);
-            while stopped.try_recv().is_err() {
-                let since = Instant::now();
-                let payload = Payload::from_serialize(&spoken).unwrap();
-                let message = ClientMessage::Forward { kind: Kind::Message, to: own_id(&hearer), room: None, payload };
-                speaker.send(&unanswered(message)).await.unwrap();
-                let (from, heard) = hear("a bystander's message", &mut hearer, number).await;
-                assert_eq!((from, heard), (own_id(&speaker), spoken));
-                longest = longest.max(since.elapsed());
-                spoken += 1;
-            }
-            (spoken, longest)
-        });
-        Self { stop, talk }
-    }
-
-    /// None of their messages was lost, and none took long.
-    async fn noticed_nothing(self) {
-        // It has failed already if nobody listens.
-        let _ = self.stop.send(());
-        let (spoken, longest) = within("the bystanders", self.talk).await.unwrap();
-        println!("bystanders: {spoken} messages, the slowest took {longest:?}");
-        assert!(spoken > 10 && longest < Duration::from_secs(5), "{spoken} messages, the slowest took {longest:?}");
-    }
-}
-
-/// A message to one peer that holds a number, and who it is from.
-fn number(message: ServerMessage) -> Option<(PeerId, u32)> {
-    match message {
-        ServerMessage::Forwarded { from, payload, to: Some(_), .. } => Some((from, payload.parse().unwrap())),
-        _ => None,
-    }
 }
 
 /// Says something long to a peer until that is refused, and tells what with.
@@ -191,23 +146,28 @@ async fn twenty_who_stop_reading_cost_no_more_than_their_bounds() {
     let targets: Vec<PeerId> = slow.iter().map(own_id).collect();
     // Each gets bytes of its own: those of a broadcast are shared.
     let mut gone = 0;
-    let payload = Payload::from_serialize(&"x".repeat(32 * 1024)).unwrap();
+    let payload = Payload::from_serialize(&"x".repeat(60 * 1024)).unwrap();
     let since = Instant::now();
     while gone < targets.len() {
         for &to in &targets {
             let message = ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: payload.clone() };
-            match within("an answer", sender.request(message)).await {
-                Ok(()) => {}
-                Err(RequestError::Refused(refusal)) => {
-                    assert!(matches!(refusal.code, ErrorCode::Undeliverable | ErrorCode::NoSuchPeer), "{refusal:?}");
-                }
-                Err(error) => panic!("{error}"),
+            sender.send(&unanswered(message)).await.unwrap();
+        }
+        let ping = Request { id: Some(1), message: ClientMessage::Ping { received: None } };
+        sender.send(&ping).await.unwrap();
+        hear("the end of a round", &mut sender, |message| match message {
+            ServerMessage::Ack { .. } => Some(()),
+            ServerMessage::PeerLeft { reason: LeaveReason::Removed, .. } => {
+                gone += 1;
+                None
             }
-        }
-        // What came before the answer; it waits for nothing.
-        while let Ok(Ok(message)) = timeout(Duration::ZERO, sender.receive()).await {
-            gone += usize::from(matches!(message, ServerMessage::PeerLeft { reason: LeaveReason::Removed, .. }));
-        }
+            ServerMessage::Error(refusal) => {
+                assert!(matches!(refusal.code, ErrorCode::Undeliverable | ErrorCode::NoSuchPeer), "{refusal:?}");
+                None
+            }
+            _ => None,
+        })
+        .await;
         most = most.max(server.resident_bytes());
         assert!(since.elapsed() < DEADLINE, "{gone} of {} are gone", targets.len());
     }

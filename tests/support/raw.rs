@@ -114,6 +114,7 @@ impl RawWebSocket {
 /// A UDP socket for clients that do not trouble about what they send.
 pub struct RawWebTransport {
     endpoint: Endpoint<endpoint_side::Client>,
+    quic: quinn::ClientConfig,
     url: String,
 }
 
@@ -128,14 +129,13 @@ impl RawWebTransport {
         let builder = ClientConfig::builder().with_bind_address(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into());
         let mut config = builder.with_server_certificate_hashes(hashes).build();
         config.quic_config_mut().transport_config(Arc::new(TransportConfig::default()));
-        Self { endpoint: Endpoint::client(config).expect("a UDP socket"), url: url.to_string() }
+        let quic = config.quic_config().clone();
+        Self { endpoint: Endpoint::client(config).expect("a UDP socket"), quic, url: url.to_string() }
     }
 
-    /// The same through another address, such as that of a proxy.
-    pub async fn by_way_of(base: &str, address: SocketAddr) -> Self {
-        let mut raw = Self::new(base).await;
-        raw.url = format!("https://{address}/wt");
-        raw
+    /// How to come in by this door as a QUIC client that is no HTTP/3 client.
+    pub fn quic_config(&self) -> quinn::ClientConfig {
+        self.quic.clone()
     }
 
     /// A session without a stream.
