@@ -23,7 +23,9 @@ use tracing_subscriber::{
 /// Starts logging for the whole process; called once.
 pub fn start(config: &Config) {
     let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let filter = EnvFilter::try_new(&config.log).expect("the filter parsed when the settings were read");
+    // What a stranger sends must not be an alarm, and how many threads there are is no news.
+    let filter = EnvFilter::try_new(format!("actix_http=off,actix_server=warn,{}", config.log));
+    let filter = filter.expect("the filter parsed when the settings were read");
     dispatch(filter, config.log_format, colours, io::stderr).init();
 }
 

@@ -38,8 +38,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let config = cli.serve.config()?;
             logging::start(&config);
             let server = Server::start(config)?;
-            print(&format!("Switchboard is open: {}\n", server.url()))?;
-            Ok(server.serve()?)
+            // Nobody has to read it.
+            Ok(server.serve(|server| drop(print(&format!("Switchboard is open: {}\n", server.url()))))?)
         }
     }
 }

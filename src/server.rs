@@ -110,12 +110,14 @@ impl Server {
         self.join();
     }
 
-    /// Serves until the process is told to end by SIGTERM or SIGINT, then shuts down. A second signal does not wait for that.
-    pub fn serve(self) -> Result<(), StartError> {
+    /// Serves until the process is told to end by SIGTERM or SIGINT, then shuts down. A second signal does not wait for that. Calls
+    /// `ready` once signals are heeded.
+    pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), StartError> {
         let failed = |error: std::io::Error| StartError::System(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         runtime.block_on(async {
             let mut signals = Signals::new().map_err(failed)?;
+            ready(&self);
             let ended = self.stop.clone();
             tokio::select! {
                 () = signals.next() => self.stop(),
@@ -187,6 +189,7 @@ impl Parts {
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
+            resumables: Arc::default(),
         });
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
@@ -196,8 +199,9 @@ impl Parts {
         let mut builder = actix_server::Server::build()
             .workers(config.workers())
             .disable_signals()
-            // The doorkeeper decides who has to wait outside. Beyond its bound there is some room for plain HTTP.
-            .max_concurrent_connections(limits.clients_max + HTTP_CONNECTIONS);
+            // The doorkeeper decides who has to wait outside. Beyond its bound there is some room for plain HTTP. The crate counts per worker,
+            // and a worker that is full is passed over.
+            .max_concurrent_connections((limits.clients_max + HTTP_CONNECTIONS).div_ceil(config.workers()));
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);
             let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address });
@@ -219,6 +223,8 @@ impl Parts {
         actix_rt::spawn(server);
 
         let mut workers: Vec<ArbiterHandle> = Vec::new();
+        // The workers hold the other ends: without any of them, nobody is left to wait for.
+        drop(worker_up);
         for _ in 0..config.workers() * sockets.len() {
             workers.push(workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?);
         }
@@ -241,9 +247,7 @@ impl Parts {
         if tokio::time::timeout(grace, self.clients.all_gone()).await.is_err() {
             warn!(clients = self.clients.count(), "the grace period is over, clients are cut off");
         }
-        for endpoint in self.quic {
-            webtransport::shut(endpoint, LAST_PACKETS).await;
-        }
+        futures_util::future::join_all(self.quic.into_iter().map(|endpoint| webtransport::shut(endpoint, LAST_PACKETS))).await;
         self.tcp.stop(false).await;
         info!("shut down");
     }

@@ -24,7 +24,8 @@ type Belief = BTreeMap<RoomId, BTreeSet<PeerId>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_of_five_hundred_clients_believes_is_what_the_registry_knows() {
     let seed = seed();
-    let server = TestServer::start();
+    // Who dies is soon gone for good.
+    let server = TestServer::with(|config| config.timeouts.resume_window_ms = 500);
     let connector = Arc::new(Connector::new(server.base(), Options { timeout: DEADLINE, ..Options::default() }).await.unwrap());
     let beliefs: Vec<Arc<Mutex<Belief>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
     let (over, _) = watch::channel(false);

@@ -38,7 +38,10 @@ async fn every_client_is_told_goodbye_and_then_closed_with_its_code() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_it_shuts_down_it_is_not_ready_and_newcomers_are_told_why() {
     // A client that does not read its goodbye keeps the server up until the connection is cut.
-    let mut server = TestServer::with(|config| config.timeouts.close_ms = 3_000);
+    let mut server = TestServer::with(|config| {
+        config.timeouts.close_ms = 60_000;
+        config.timeouts.shutdown_grace_ms = 60_000;
+    });
     let lingering = connect(&server, Door::WebSocket(switchboard::protocol::Codec::Json)).await;
     server.stop();
     let readyz = format!("{}/readyz", server.base());
@@ -46,7 +49,9 @@ async fn while_it_shuts_down_it_is_not_ready_and_newcomers_are_told_why() {
     for door in Door::ALL {
         let mut late = within("a connection", Client::connect(server.base(), door)).await.unwrap();
         // The goodbye may be there before the hello is out.
-        let _ = late.send(&switchboard::protocol::Request { id: None, message: switchboard::protocol::ClientMessage::Hello }).await;
+        let _ = late
+            .send(&switchboard::protocol::Request { id: None, message: switchboard::protocol::ClientMessage::Hello { resume: None } })
+            .await;
         let told = within("a goodbye", late.receive()).await;
         assert!(matches!(told, Ok(ServerMessage::Goodbye(CloseCode::Draining))), "{door}: {told:?}");
     }

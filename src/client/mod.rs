@@ -30,7 +30,9 @@ pub use self::{
     connect::{ConnectError, Connector, Options},
     discovery::{Discovery, Transport},
 };
-use crate::protocol::{ClientMessage, Codec, Payload, Peer, PeerId, Refusal, Request, ServerMessage, Welcome, framing::Frame};
+use crate::protocol::{
+    ClientMessage, Codec, Payload, Peer, PeerId, Refusal, Request, Resume, ResumeToken, ServerMessage, Welcome, framing::Frame,
+};
 
 /// Largest message that a client takes. By default a server keeps 1 MiB for one client, so no list of a room is longer.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -150,8 +152,17 @@ impl Client {
 
     /// Says hello, which only the first message may, and waits for the welcome.
     pub async fn hello(&mut self) -> Result<Welcome, RequestError> {
+        self.greet(None).await
+    }
+
+    /// Says hello to go on with an earlier session. Whether it does is in the welcome; what was missed follows it.
+    pub async fn resume(&mut self, token: ResumeToken, received: u64) -> Result<Welcome, RequestError> {
+        self.greet(Some(Resume { token: Some(token), received })).await
+    }
+
+    async fn greet(&mut self, resume: Option<Resume>) -> Result<Welcome, RequestError> {
         let welcome = |message: &ServerMessage| matches!(message, ServerMessage::Welcome(_));
-        match self.request_for(ClientMessage::Hello, welcome).await? {
+        match self.request_for(ClientMessage::Hello { resume }, welcome).await? {
             ServerMessage::Welcome(welcome) => Ok(*welcome),
             other => unreachable!("{other:?} is no welcome"),
         }

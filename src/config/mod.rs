@@ -85,6 +85,12 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_CLIENTS_MAX", default = 20000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub clients_max: usize,
 
+    /// QUIC handshakes under way at once. From half of it on, newcomers have to prove their address first (QUIC retry); past it they are
+    /// refused.
+    /// Range: 2 to 100000.
+    #[config(env = "SWITCHBOARD_LIMITS_HANDSHAKES_MAX", default = 1000, deserialize_with = integer::<_, _, 2, 100_000>)]
+    pub handshakes_max: usize,
+
     /// Rooms on this server. One more is refused as `no-more-rooms`.
     /// Range: 1 to 10000000.
     #[config(env = "SWITCHBOARD_LIMITS_ROOMS_MAX", default = 100000, deserialize_with = integer::<_, _, 1, 10_000_000>)]
@@ -130,6 +136,17 @@ pub struct Limits {
     /// Range: 2048 to 134217728 (128 MiB).
     #[config(env = "SWITCHBOARD_LIMITS_OUTBOX_BYTES_MAX", default = 1048576, deserialize_with = integer::<_, _, 2048, 134_217_728>)]
     pub outbox_bytes_max: usize,
+
+    /// Bytes of messages that are kept for one client until it says that it has received them. Past it the oldest are forgotten, and a
+    /// client that had not received those cannot resume. Where it is smaller than outbox_bytes_max, nor can some that were slow.
+    /// Range: 0 to 134217728 (128 MiB).
+    #[config(env = "SWITCHBOARD_LIMITS_REPLAY_BYTES_MAX", default = 1048576, deserialize_with = integer::<_, _, 0, 134_217_728>)]
+    pub replay_bytes_max: usize,
+
+    /// Messages that are kept for one client until it says that it has received them.
+    /// Range: 0 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_REPLAY_MESSAGES_MAX", default = 4096, deserialize_with = integer::<_, _, 0, 1_000_000>)]
+    pub replay_messages_max: usize,
 }
 
 /// How long things may take, in milliseconds.
@@ -154,6 +171,12 @@ pub struct Timeouts {
     /// Range: 20 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_SILENCE_MS", default = 25000, deserialize_with = integer::<_, _, 20, 3_600_000>)]
     pub silence_ms: u64,
+
+    /// How long a session outlives the last sign of life of its client, who may come back in that time and resume it; then others see it
+    /// leave with reason `timeout`. 0 ends a session with its connection.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", default = 30000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub resume_window_ms: u64,
 
     /// How long a closing connection may take to read its `goodbye`.
     /// Range: 10 to 60000 (1 minute).
@@ -265,6 +288,11 @@ impl Timeouts {
         Duration::from_millis(self.silence_ms)
     }
 
+    /// How long a session outlives its client's last sign of life.
+    pub fn resume_window(&self) -> Duration {
+        Duration::from_millis(self.resume_window_ms)
+    }
+
     /// How long a closing connection may take to read its goodbye.
     pub fn close(&self) -> Duration {
         Duration::from_millis(self.close_ms)
@@ -320,7 +348,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 22);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 26);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -349,20 +377,22 @@ mod tests {
             stream_ms: 2,
             heartbeat_ms: 3,
             silence_ms: 4,
-            close_ms: 5,
-            shutdown_grace_ms: 6,
-            certificate_check_ms: 7,
+            resume_window_ms: 5,
+            close_ms: 6,
+            shutdown_grace_ms: 7,
+            certificate_check_ms: 8,
         };
         let all = [
             timeouts.hello(),
             timeouts.stream(),
             timeouts.heartbeat(),
             timeouts.silence(),
+            timeouts.resume_window(),
             timeouts.close(),
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub use native::Native;
 use crate::protocol::{Envelope, Refusal, Request, ServerMessage, framing::Frame};
 
 /// How the messages of one connection are spelled.
-pub trait Dialect: Send {
+pub trait Dialect: Send + Sync {
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Request<'a>, Refusal>;
 
@@ -18,4 +18,7 @@ pub trait Dialect: Send {
 
     /// Spells a message for this client alone.
     fn spell(&self, message: &ServerMessage) -> Frame;
+
+    /// Spells anew what was spelled for an earlier connection of the same session.
+    fn respell(&self, frame: &Frame) -> Frame;
 }

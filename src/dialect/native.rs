@@ -38,4 +38,16 @@ impl Dialect for Native {
     fn spell(&self, message: &ServerMessage) -> Frame {
         self.frame(message.spell(self.0).into())
     }
+
+    /// A value that the earlier codec could not express stays what it had become there.
+    fn respell(&self, frame: &Frame) -> Frame {
+        let codec = match frame {
+            Frame::Text(_) => Codec::Json,
+            Frame::Binary(_) | Frame::Datagram(_) => Codec::MsgPack,
+        };
+        if codec == self.0 {
+            return frame.clone();
+        }
+        self.spell(&ServerMessage::decode(codec, frame.bytes()).expect("the server reads what it wrote"))
+    }
 }

@@ -69,8 +69,6 @@ pub struct Site {
 #[include = "*.html"]
 #[include = "*.css"]
 #[include = "*.js"]
-#[include = "src/*.js"]
-#[include = "src/*/*.js"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
 struct Web;
@@ -94,6 +92,9 @@ pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
         ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
         ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
+        }
+        ("/readyz", _) if site.doorkeeper.clients.is_full() => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "full: as many clients as limits.clients_max allows\n")
         }
         ("/readyz", _) => plain(StatusCode::OK, "ready: new clients are taken\n"),
         (WEBSOCKET_PATH, _) => {
@@ -232,7 +233,8 @@ where
     HttpServiceBuilder::default()
         .client_request_timeout(timeouts.hello() + CLOCK_LAG)
         .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
-        .keep_alive(KeepAlive::Timeout(timeouts.hello() + CLOCK_LAG))
+        // Only the first request of a connection has a deadline in the crate, so there is no second.
+        .keep_alive(KeepAlive::Disabled)
 }
 
 /// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`), so a connection may begin

@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use actix::Addr;
@@ -28,9 +29,15 @@ use tokio::{
 use crate::{
     config::{Limits, Timeouts},
     dialect::Dialect,
-    protocol::{ClientLimits, CloseCode, LeaveReason, Payload, PeerId, ResumeToken, ServerMessage, Welcome, framing::Frame},
-    registry::{RoomRegistry, inlet::Backlog},
-    session::{Ended, Heard, Session, SessionLimits, outbox::Outbox},
+    protocol::{
+        ClientLimits, ClientMessage, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome,
+        framing::Frame,
+    },
+    registry::RoomRegistry,
+    session::{
+        Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings, outbox::Outbox, replay::ReplayLimits,
+        resumable::Resumables,
+    },
 };
 
 /// What every door needs to let clients in.
@@ -39,16 +46,33 @@ pub struct Doorkeeper {
     pub timeouts: Timeouts,
     pub registry: Addr<RoomRegistry>,
     pub clients: Arc<Clients>,
+    pub resumables: Arc<Resumables>,
 }
 
 impl Doorkeeper {
-    /// The outbox of a new connection.
-    pub fn outbox(&self) -> Arc<Outbox> {
-        Outbox::new(Backlog::new(self.limits.outbox_bytes_max))
+    /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
+    /// connection. A frame that did nothing but resume is taken out.
+    pub async fn open(&self, connection: Connection, frames: &mut VecDeque<Frame>) -> Line {
+        if let Some(line) = self.resume(&connection, frames).await {
+            frames.pop_front();
+            return line;
+        }
+        Line { session: self.begin(connection), connection: ConnectionId::FIRST }
     }
 
-    /// Opens the session of a client that has sent its first frame, on the thread that runs the connection.
-    pub fn open(&self, dialect: Box<dyn Dialect>, outbox: Arc<Outbox>) -> Line {
+    /// The line to the session that the first frame resumes, if there is such a session and it goes on.
+    async fn resume(&self, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
+        let request = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()?;
+        let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
+            return None;
+        };
+        let session = self.resumables.take(token)?;
+        let (attached, answer) = oneshot::channel();
+        session.do_send(Attach { connection: connection.clone(), received, id, attached });
+        Some(Line { connection: answer.await.ok()?, session })
+    }
+
+    fn begin(&self, connection: Connection) -> Addr<Session> {
         let limits = &self.limits;
         let welcome = Welcome {
             peer_id: PeerId::random(),
@@ -57,7 +81,7 @@ impl Doorkeeper {
             received: 0,
             ice_servers: Payload::from_serialize(&[(); 0]).expect("an empty list can be spelled"),
             heartbeat_ms: self.timeouts.heartbeat_ms,
-            resume_window_ms: 0,
+            resume_window_ms: self.timeouts.resume_window_ms,
             limits: ClientLimits {
                 message_bytes: limits.message_bytes_max,
                 rooms_per_client: limits.rooms_per_client_max,
@@ -67,13 +91,19 @@ impl Doorkeeper {
                 nesting: limits.nesting_max,
             },
         };
-        let session_limits = SessionLimits {
+        let resume_window = self.timeouts.resume_window();
+        // What nobody can come back for need not be kept.
+        let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
+        let settings = SessionSettings {
             rooms_max: limits.rooms_per_client_max,
             room_name_bytes_max: limits.room_name_bytes_max,
             metadata_bytes_max: limits.metadata_bytes_max,
             nesting_max: limits.nesting_max,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
+            resume_window,
         };
-        Line { session: Session::open(welcome, session_limits, dialect, outbox, self.registry.clone()) }
+        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone())
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.
@@ -93,37 +123,35 @@ pub fn turn_away(outbox: &Outbox, dialect: &dyn Dialect, code: CloseCode) {
 /// A connection's line to its session. However the connection ends, the session learns of it.
 pub struct Line {
     session: Addr<Session>,
+    connection: ConnectionId,
 }
 
 impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
     pub async fn hear(&self, frames: VecDeque<Frame>) {
         let (done, dealt_with) = oneshot::channel();
-        self.session.do_send(Heard { frames, done });
-        // A session that has closed drops the sender, which is as good.
+        self.session.do_send(Heard { connection: self.connection, frames, done });
+        // A session that has let go of this connection drops the sender, which is as good.
         let _ = dealt_with.await;
     }
 
-    /// Tells that the client broke a bound.
-    pub fn fault(&self, code: CloseCode) {
-        self.session.do_send(Ended::Fault(code));
-    }
-
-    /// Tells why the connection ended.
-    pub fn ended(&self, reason: LeaveReason) {
-        self.session.do_send(Ended::Connection(reason));
+    /// Tells how the connection ended, and when the client was last heard. Only the first time counts.
+    pub fn ended(&self, how: Ending, heard_at: Instant) {
+        self.session.do_send(Ended { connection: self.connection, how, heard_at });
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.ended(LeaveReason::Disconnected);
+        self.ended(Ending::Lost(LeaveReason::Disconnected), Instant::now());
     }
 }
 
 /// How many clients there are, and whether more may come.
 pub struct Clients {
     now: AtomicUsize,
+    /// Those who are only there to be told that they cannot stay.
+    refused: AtomicUsize,
     max: usize,
     draining: watch::Sender<bool>,
     /// Wakes whoever waits for the last one to go.
@@ -143,20 +171,45 @@ const REFUSED_MAX: usize = 64;
 impl Clients {
     /// At most `max` clients.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { now: AtomicUsize::new(0), max, draining: watch::Sender::new(false), gone: tokio::sync::Notify::new() })
+        Arc::new(Self {
+            now: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            max,
+            draining: watch::Sender::new(false),
+            gone: tokio::sync::Notify::new(),
+        })
     }
 
     /// Gives a place, perhaps only to hear the reason why there is none. `None` when even that is too much.
     pub fn admit(self: &Arc<Self>) -> Option<Place> {
-        let before = self.now.fetch_add(1, Ordering::Relaxed);
-        let refusal = if self.is_draining() { Some(CloseCode::Draining) } else { (before >= self.max).then_some(CloseCode::ServerFull) };
-        let place = Place { clients: self.clone(), refusal };
-        (before < self.max + REFUSED_MAX).then_some(place)
+        let draining = self.is_draining();
+        let taken = |counter: &AtomicUsize, max| {
+            let more = |count| (count < max).then_some(count + 1);
+            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        };
+        let refusal = if !draining && taken(&self.now, self.max) {
+            None
+        } else if taken(&self.refused, REFUSED_MAX) {
+            Some(if draining { CloseCode::Draining } else { CloseCode::ServerFull })
+        } else {
+            return None;
+        };
+        Some(Place { clients: self.clone(), refusal })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there may be at once: those who stay, and those who are told that they cannot.
+    pub fn connections_max(&self) -> usize {
+        self.max + REFUSED_MAX
+    }
+
+    /// Are there as many as there may be?
+    pub fn is_full(&self) -> bool {
+        self.count() >= self.max
     }
 
     /// Takes no more.
@@ -179,7 +232,7 @@ impl Clients {
     pub async fn all_gone(&self) {
         loop {
             let gone = self.gone.notified();
-            if self.count() == 0 {
+            if self.count() + self.refused.load(Ordering::Relaxed) == 0 {
                 return;
             }
             gone.await;
@@ -189,7 +242,8 @@ impl Clients {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.clients.now.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let counter = if self.refusal.is_none() { &self.clients.now } else { &self.clients.refused };
+        if counter.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.clients.gone.notify_waiters();
         }
     }
@@ -207,7 +261,9 @@ mod tests {
         let refused: Vec<_> = (0..REFUSED_MAX).map(|_| clients.admit().unwrap()).collect();
         assert!(refused.iter().all(|place| place.refusal == Some(CloseCode::ServerFull)));
         assert!(clients.admit().is_none());
-        drop((first, refused));
+        drop(first);
+        assert_eq!(clients.admit().unwrap().refusal, None, "those who are refused take nobody's place");
+        drop(refused);
         assert_eq!(clients.count(), 0);
         clients.drain();
         assert_eq!(clients.admit().unwrap().refusal, Some(CloseCode::Draining));

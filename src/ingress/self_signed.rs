@@ -13,7 +13,7 @@ use std::{
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::sign::CertifiedKey;
 use time::{Duration, OffsetDateTime, macros::format_description};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::tls::{self, CertificateError};
@@ -27,6 +27,7 @@ const LISTED: Duration = Duration::HOUR;
 /// How long before the newest one expires the next is made. A server that was off for a while then still has one at hand.
 const AHEAD: Duration = Duration::days(4);
 
+const PREFIX: &str = "self-signed-";
 const CERTIFICATE_SUFFIX: &str = ".cert.pem";
 const KEY_SUFFIX: &str = ".key.pem";
 
@@ -59,7 +60,11 @@ impl SelfSigned {
     pub fn generations(&self, now: OffsetDateTime) -> Result<Vec<Generation>, CertificateError> {
         let mut generations = self.read(now)?;
         if generations.last().is_none_or(|newest| newest.not_after < now + AHEAD) {
-            generations.push(self.make(now)?);
+            match self.make(now) {
+                Ok(made) => generations.push(made),
+                Err(error) if generations.is_empty() => return Err(error),
+                Err(error) => warn!(%error, "the next self-signed certificate cannot be made, the last one is still valid"),
+            }
         }
         Ok(generations)
     }
@@ -73,7 +78,9 @@ impl SelfSigned {
         };
         for entry in entries {
             let certificate = entry.map_err(failed)?.path();
-            let Some(stem) = certificate.file_name().and_then(|name| name.to_str()?.strip_suffix(CERTIFICATE_SUFFIX)) else { continue };
+            let name = certificate.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // The directory may hold what others put there.
+            let Some(stem) = name.strip_suffix(CERTIFICATE_SUFFIX).filter(|stem| stem.starts_with(PREFIX)) else { continue };
             let key = certificate.with_file_name(format!("{stem}{KEY_SUFFIX}"));
             match Generation::read(&certificate, &key) {
                 Ok((generation, _)) if generation.not_after <= now => {
@@ -84,7 +91,7 @@ impl SelfSigned {
                     generations.push(generation);
                 }
                 Ok(_) => {}
-                Err(error) => warn!(%error, "a self-signed certificate is passed over"),
+                Err(error) => debug!(%error, "a self-signed certificate is passed over"),
             }
         }
         generations.sort_by_key(|generation| (generation.not_before, generation.hash));
@@ -104,7 +111,7 @@ impl SelfSigned {
         let hash = tls::sha256(certificate.der());
         let written_at = now.format(format_description!("[year][month][day]T[hour][minute][second]")).expect("the parts of a date");
         // Two servers that begin in the same second make two certificates, and then use both.
-        let stem = format!("self-signed-{written_at}-{:02x}{:02x}", hash[0], hash[1]);
+        let stem = format!("{PREFIX}{written_at}-{:02x}{:02x}", hash[0], hash[1]);
         let at = |suffix| self.directory.join(format!("{stem}{suffix}"));
         // The key first: where a certificate stands, its key does.
         write_whole(&at(KEY_SUFFIX), key_pair.serialize_pem().as_bytes(), 0o600).map_err(failed)?;

@@ -47,9 +47,9 @@ pub enum CertificateError {
     /// Key and certificate do not make a pair.
     #[error("{} and {} make no pair: {source}", cert.display(), key.display())]
     NoPair { cert: PathBuf, key: PathBuf, source: rustls::Error },
-    /// The certificate's time is over.
-    #[error("{} expired on {expired}", path.display())]
-    Expired { path: PathBuf, expired: OffsetDateTime },
+    /// The certificate's time is over, or has not come.
+    #[error("{} is valid from {from} to {to}, and not now", path.display())]
+    NotValidNow { path: PathBuf, from: OffsetDateTime, to: OffsetDateTime },
     /// The directory of self-signed certificates is of no use.
     #[error("{} cannot keep certificates: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
@@ -94,7 +94,10 @@ impl Certificates {
     pub async fn watch(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            self.refresh(OffsetDateTime::now_utc());
+            let certificates = self.clone();
+            // Disks may be slow, and this thread has more to do.
+            let refreshed = tokio::task::spawn_blocking(move || certificates.refresh(OffsetDateTime::now_utc())).await;
+            refreshed.expect("looking at certificates does not panic");
         }
     }
 
@@ -176,10 +179,10 @@ fn provider() -> Arc<CryptoProvider> {
 /// Reads a certificate chain and its key, and sees to it that they belong together.
 pub(super) fn read_pair(cert: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
     let read = |path: &Path| fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source });
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(cert)?).filter_map(Result::ok).collect();
-    if chain.is_empty() {
+    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
+    let Some(chain) = chain.ok().filter(|chain| !chain.is_empty()) else {
         return Err(CertificateError::NoCertificate { path: cert.to_owned() });
-    }
+    };
     let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| CertificateError::NoKey { path: key.to_owned() })?;
     CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|source| CertificateError::NoPair {
         cert: cert.to_owned(),
@@ -198,8 +201,8 @@ fn check_time(path: &Path, pair: &CertifiedKey, now: OffsetDateTime) -> Result<(
     let Ok((_, parsed)) = X509Certificate::from_der(der) else {
         return Err(CertificateError::NoCertificate { path: path.to_owned() });
     };
-    let expired = parsed.validity().not_after.to_datetime();
-    if expired <= now { Err(CertificateError::Expired { path: path.to_owned(), expired }) } else { Ok(()) }
+    let (from, to) = (parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime());
+    if (from..to).contains(&now) { Ok(()) } else { Err(CertificateError::NotValidNow { path: path.to_owned(), from, to }) }
 }
 
 fn contents(cert: &Path, key: &Path) -> FileContents {

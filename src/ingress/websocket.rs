@@ -4,13 +4,22 @@
 //! and writes side by side: the reader decodes with the crate's codec and waits for the session, the writer waits for the outbox. A
 //! client that stops reading stops only the writer; the task ends both when it has had its time.
 
-use std::{collections::VecDeque, io, pin::pin, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_codec::Decoder as _;
 use actix_http::ws::{self, Codec as WsCodec, OpCode, Parser};
 use actix_web_actors::ws::{CloseCode as WsCloseCode, CloseReason, Frame as WsFrame};
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 use tracing::debug;
 
 use super::{Doorkeeper, Line, Place, turn_away};
@@ -18,48 +27,51 @@ use crate::{
     dialect::{Dialect, Native},
     protocol::{CloseCode, Codec, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
     session::{
+        Connection, Ending,
         heartbeat::{Beat, Heartbeat},
         outbox::{End, Outbox, Outgoing},
     },
 };
 
 /// Picks the dialect for what a client offers in `Sec-WebSocket-Protocol`, and the subprotocol to answer, if any.
-pub fn negotiate(offered: &str) -> (Box<dyn Dialect>, Option<&'static str>) {
+pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
     for subprotocol in offered.split(',').map(str::trim) {
         if subprotocol == SUBPROTOCOL_MSGPACK {
-            return (Box::new(Native(Codec::MsgPack)), Some(SUBPROTOCOL_MSGPACK));
+            return (Arc::new(Native(Codec::MsgPack)), Some(SUBPROTOCOL_MSGPACK));
         }
         if subprotocol == SUBPROTOCOL_JSON {
-            return (Box::new(Native(Codec::Json)), Some(SUBPROTOCOL_JSON));
+            return (Arc::new(Native(Codec::Json)), Some(SUBPROTOCOL_JSON));
         }
     }
-    (Box::new(Native(Codec::Json)), None)
+    (Arc::new(Native(Codec::Json)), None)
 }
 
 /// Serves one connection from behind its handshake to its end. `leftover` was read with the handshake already.
-pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Box<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
+pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let outbox = doorkeeper.outbox();
+    let outbox = Outbox::new();
     let (read_half, write_half) = tokio::io::split(io);
     let mut overdue = pin!(async {
         outbox.ended().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
     });
+    let refusal = place.refusal;
     let mut reading = pin!(async {
         let mut reader = Reader::new(read_half, leftover, &doorkeeper);
-        reader.run(dialect, &place, &doorkeeper, &outbox).await;
+        reader.run(Connection { dialect, outbox: outbox.clone(), place: Arc::new(place) }, refusal, &doorkeeper).await;
     });
-    let mut writing = pin!(write(write_half, &outbox));
+    let mut writing = pin!(write(write_half, &outbox, doorkeeper.timeouts.silence()));
     tokio::select! {
         () = &mut overdue => {}
         written = &mut writing => {
-            if let Err(error) = written {
+            if let Err(error) = &written {
                 debug!(%error, "a socket takes no more");
             }
-            // The client may still answer our close, or we learn that the socket is gone.
-            tokio::select! { () = &mut reading => {}, () = &mut overdue => {} }
+            // The client may still answer our close, or the reader learns what became of it.
+            let given_up = tokio::time::sleep(doorkeeper.timeouts.close());
+            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, () = given_up, if written.is_err() => {} }
         }
         () = &mut reading => {
             tokio::select! { _ = &mut writing => {}, () = &mut overdue => {} }
@@ -85,6 +97,8 @@ struct Reader<R> {
     /// The fragments of a message so far, and whether it is text.
     fragments: Option<(bool, BytesMut)>,
     message_bytes_max: usize,
+    /// Bytes that may wait for the client before its next message is read.
+    answers_max: usize,
     heartbeat: Heartbeat,
     /// Why reading ends, found behind frames that have to be heard first.
     stop: Option<Stop>,
@@ -102,6 +116,18 @@ enum Stop {
     Gone,
 }
 
+impl Stop {
+    /// What it means for the session.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Closed(_) => Ending::Left,
+            Self::Violation(_) => Ending::Violation,
+            Self::Fault(code) => Ending::Fault(*code),
+            Self::Gone => Ending::Lost(LeaveReason::Disconnected),
+        }
+    }
+}
+
 impl<R: AsyncRead + Unpin> Reader<R> {
     fn new(io: R, leftover: BytesMut, doorkeeper: &Doorkeeper) -> Self {
         let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
@@ -111,37 +137,28 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             codec: WsCodec::new().max_size(limits.message_bytes_max),
             fragments: None,
             message_bytes_max: limits.message_bytes_max,
+            answers_max: limits.outbox_bytes_max / 2,
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), Instant::now()),
             stop: None,
         }
     }
 
-    async fn run(&mut self, dialect: Box<dyn Dialect>, place: &Place, doorkeeper: &Doorkeeper, outbox: &Arc<Outbox>) {
-        let first = match place.refusal {
+    async fn run(&mut self, connection: Connection, refusal: Option<CloseCode>, doorkeeper: &Doorkeeper) {
+        let outbox = connection.outbox.clone();
+        let first = match refusal {
             Some(code) => Err(code),
-            None => doorkeeper.first(self.frames(outbox)).await,
+            None => doorkeeper.first(self.frames(&outbox)).await,
         };
         let stop = match first {
-            Err(code) => {
-                turn_away(outbox, &*dialect, code);
-                return self.discard().await;
-            }
-            Ok(Err(Stop::Fault(code))) => {
-                turn_away(outbox, &*dialect, code);
+            Err(code) | Ok(Err(Stop::Fault(code))) => {
+                turn_away(&outbox, &*connection.dialect, code);
                 return self.discard().await;
             }
             Ok(Err(stop)) => stop,
-            Ok(Ok(frames)) => {
-                let line = doorkeeper.open(dialect, outbox.clone());
-                let stop = self.converse(&line, frames, outbox).await;
-                match stop {
-                    Stop::Fault(code) => {
-                        line.fault(code);
-                        return self.discard().await;
-                    }
-                    Stop::Violation(_) => line.ended(LeaveReason::Removed),
-                    Stop::Closed(_) | Stop::Gone => line.ended(LeaveReason::Disconnected),
-                }
+            Ok(Ok(mut frames)) => {
+                let line = doorkeeper.open(connection, &mut frames).await;
+                let stop = self.converse(&line, frames, &outbox).await;
+                line.ended(stop.ending(), self.heartbeat.heard_at());
                 stop
             }
         };
@@ -152,13 +169,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 outbox.answer_close(Some(code));
                 self.discard().await;
             }
-            Stop::Fault(_) | Stop::Gone => outbox.answer_close(None),
+            Stop::Fault(_) => self.discard().await,
+            Stop::Gone => outbox.answer_close(None),
         }
     }
 
     async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, outbox: &Outbox) -> Stop {
         loop {
             line.hear(frames).await;
+            outbox.at_most(self.answers_max).await;
             frames = match self.frames(outbox).await {
                 Ok(frames) => frames,
                 Err(stop) => return stop,
@@ -303,20 +322,17 @@ fn announced(buffer: &[u8]) -> Option<Announced> {
 }
 
 /// Writes what the outbox holds, as much at once as there is, until its end.
-async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox) -> io::Result<()> {
+async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, patience: Duration) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
-        let mut waited = 0;
         let mut end = None;
         let mut next = Some(outbox.next().await);
         while let Some(outgoing) = next {
             match outgoing {
                 Outgoing::Frame(Frame::Text(bytes)) => {
-                    waited += bytes.len();
                     Parser::write_message(&mut buffer, bytes, OpCode::Text, true, false);
                 }
                 Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => {
-                    waited += bytes.len();
                     Parser::write_message(&mut buffer, bytes, OpCode::Binary, true, false);
                 }
                 Outgoing::Ping => Parser::write_message(&mut buffer, "", OpCode::Ping, true, false),
@@ -335,9 +351,12 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox) -> io::Result<(
             }
             next = if buffer.len() < WRITE_BYTES { outbox.try_next() } else { None };
         }
-        io.write_all(&buffer).await?;
+        while buffer.has_remaining() {
+            // Who takes nothing for so long takes nothing any more, whatever else it sends.
+            timeout(patience, io.write_buf(&mut buffer)).await??;
+        }
         io.flush().await?;
-        outbox.written(waited);
+        outbox.written();
         if end.is_some() {
             return io.shutdown().await;
         }

@@ -4,23 +4,37 @@
 //! QUIC's own keep-alive and idle time-out stand in for heartbeats. Windows are sized so that a client costs no more than its bounds:
 //! what it may send ahead, and what is on its way to it unacknowledged.
 
-use std::{collections::VecDeque, convert::Infallible, future::pending, net::UdpSocket, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::pending,
+    net::UdpSocket,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_rt::ArbiterHandle;
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tracing::{debug, warn};
-use wtransport::{Connection, RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
+use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture};
 
 use super::{Doorkeeper, Line, Place, turn_away};
 use crate::{
-    dialect::{Dialect, Native},
+    dialect::Native,
     protocol::{
         CloseCode, Codec, LeaveReason,
         framing::{self, Frame},
     },
-    session::outbox::{End, Outbox, Outgoing},
+    session::{
+        Connection, Ending,
+        outbox::{End, Outbox, Outgoing},
+    },
 };
 
 /// Where WebTransport sessions are asked for.
@@ -46,13 +60,12 @@ pub fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, doorkeeper: &Doork
 
 fn transport(doorkeeper: &Doorkeeper) -> anyhow::Result<TransportConfig> {
     let timeouts = &doorkeeper.timeouts;
-    // The probe itself restarts the idle clock once, so together they make up the silence that is allowed.
-    let idle = timeouts.silence() - timeouts.heartbeat();
+    let (keep_alive, idle) = clocks(timeouts.heartbeat(), timeouts.silence());
     let stream_window = u32::try_from(doorkeeper.limits.message_bytes_max + 64 * 1024)?;
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(idle.try_into()?))
-        .keep_alive_interval(Some(timeouts.heartbeat().min(least_patience(idle) * 2 / 3)))
+        .keep_alive_interval(Some(keep_alive))
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into())
         .stream_receive_window(stream_window.into())
@@ -63,29 +76,47 @@ fn transport(doorkeeper: &Doorkeeper) -> anyhow::Result<TransportConfig> {
     Ok(transport)
 }
 
-/// How long the most impatient client waits where `idle` was agreed on: Chromium gives up a second early, so that it is never the one to
-/// write on a connection that the server has left (`QuicConnection::SetNetworkTimeouts`).
-fn least_patience(idle: Duration) -> Duration {
+/// QUIC's keep-alive interval and idle time-out. The probe itself restarts the idle clock once, so together they make up the silence that is
+/// allowed. Chromium gives up a second before an idle time-out of more than a second, so that it is never the one to write on a connection
+/// that the server has left (`QuicConnection::SetNetworkTimeouts`); several probes fit into what it waits.
+fn clocks(heartbeat: Duration, silence: Duration) -> (Duration, Duration) {
     const EARLY: Duration = Duration::from_secs(1);
-    if idle > EARLY { idle - EARLY } else { idle }
+    let keep_alive = heartbeat.min(silence / if silence < 4 * EARLY { 8 } else { 4 });
+    let idle = silence - keep_alive;
+    let idle = if idle > EARLY && idle - EARLY < 2 * keep_alive { EARLY } else { idle };
+    (keep_alive, idle)
 }
 
 /// Takes connections until the endpoint is closed, and deals them out to the workers.
 pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, doorkeeper: Arc<Doorkeeper>) {
     let mut turn = workers.iter().cycle();
+    let handshakes_max = doorkeeper.limits.handshakes_max;
+    let handshakes = Arc::new(Semaphore::new(handshakes_max));
     while let Some(incoming) = endpoint.accept().await {
-        let Some(place) = doorkeeper.clients.admit() else {
+        // A connection may outlive its place while its client does not let it end, so they have a bound of their own.
+        if endpoint.open_connections() >= doorkeeper.clients.connections_max() {
+            incoming.refuse();
+            continue;
+        }
+        // Under a flood a newcomer first proves that it is where it says, and until then costs nothing: RFC 9000 §8.1.2.
+        if handshakes.available_permits() <= handshakes_max / 2 && !incoming.remote_address_validated() {
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().refuse();
+            }
+            continue;
+        }
+        let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
         let doorkeeper = doorkeeper.clone();
         let worker = turn.next().expect("a server has workers");
-        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, place, doorkeeper))));
+        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshake, doorkeeper))));
     }
 }
 
-async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doorkeeper>) {
-    let handshake = async {
+async fn connection(incoming: quinn::Incoming, handshake: OwnedSemaphorePermit, doorkeeper: Arc<Doorkeeper>) {
+    let accepting = async {
         let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
         if path != PATH {
@@ -95,8 +126,13 @@ async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doo
         }
         request.accept().await.map(Some)
     };
-    match timeout(doorkeeper.timeouts.hello(), handshake).await {
-        Ok(Ok(Some(connection))) => serve(connection, place, &doorkeeper).await,
+    let accepted = timeout(doorkeeper.timeouts.hello(), accepting).await;
+    drop(handshake);
+    match accepted {
+        Ok(Ok(Some(connection))) => match doorkeeper.clients.admit() {
+            Some(place) => serve(connection, place, &doorkeeper).await,
+            None => close(&connection, CloseCode::ServerFull),
+        },
         Ok(Ok(None)) => {}
         Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
         Err(_) => debug!("a WebTransport handshake took too long"),
@@ -104,7 +140,7 @@ async fn connection(incoming: quinn::Incoming, place: Place, doorkeeper: Arc<Doo
 }
 
 /// Serves one session to its end.
-async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
+async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     // Without a stream there is no goodbye, so even a server that shuts down waits a little for it.
     let drained = async {
         doorkeeper.clients.drained().await;
@@ -119,24 +155,37 @@ async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper
         Ok(Err(_)) => return,
         Err(code) => return close(&connection, code),
     };
-    let outbox = doorkeeper.outbox();
+    let outbox = Outbox::new();
     let mut overdue = pin!(async {
         let end = outbox.ended().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
         end
     });
     let mut reading = pin!(async {
-        let mut reader = Reader { stream: receive, buffer: BytesMut::new(), message_bytes_max: doorkeeper.limits.message_bytes_max };
-        reader.run(&connection, &place, doorkeeper, &outbox).await;
+        let mut reader = Reader {
+            stream: receive,
+            buffer: BytesMut::new(),
+            message_bytes_max: doorkeeper.limits.message_bytes_max,
+            answers_max: doorkeeper.limits.outbox_bytes_max / 2,
+            silence: doorkeeper.timeouts.silence(),
+        };
+        reader.run(&connection, place, doorkeeper, &outbox).await;
     });
-    let mut writing = pin!(write(send, &connection, &outbox));
+    let mut writing = pin!(write(send, &connection, &outbox, doorkeeper.timeouts.silence()));
     let mut strays = pin!(refuse_strays(&connection));
     let end = tokio::select! {
         // Who did not read its goodbye is told the code at least.
         end = &mut overdue => Some(end),
         // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
         end = &mut writing => {
-            tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, never = &mut strays => match never {} }
+            // Where nothing can be written any more, the reader tells why, if it is told.
+            let given_up = tokio::time::sleep(doorkeeper.timeouts.close());
+            tokio::select! {
+                () = &mut reading => {}
+                _ = &mut overdue => {}
+                () = given_up, if end.is_none() => {}
+                never = &mut strays => match never {},
+            }
             end
         }
         () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
@@ -148,12 +197,12 @@ async fn serve(connection: Connection, place: Place, doorkeeper: &Arc<Doorkeeper
     }
 }
 
-fn close(connection: &Connection, code: CloseCode) {
+fn close(connection: &wtransport::Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
 }
 
 /// Resets every stream but the one that carries the messages. It is for the reader to tell how the connection ended.
-async fn refuse_strays(connection: &Connection) -> Infallible {
+async fn refuse_strays(connection: &wtransport::Connection) -> Infallible {
     loop {
         tokio::select! {
             bidirectional = connection.accept_bi() => match bidirectional {
@@ -176,54 +225,56 @@ struct Reader {
     stream: RecvStream,
     buffer: BytesMut,
     message_bytes_max: usize,
+    /// Bytes that may wait for the client before its next message is read.
+    answers_max: usize,
+    silence: Duration,
 }
 
 /// Why reading ends.
 enum Stop {
-    /// The stream or the connection ended.
-    Ended(LeaveReason),
+    /// The client ended the stream, the session or the connection.
+    Left,
+    /// The connection is gone without a word.
+    Lost(LeaveReason),
     /// A bound was broken.
     Fault(CloseCode),
 }
 
 impl Reader {
-    async fn run(&mut self, connection: &Connection, place: &Place, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let dialect = Native(Codec::MsgPack);
-        let first = match place.refusal {
+    async fn run(&mut self, quic: &wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
+        let refusal = place.refusal;
+        let connection = Connection { dialect: Arc::new(Native(Codec::MsgPack)), outbox: outbox.clone(), place: Arc::new(place) };
+        let first = match refusal {
             Some(code) => Err(code),
-            None => doorkeeper.first(self.frames(connection)).await,
+            None => doorkeeper.first(self.frames(quic)).await,
         };
-        let stop = match first {
+        match first {
             Err(code) | Ok(Err(Stop::Fault(code))) => {
-                turn_away(outbox, &dialect, code);
-                return self.discard().await;
+                turn_away(outbox, &*connection.dialect, code);
+                self.discard().await;
             }
-            Ok(Err(stop)) => stop,
-            Ok(Ok(frames)) => {
-                let line = doorkeeper.open(Box::new(Native(Codec::MsgPack)) as Box<dyn Dialect>, outbox.clone());
+            Ok(Err(Stop::Left | Stop::Lost(_))) => outbox.answer_close(None),
+            Ok(Ok(mut frames)) => {
+                let line = doorkeeper.open(connection, &mut frames).await;
                 let stop = tokio::select! {
                     // The first message has to reach the session before any datagram does.
                     biased;
-                    stop = self.converse(&line, frames, connection) => stop,
-                    stop = hear_datagrams(&line, connection) => stop,
+                    stop = self.converse(&line, frames, quic, outbox) => stop,
+                    stop = hear_datagrams(&line, quic) => stop,
                 };
+                line.ended(stop.ending(), stop.heard_at(self.silence));
                 match stop {
-                    Stop::Fault(code) => {
-                        line.fault(code);
-                        return self.discard().await;
-                    }
-                    Stop::Ended(reason) => line.ended(reason),
+                    Stop::Fault(_) => self.discard().await,
+                    Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
                 }
-                stop
             }
-        };
-        debug_assert!(matches!(stop, Stop::Ended(_)), "faults were dealt with");
-        outbox.answer_close(None);
+        }
     }
 
-    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, connection: &Connection) -> Stop {
+    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, connection: &wtransport::Connection, outbox: &Outbox) -> Stop {
         loop {
             line.hear(frames).await;
+            outbox.at_most(self.answers_max).await;
             frames = match self.frames(connection).await {
                 Ok(frames) => frames,
                 Err(stop) => return stop,
@@ -232,7 +283,7 @@ impl Reader {
     }
 
     /// The next whole frames, one or more.
-    async fn frames(&mut self, connection: &Connection) -> Result<VecDeque<Frame>, Stop> {
+    async fn frames(&mut self, connection: &wtransport::Connection) -> Result<VecDeque<Frame>, Stop> {
         let mut frames = VecDeque::new();
         loop {
             while frames.len() < BATCH_FRAMES {
@@ -255,8 +306,8 @@ impl Reader {
             }
             match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
                 Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Ended(LeaveReason::Disconnected)),
-                Err(_) => return Err(Stop::Ended(why_lost(connection))),
+                Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
+                Err(_) => return Err(Stop::why_lost(connection)),
             }
         }
     }
@@ -267,35 +318,53 @@ impl Reader {
     }
 }
 
-/// A connection that ran out of time fell silent; any other way to lose it is a disconnection.
-fn why_lost(connection: &Connection) -> LeaveReason {
-    match connection.quic_connection().close_reason() {
-        Some(quinn::ConnectionError::TimedOut) => LeaveReason::Timeout,
-        _ => LeaveReason::Disconnected,
+impl Stop {
+    /// How a connection that is gone went.
+    fn why_lost(connection: &wtransport::Connection) -> Self {
+        match connection.quic_connection().close_reason() {
+            Some(quinn::ConnectionError::TimedOut) => Self::Lost(LeaveReason::Timeout),
+            Some(quinn::ConnectionError::ApplicationClosed(_)) => Self::Left,
+            _ => Self::Lost(LeaveReason::Disconnected),
+        }
+    }
+
+    /// What it means for the session.
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Left => Ending::Left,
+            Self::Lost(reason) => Ending::Lost(*reason),
+            Self::Fault(code) => Ending::Fault(*code),
+        }
+    }
+
+    /// When the client was last heard, at the earliest: QUIC does not tell.
+    fn heard_at(&self, silence: Duration) -> Instant {
+        let now = Instant::now();
+        match self {
+            Self::Lost(LeaveReason::Timeout) => now.checked_sub(silence).unwrap_or(now),
+            _ => now,
+        }
     }
 }
 
-async fn hear_datagrams(line: &Line, connection: &Connection) -> Stop {
+async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Stop {
     loop {
         match connection.receive_datagram().await {
             Ok(datagram) => line.hear(VecDeque::from([Frame::Datagram(datagram.payload())])).await,
-            Err(ConnectionError::TimedOut) => return Stop::Ended(LeaveReason::Timeout),
-            Err(_) => return Stop::Ended(LeaveReason::Disconnected),
+            Err(_) => return Stop::why_lost(connection),
         }
     }
 }
 
 /// Writes what the outbox holds, as much at once as there is, until its end. `None` if the stream broke before it.
-async fn write(mut stream: SendStream, connection: &Connection, outbox: &Outbox) -> Option<End> {
+async fn write(mut stream: SendStream, connection: &wtransport::Connection, outbox: &Outbox, patience: Duration) -> Option<End> {
     let mut buffer = BytesMut::new();
     loop {
-        let mut waited = 0;
         let mut end = None;
         let mut next = Some(outbox.next().await);
         while let Some(outgoing) = next {
             match outgoing {
                 Outgoing::Frame(frame) => {
-                    waited += frame.bytes().len();
                     // A datagram that does not fit the path goes as a frame: slower, and not lost.
                     let sent = matches!(frame, Frame::Datagram(_)) && connection.send_datagram(frame.bytes()).is_ok();
                     if !sent {
@@ -311,12 +380,18 @@ async fn write(mut stream: SendStream, connection: &Connection, outbox: &Outbox)
             }
             next = if buffer.len() < WRITE_BYTES { outbox.try_next() } else { None };
         }
-        let written = stream.write_all(&buffer).await;
-        outbox.written(waited);
-        if let Err(error) = written {
-            debug!(%error, "a stream takes no more");
-            return None;
+        while buffer.has_remaining() {
+            // Who takes nothing for so long takes nothing any more, whatever else it sends.
+            match timeout(patience, stream.write(&buffer)).await {
+                Ok(Ok(bytes)) => buffer.advance(bytes),
+                Ok(Err(error)) => {
+                    debug!(%error, "a stream takes no more");
+                    return None;
+                }
+                Err(_) => return None,
+            }
         }
+        outbox.written();
         if end.is_some() {
             // Already reset by the client, perhaps; there is nothing more to say either way.
             let _ = stream.quic_stream_mut().finish();

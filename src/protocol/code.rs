@@ -57,6 +57,8 @@ codes! {
         StreamTimeout = 4102 "stream-timeout",
         /// A message was larger than the bound.
         TooLarge = 4200 "too-large",
+        /// A newer connection took the session over.
+        Replaced = 4201 "replaced",
     }
 }
 
@@ -114,6 +116,7 @@ impl CloseCode {
             Self::ServerFull => "the server has as many clients as it may",
             Self::HelloTimeout => "your first message did not come in time",
             Self::StreamTimeout => "you did not open a bidirectional stream in time",
+            Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than limits.messageBytes",
         }
     }

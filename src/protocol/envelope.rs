@@ -39,6 +39,11 @@ impl Envelope {
         matches!(self.message, ServerMessage::Forwarded { best_effort: true, .. })
     }
 
+    /// Does it tell who is in a room? Nobody sent it who could be told of its loss.
+    pub fn is_presence(&self) -> bool {
+        !matches!(self.message, ServerMessage::Forwarded { .. })
+    }
+
     /// About how many bytes it takes on the wire, told without spelling it: what it counts for while it waits.
     pub fn weight(&self) -> usize {
         const OWN_FIELDS: usize = 128;

@@ -28,11 +28,6 @@ impl PeerId {
         from_hex(text).map(Self)
     }
 
-    /// Evenly spread bits, for hash tables whose keys no client can choose.
-    pub fn bits(self) -> u128 {
-        self.0
-    }
-
     /// The spelling, without an allocation.
     pub fn hex(self) -> Hex {
         to_hex(self.0)

@@ -10,7 +10,8 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    message::{Fields, Malformed},
+    id::ResumeToken,
+    message::{Fields, Malformed, Resume},
     payload::{Codec, Payload},
 };
 
@@ -25,10 +26,27 @@ struct Envelope<'a> {
     #[serde(borrow)]
     to: Option<Text<'a>>,
     received: Option<u64>,
+    #[serde(borrow)]
+    resume: Option<ResumeFields<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
+}
+
+/// What `hello` says to go on with a session.
+#[derive(Deserialize)]
+pub struct ResumeFields<'a> {
+    #[serde(borrow)]
+    token: Text<'a>,
+    received: u64,
+}
+
+impl ResumeFields<'_> {
+    /// As it is meant.
+    pub fn parse(&self) -> Resume {
+        Resume { token: ResumeToken::parse(&self.token.0), received: self.received }
+    }
 }
 
 /// A string that borrows from the text where it can. Serde borrows into a field that is a `Cow`, but not into an `Option` of one.
@@ -55,6 +73,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         room: envelope.room.map(|text| text.0),
         to: envelope.to.map(|text| text.0),
         received: envelope.received,
+        resume: envelope.resume.map(|resume| resume.parse()),
         payload: envelope.payload.map(opaque),
         metadata: envelope.metadata.map(opaque),
     })

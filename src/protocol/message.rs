@@ -24,8 +24,8 @@ pub struct Request<'a> {
 /// What a client may say. A room is still the text that the client sent: it names a room only if there is one.
 #[derive(Debug, PartialEq)]
 pub enum ClientMessage<'a> {
-    /// The first message, or nothing at all.
-    Hello,
+    /// The first message, perhaps to go on with an earlier session.
+    Hello { resume: Option<Resume> },
     /// Enter a room.
     Join { room: Cow<'a, str>, metadata: Option<Payload> },
     /// Leave a room, or all of them.
@@ -38,6 +38,15 @@ pub enum ClientMessage<'a> {
     Metadata { room: Option<Cow<'a, str>>, metadata: Option<Payload> },
     /// Answer, and know that I received so many.
     Ping { received: Option<u64> },
+}
+
+/// The wish to go on with a session whose connection died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session's secret; none if it is not even the shape of one, which resumes nothing.
+    pub token: Option<ResumeToken>,
+    /// How many of the server's messages the client has received.
+    pub received: u64,
 }
 
 /// The kinds of message that pass from peer to peer.
@@ -199,6 +208,7 @@ pub struct Fields<'a> {
     pub room: Option<Cow<'a, str>>,
     pub to: Option<Cow<'a, str>>,
     pub received: Option<u64>,
+    pub resume: Option<Resume>,
     pub payload: Option<Payload>,
     pub metadata: Option<Payload>,
 }
@@ -208,10 +218,18 @@ pub struct Fields<'a> {
 #[error("{0}")]
 pub struct Malformed(Cow<'static, str>);
 
+/// Characters of a sentence about what is malformed.
+const CHARS_MAX: usize = 200;
+
 impl Malformed {
     /// In a sentence.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self(message.into())
+        let message = message.into();
+        // It may quote what it is about, and that may be as long as a message.
+        match message.char_indices().nth(CHARS_MAX) {
+            Some((end, _)) => Self(format!("{}…", &message[..end]).into()),
+            None => Self(message),
+        }
     }
 
     pub(super) fn twice(key: &str) -> Self {
@@ -262,7 +280,7 @@ impl<'a> ClientMessage<'a> {
         let room = fields.room;
         let to = |to: Cow<'_, str>| PeerId::parse(&to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()));
         let signal = match &*kind {
-            "hello" => return Ok(Self::Hello),
+            "hello" => return Ok(Self::Hello { resume: fields.resume }),
             "join" => return Ok(Self::Join { room: room.ok_or_else(|| missing("room"))?, metadata: fields.metadata }),
             "leave" => return Ok(Self::Leave { room }),
             "metadata" => return Ok(Self::Metadata { room, metadata: fields.metadata }),

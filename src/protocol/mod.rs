@@ -19,7 +19,7 @@ pub use code::{CloseCode, ErrorCode};
 pub use envelope::Envelope;
 pub use id::{PeerId, ResumeToken, RoomId};
 pub use message::{
-    ClientLimits, ClientMessage, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, ServerMessage, Welcome,
+    ClientLimits, ClientMessage, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume, ServerMessage, Welcome,
 };
 pub use payload::{Codec, Payload};
 

@@ -10,7 +10,8 @@ use rmp::Marker;
 use serde::Deserialize;
 
 use super::{
-    message::{Fields, Malformed},
+    json::ResumeFields,
+    message::{Fields, Malformed, Resume},
     payload::{Codec, Payload},
 };
 
@@ -187,6 +188,7 @@ struct Values<'a> {
     room: Option<&'a [u8]>,
     to: Option<&'a [u8]>,
     received: Option<&'a [u8]>,
+    resume: Option<&'a [u8]>,
     payload: Option<&'a [u8]>,
     metadata: Option<&'a [u8]>,
 }
@@ -202,6 +204,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
             "room" => &mut values.room,
             "to" => &mut values.to,
             "received" => &mut values.received,
+            "resume" => &mut values.resume,
             "payload" => &mut values.payload,
             "metadata" => &mut values.metadata,
             _ => continue,
@@ -217,6 +220,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         room: scalar("room", values.room)?,
         to: scalar("to", values.to)?,
         received: scalar("received", values.received)?,
+        resume: scalar("resume", values.resume)?,
         payload: values.payload.map(opaque),
         metadata: values.metadata.filter(|value| *value != [NIL]).map(opaque),
     })
@@ -249,6 +253,13 @@ trait FromMsgPack<'a>: Sized {
 impl<'a> FromMsgPack<'a> for Cow<'a, str> {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
         Option::<&str>::deserialize(&mut rmp_serde::Deserializer::from_read_ref(value)).ok().map(|text| text.map(Cow::Borrowed))
+    }
+}
+
+impl<'a> FromMsgPack<'a> for Resume {
+    fn read(value: &'a [u8]) -> Option<Option<Self>> {
+        let fields: Option<ResumeFields<'_>> = rmp_serde::from_slice(value).ok()?;
+        Some(fields.map(|fields| fields.parse()))
     }
 }
 

@@ -69,10 +69,11 @@ impl Payload {
 
     /// The length that counts against bounds on what is kept: that of the longer spelling, because either may be asked for.
     pub fn kept_bytes(&self) -> usize {
-        match self.codec {
-            Codec::Json => self.bytes.len(),
-            Codec::MsgPack => self.bytes.len().max(self.spell(Codec::Json).len()),
-        }
+        let other = match self.codec {
+            Codec::Json => Codec::MsgPack,
+            Codec::MsgPack => Codec::Json,
+        };
+        self.bytes.len().max(self.spell(other).len())
     }
 
     /// The same value in memory of its own, for what is kept longer than the buffer it was read into.

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    message::{ClientMessage, Kind, Peer, Request, ServerMessage},
+    id::{Hex, ResumeToken},
+    message::{ClientMessage, Kind, Peer, Request, Resume, ServerMessage},
     payload::{Codec, Payload},
 };
 
@@ -126,7 +127,7 @@ impl Request<'_> {
 
     fn write<W: Writer>(&self, mut w: W) -> Vec<u8> {
         let (kind, room, to, opaque, received) = match &self.message {
-            ClientMessage::Hello => ("hello", None, None, None, None),
+            ClientMessage::Hello { .. } => ("hello", None, None, None, None),
             ClientMessage::Join { room, metadata } => ("join", Some(room), None, metadata.as_ref().map(|m| ("metadata", m)), None),
             ClientMessage::Leave { room } => ("leave", room.as_ref(), None, None, None),
             ClientMessage::Forward { kind, to, room, payload } => (kind.name(), room.as_ref(), Some(to), Some(("payload", payload)), None),
@@ -136,7 +137,11 @@ impl Request<'_> {
             }
             ClientMessage::Ping { received } => ("ping", None, None, None, *received),
         };
-        let optional = [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some()];
+        let resume = match &self.message {
+            ClientMessage::Hello { resume } => *resume,
+            _ => None,
+        };
+        let optional = [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some(), resume.is_some()];
         w.open_map(1 + optional.into_iter().filter(|there| *there).count());
         w.text("type", kind);
         if let Some(id) = self.id {
@@ -153,6 +158,13 @@ impl Request<'_> {
         }
         if let Some((key, value)) = opaque {
             w.payload(key, value);
+        }
+        if let Some(Resume { token, received }) = resume {
+            w.key("resume");
+            w.open_map(2);
+            w.text("token", token.map(ResumeToken::hex).as_ref().map_or("", Hex::as_str));
+            w.number("received", received);
+            w.close_map();
         }
         w.close_map();
         w.finish()

@@ -24,7 +24,7 @@ pub trait Inlet: Send + Sync {
     fn close(&self, code: CloseCode);
 }
 
-/// More bytes wait for a client than may wait.
+/// More bytes wait for a client than may wait, or it has just gone.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
 
@@ -34,12 +34,13 @@ pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,
     overflowed: AtomicBool,
+    presence_lost: AtomicBool,
 }
 
 impl Backlog {
     /// Nothing waits; at most `bytes_max` may.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, overflowed: AtomicBool::new(false) })
+        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, overflowed: AtomicBool::new(false), presence_lost: AtomicBool::new(false) })
     }
 
     /// Counts `bytes` as waiting, unless that is too much; from then on nothing more is taken.
@@ -49,10 +50,34 @@ impl Backlog {
         }
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.overflowed.store(true, Ordering::Relaxed);
             return Err(Overflow);
         }
         Ok(())
+    }
+
+    /// Counts `bytes` of news about who is in a room. Nobody can be told that they were not taken, so they are taken past the bound as
+    /// well, up to twice of it; then it is noted that the client no longer knows who is there.
+    fn add_presence(&self, bytes: usize) -> Result<(), Overflow> {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > 2 * self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.presence_lost.store(true, Ordering::Relaxed);
+            return Err(Overflow);
+        }
+        Ok(())
+    }
+
+    /// Counts `to` bytes where `from` were counted before, unless the difference is too much; then neither is counted.
+    pub fn exchange(&self, from: usize, to: usize) -> Result<(), Overflow> {
+        if to > from {
+            return self.add(to - from).inspect_err(|_| self.release(from));
+        }
+        self.release(from - to);
+        Ok(())
+    }
+
+    /// Is more waiting than may wait?
+    fn is_over(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.bytes_max
     }
 
     /// Would `bytes` more still be well within the bound? Best-effort messages give way before anything is at stake.
@@ -64,31 +89,58 @@ impl Backlog {
     pub fn release(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Was something not taken since it was last reopened?
+    pub fn has_overflowed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Takes messages again: the connection that did not read is gone.
+    pub fn reopen(&self) {
+        self.overflowed.store(false, Ordering::Relaxed);
+    }
+
+    /// Was there news about a room that could not be taken? Then the session cannot be resumed.
+    pub fn has_lost_presence(&self) -> bool {
+        self.presence_lost.load(Ordering::Relaxed)
+    }
 }
 
 /// The inlet of a real session.
 pub struct Mailbox {
     recipient: Recipient<Deliver>,
     backlog: Arc<Backlog>,
-    told_to_close: AtomicBool,
 }
 
 impl Mailbox {
     /// The way into the actor behind `recipient`, which releases the weight of each envelope that it takes out.
     pub fn new(recipient: Recipient<Deliver>, backlog: Arc<Backlog>) -> Self {
-        Self { recipient, backlog, told_to_close: AtomicBool::new(false) }
+        Self { recipient, backlog }
+    }
+
+    /// Tells the session once that its client does not read.
+    fn overflow(&self) {
+        if !self.backlog.overflowed.swap(true, Ordering::Relaxed) {
+            self.close(CloseCode::SlowConsumer);
+        }
     }
 }
 
 impl Inlet for Mailbox {
     fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow> {
-        if envelope.is_best_effort() && !self.backlog.has_room_for(envelope.weight()) {
+        if !self.recipient.connected() {
+            return Err(Overflow);
+        }
+        let weight = envelope.weight();
+        if envelope.is_best_effort() && !self.backlog.has_room_for(weight) {
             return Ok(());
         }
-        let added = self.backlog.add(envelope.weight());
-        match added {
-            Ok(()) => self.recipient.do_send(Deliver::Message(envelope.clone())),
-            Err(Overflow) => self.close(CloseCode::SlowConsumer),
+        let added = if envelope.is_presence() { self.backlog.add_presence(weight) } else { self.backlog.add(weight) };
+        if added.is_ok() {
+            self.recipient.do_send(Deliver::Message(envelope.clone()));
+        }
+        if added.is_err() || self.backlog.is_over() {
+            self.overflow();
         }
         added
     }
@@ -98,9 +150,7 @@ impl Inlet for Mailbox {
     }
 
     fn close(&self, code: CloseCode) {
-        if !self.told_to_close.swap(true, Ordering::Relaxed) {
-            self.recipient.do_send(Deliver::Close(code));
-        }
+        self.recipient.do_send(Deliver::Close(code));
     }
 }
 
@@ -116,6 +166,27 @@ mod tests {
         assert_eq!(backlog.add(4), Ok(()));
         assert!(backlog.has_room_for(1) && !backlog.has_room_for(2));
         assert_eq!(backlog.add(7), Err(Overflow));
-        assert_eq!(backlog.add(1), Err(Overflow), "a client that missed something gets nothing more");
+        assert_eq!(backlog.add(6), Ok(()));
+    }
+
+    #[test]
+    fn news_about_a_room_is_taken_up_to_twice_the_bound_and_its_loss_is_noted() {
+        let backlog = Backlog::new(10);
+        assert_eq!(backlog.add_presence(11), Ok(()));
+        assert!(backlog.is_over());
+        assert_eq!(backlog.add(1), Err(Overflow));
+        assert_eq!(backlog.add_presence(9), Ok(()));
+        assert!(!backlog.has_lost_presence());
+        assert_eq!(backlog.add_presence(1), Err(Overflow));
+        assert!(backlog.has_lost_presence());
+    }
+
+    #[test]
+    fn who_missed_something_gets_nothing_more_until_it_is_reopened() {
+        let backlog = Backlog::new(10);
+        backlog.overflowed.store(true, Ordering::Relaxed);
+        assert_eq!(backlog.add(1), Err(Overflow));
+        backlog.reopen();
+        assert_eq!(backlog.add(1), Ok(()));
     }
 }

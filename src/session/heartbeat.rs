@@ -34,6 +34,11 @@ impl Heartbeat {
         self.probed = false;
     }
 
+    /// When the last sign of life came.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     /// Decides; to be asked again at the time that it names, and not before.
     pub fn beat(&mut self, now: Instant) -> Beat {
         let (probe_at, dead_at) = (self.heard_at + self.probe_after, self.heard_at + self.dead_after);

@@ -6,48 +6,71 @@
 
 pub mod heartbeat;
 pub mod outbox;
+pub mod replay;
+pub mod resumable;
 mod state;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use self::{outbox::Outbox, state::State};
+use self::{
+    outbox::Outbox,
+    replay::{NeverSent, Replay, ReplayLimits},
+    resumable::Resumables,
+    state::State,
+};
 use crate::{
     dialect::Dialect,
     protocol::{
-        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, RoomId,
-        ServerMessage, Welcome, framing::Frame,
+        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken,
+        RoomId, ServerMessage, Welcome, framing::Frame,
     },
     registry::{
         RoomRegistry,
         command::{Answer, Deliver, Join, Leave, Register, Unregister, Update},
-        inlet::{Inlet, Mailbox, Overflow},
+        inlet::{Backlog, Inlet, Mailbox, Overflow},
         rooms::Room,
     },
 };
 
-/// The actor that stands for one client.
+/// The actor that stands for one client, over all of its connections.
 pub struct Session {
     welcome: Welcome,
-    limits: SessionLimits,
-    dialect: Box<dyn Dialect>,
-    outbox: Arc<Outbox>,
+    settings: SessionSettings,
     registry: Addr<RoomRegistry>,
+    resumables: Arc<Resumables>,
     /// The way into this session; there from `started` on.
     inlet: Option<Arc<dyn Inlet>>,
     state: State,
     /// How many messages the client has sent, best-effort ones aside.
     received: u64,
+    replay: Replay,
+    backlog: Arc<Backlog>,
+    /// How the latest connection spells, and what waits to be written to it: nothing while there is none.
+    dialect: Arc<dyn Dialect>,
+    outbox: Option<Arc<Outbox>>,
+    connection: ConnectionId,
+    /// Bytes of the backlog that wait for the next connection.
+    detached_bytes: usize,
+    /// Ends a session that nobody comes back to.
+    window: Option<SpawnHandle>,
+    /// The client's place, given back with the session.
+    place: Arc<dyn Any + Send + Sync>,
     heard: VecDeque<Heard>,
     awaited: Option<Awaited>,
     reason: LeaveReason,
 }
 
-/// The bounds that a session watches itself.
+/// The bounds that a session watches itself, and how long it waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub struct SessionLimits {
+pub struct SessionSettings {
     /// Rooms of one client.
     pub rooms_max: usize,
     /// Longest name of a room in bytes.
@@ -56,22 +79,72 @@ pub struct SessionLimits {
     pub metadata_bytes_max: usize,
     /// How deep payload and metadata may nest.
     pub nesting_max: usize,
+    /// Bytes that may wait for the client.
+    pub outbox_bytes_max: usize,
+    /// What is kept until the client has received it.
+    pub replay: ReplayLimits,
+    /// How long the session outlives the client's last sign of life; not at all if zero.
+    pub resume_window: Duration,
+}
+
+/// What a door brings to a session. The place is held as long as the session may use the connection.
+#[derive(Clone)]
+pub struct Connection {
+    pub dialect: Arc<dyn Dialect>,
+    pub outbox: Arc<Outbox>,
+    pub place: Arc<dyn Any + Send + Sync>,
+}
+
+/// One of the connections of a session, so that an old one can never harm its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// The one that a session begins with.
+    pub const FIRST: Self = Self(0);
 }
 
 /// Frames from the client, in order. The door learns through `done` that they are dealt with, and reads on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Heard {
+    pub connection: ConnectionId,
     pub frames: VecDeque<Frame>,
     pub done: oneshot::Sender<()>,
 }
 
-/// The client's connection has ended, or is to be ended by the server.
+/// The client is back on another connection, which takes the place of the one before, whatever became of that.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    pub connection: Connection,
+    /// How many of the session's messages the client has received.
+    pub received: u64,
+    /// The `id` of its `hello`.
+    pub id: Option<u64>,
+    /// Answered if the session goes on. It does not if what the client missed is no longer known.
+    pub attached: oneshot::Sender<ConnectionId>,
+}
+
+/// A connection has ended, or is to be ended.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub enum Ended {
-    /// The socket is gone, or the client closed it.
-    Connection(LeaveReason),
+pub struct Ended {
+    pub connection: ConnectionId,
+    pub how: Ending,
+    /// When the client was last heard.
+    pub heard_at: Instant,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client closed it: it leaves.
+    Left,
+    /// The client broke the door's own protocol, and the door closes it.
+    Violation,
+    /// It died. The client may come back; if it may not, this is why it is gone.
+    Lost(LeaveReason),
     /// The client broke a bound that the door watches.
     Fault(CloseCode),
 }
@@ -90,23 +163,32 @@ enum Outcome {
 }
 
 impl Session {
-    /// Starts a session on the thread that its connection lives on. Its first message will be answered by `welcome`.
+    /// Starts a session on the thread that its first connection lives on. Its first message will be answered by `welcome`.
     pub fn open(
         welcome: Welcome,
-        limits: SessionLimits,
-        dialect: Box<dyn Dialect>,
-        outbox: Arc<Outbox>,
+        settings: SessionSettings,
+        Connection { dialect, outbox, place }: Connection,
         registry: Addr<RoomRegistry>,
+        resumables: Arc<Resumables>,
     ) -> Addr<Self> {
+        let backlog = Backlog::new(settings.outbox_bytes_max);
+        outbox.open(backlog.clone(), []);
         let session = Self {
             welcome,
-            limits,
-            dialect,
-            outbox,
+            settings,
             registry,
+            resumables,
             inlet: None,
             state: State::default(),
             received: 0,
+            replay: Replay::new(settings.replay),
+            backlog,
+            dialect,
+            outbox: Some(outbox),
+            connection: ConnectionId::FIRST,
+            detached_bytes: 0,
+            window: None,
+            place,
             heard: VecDeque::new(),
             awaited: None,
             reason: LeaveReason::Disconnected,
@@ -152,7 +234,7 @@ impl Session {
         if first {
             self.tell(&ServerMessage::Welcome(Box::new(self.welcome.clone())), ctx);
         }
-        let (id, outcome) = match self.dialect.decode(frame, self.limits.nesting_max) {
+        let (id, outcome) = match self.dialect.decode(frame, self.settings.nesting_max) {
             Ok(Request { id, message }) => (id, self.act(message, first, best_effort, ctx)),
             Err(refusal) => return self.tell(&ServerMessage::Error(refusal), ctx),
         };
@@ -169,11 +251,12 @@ impl Session {
         }
         let from = self.peer_id();
         match message {
-            ClientMessage::Hello if first => {}
-            ClientMessage::Hello => return Err(ErrorCode::BadMessage),
+            // What it would resume is gone, or the door would have attached it.
+            ClientMessage::Hello { .. } if first => {}
+            ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
-                let room = RoomId::parse(&room, self.limits.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
-                self.state.may_join(&room, self.limits.rooms_max)?;
+                let room = RoomId::parse(&room, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+                self.state.may_join(&room, self.settings.rooms_max)?;
                 let metadata = self.keep(metadata)?;
                 self.registry.do_send(Join { peer_id: from, inlet: self.inlet(), room: room.clone(), metadata });
                 return Ok(Outcome::Awaits { joining: Some(room) });
@@ -200,7 +283,12 @@ impl Session {
                 self.registry.do_send(Update { peer_id: from, inlet: self.inlet(), room, metadata });
                 return Ok(Outcome::Awaits { joining: None });
             }
-            ClientMessage::Ping { .. } => self.tell(&ServerMessage::Pong { received: self.received }, ctx),
+            ClientMessage::Ping { received } => {
+                if let Some(received) = received {
+                    self.replay.acknowledge(received).map_err(|NeverSent| ErrorCode::BadMessage)?;
+                }
+                self.tell(&ServerMessage::Pong { received: self.received }, ctx);
+            }
         }
         Ok(Outcome::Done)
     }
@@ -208,7 +296,7 @@ impl Session {
     /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
     fn keep(&self, metadata: Option<Payload>) -> Result<Option<Payload>, ErrorCode> {
         match metadata {
-            Some(metadata) if metadata.kept_bytes() > self.limits.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
+            Some(metadata) if metadata.kept_bytes() > self.settings.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
             metadata => Ok(metadata.map(|metadata| metadata.detached())),
         }
     }
@@ -227,46 +315,125 @@ impl Session {
     /// The sentence for the person who wrote the client. The dialects write their own for what is no message at all.
     fn explain(&self, code: ErrorCode) -> String {
         match code {
-            ErrorCode::BadMessage => "`hello` comes first or not at all, and a datagram holds a `message`".into(),
-            ErrorCode::TooDeep => format!("a value nests more than {} deep", self.limits.nesting_max),
-            ErrorCode::BadRoomName => {
-                format!("a room's name is 1 to {} bytes of UTF-8 without control characters", self.limits.room_name_bytes_max)
+            ErrorCode::BadMessage => {
+                let sent = self.replay.sent();
+                format!("`hello` comes first or not at all, a datagram holds a `message`, and you were sent {sent} messages, not more")
             }
-            ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.limits.metadata_bytes_max),
+            ErrorCode::TooDeep => format!("a value nests more than {} deep", self.settings.nesting_max),
+            ErrorCode::BadRoomName => {
+                format!("a room's name is 1 to {} bytes of UTF-8 without control characters", self.settings.room_name_bytes_max)
+            }
+            ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.settings.metadata_bytes_max),
             ErrorCode::RoomRequired => "`room` may be left out only while you are in exactly one room".into(),
             ErrorCode::NotInRoom => "you are not in this room".into(),
             ErrorCode::AlreadyInRoom => "you are in this room already".into(),
             ErrorCode::NoSuchPeer => NO_SUCH_PEER.into(),
-            ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.limits.rooms_max),
+            ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
-            ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
+            ErrorCode::Undeliverable => "a peer does not read, or has just gone; whoever else the message was for has it".into(),
         }
     }
 
     /// Says something to this client alone.
     fn tell(&mut self, message: &ServerMessage, ctx: &mut Context<Self>) {
-        if self.outbox.push(self.dialect.spell(message), 0).is_err() {
-            self.close(CloseCode::SlowConsumer, ctx);
+        self.say(self.dialect.spell(message), 0, ctx);
+    }
+
+    /// Passes on what also others may get, `counted` bytes of which are in the backlog already.
+    fn deliver(&mut self, envelope: &Envelope, counted: usize, ctx: &mut Context<Self>) {
+        let frame = self.dialect.encode(envelope);
+        if !envelope.is_best_effort() {
+            return self.say(frame, counted, ctx);
+        }
+        match &self.outbox {
+            // One that is too much is lost, as it may be.
+            Some(outbox) => drop(outbox.push(frame, counted)),
+            None => self.backlog.release(counted),
         }
     }
 
-    /// Passes on what also others may get, and what of it is in the backlog already.
-    fn deliver(&mut self, envelope: &Envelope, counted: usize) -> Result<(), Overflow> {
-        self.outbox.push(self.dialect.encode(envelope), counted)
+    /// Keeps a message until the client has it, and queues it for the connection if there is one.
+    fn say(&mut self, frame: Frame, counted: usize, ctx: &mut Context<Self>) {
+        let bytes = outbox::weight(&frame);
+        self.replay.keep(frame.clone());
+        let taken = match &self.outbox {
+            Some(outbox) => outbox.push(frame, counted),
+            None => self.backlog.exchange(counted, bytes).map(|()| self.detached_bytes += bytes),
+        };
+        if let Err(Overflow) = taken {
+            self.close(CloseCode::SlowConsumer, Instant::now(), ctx);
+        }
     }
 
-    /// Says goodbye and ends; the door writes what it still can.
-    fn close(&mut self, code: CloseCode, ctx: &mut Context<Self>) {
+    /// Says goodbye on the connection, if there is one; the door writes what it still can. Who only fell behind or silent may come back.
+    fn close(&mut self, code: CloseCode, heard_at: Instant, ctx: &mut Context<Self>) {
+        let may_return = matches!(code, CloseCode::SlowConsumer | CloseCode::Timeout) && self.outbox.is_some();
+        if let Some(outbox) = &self.outbox {
+            outbox.close(code, self.dialect.spell(&ServerMessage::Goodbye(code)));
+        }
+        let reason = match code {
+            CloseCode::Timeout => LeaveReason::Timeout,
+            CloseCode::Draining => LeaveReason::Disconnected,
+            CloseCode::SlowConsumer if self.outbox.is_none() => LeaveReason::Timeout,
+            _ => LeaveReason::Removed,
+        };
+        if may_return { self.detach(reason, heard_at, ctx) } else { self.end(reason, ctx) }
+    }
+
+    /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.
+    fn detach(&mut self, reason: LeaveReason, heard_at: Instant, ctx: &mut Context<Self>) {
+        if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
+            return self.end(reason, ctx);
+        }
+        self.abandon();
+        self.backlog.reopen();
+        let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
+        self.window = Some(ctx.run_later(left, |session, ctx| session.end(LeaveReason::Timeout, ctx)));
+    }
+
+    /// Lets go of the connection. What it has not written waits for the next one.
+    fn abandon(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            self.detached_bytes += outbox.abandon();
+        }
+        self.heard.clear();
+    }
+
+    fn end(&mut self, reason: LeaveReason, ctx: &mut Context<Self>) {
         if self.state.close() {
-            self.outbox.close(code, self.dialect.spell(&ServerMessage::Goodbye(code)));
-            self.reason = match code {
-                CloseCode::Timeout => LeaveReason::Timeout,
-                CloseCode::Draining => LeaveReason::Disconnected,
-                _ => LeaveReason::Removed,
-            };
+            self.reason = reason;
             ctx.stop();
         }
+    }
+
+    /// Goes on over another connection. False if the client missed something that is no longer known: then this session is over.
+    fn attach(&mut self, connection: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
+        if let Some(outbox) = &self.outbox {
+            outbox.close(CloseCode::Replaced, self.dialect.spell(&ServerMessage::Goodbye(CloseCode::Replaced)));
+        }
+        self.abandon();
+        if let Some(window) = self.window.take() {
+            ctx.cancel_future(window);
+        }
+        let Connection { dialect, outbox, place } = connection;
+        let missed: Option<Vec<Frame>> = self.replay.after(received).map(|frames| frames.map(|frame| dialect.respell(frame)).collect());
+        let Some(missed) = missed.filter(|_| !self.backlog.has_lost_presence() && !self.state.is_closing()) else {
+            self.end(LeaveReason::Timeout, ctx);
+            return false;
+        };
+        self.welcome.resumed = true;
+        self.welcome.received = self.received;
+        self.welcome.resume_token = ResumeToken::random();
+        let welcome = dialect.spell(&ServerMessage::Welcome(Box::new(self.welcome.clone())));
+        outbox.open(self.backlog.clone(), [welcome].into_iter().chain(missed));
+        self.backlog.release(std::mem::take(&mut self.detached_bytes));
+        self.backlog.reopen();
+        (self.dialect, self.outbox, self.place) = (dialect, Some(outbox), place);
+        self.connection = ConnectionId(self.connection.0 + 1);
+        self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
+        self.resumables.insert(self.welcome.resume_token, ctx.address());
+        true
     }
 }
 
@@ -278,12 +445,19 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let inlet: Arc<dyn Inlet> = Arc::new(Mailbox::new(ctx.address().recipient(), self.outbox.backlog().clone()));
+        let inlet: Arc<dyn Inlet> = Arc::new(Mailbox::new(ctx.address().recipient(), self.backlog.clone()));
         self.inlet = Some(inlet.clone());
         self.registry.do_send(Register { peer_id: self.peer_id(), inlet });
+        if !self.settings.resume_window.is_zero() {
+            self.resumables.insert(self.welcome.resume_token, ctx.address());
+        }
     }
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+/// Cleans up however it ends, by a bug as well: nobody stays in a room who has no session.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.resumables.take(self.welcome.resume_token);
         let mut rooms = self.state.take_rooms(None).unwrap_or_default();
         rooms.extend(self.awaited.take().and_then(|awaited| awaited.joining));
         self.registry.do_send(Unregister { peer_id: self.peer_id(), rooms, reason: self.reason });
@@ -294,8 +468,24 @@ impl Handler<Heard> for Session {
     type Result = ();
 
     fn handle(&mut self, heard: Heard, ctx: &mut Context<Self>) {
-        self.heard.push_back(heard);
-        self.hear(ctx);
+        if self.outbox.is_some() && heard.connection == self.connection {
+            self.heard.push_back(heard);
+            self.hear(ctx);
+        }
+    }
+}
+
+impl Handler<Attach> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Attach { connection, received, id, attached }: Attach, ctx: &mut Context<Self>) {
+        if self.attach(connection, received, ctx) {
+            self.acknowledge(id, ctx);
+            // A door that is gone says so when it drops its line, and without an answer it has none.
+            if attached.send(self.connection).is_err() {
+                self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
+            }
+        }
     }
 }
 
@@ -305,26 +495,24 @@ impl Handler<Deliver> for Session {
     fn handle(&mut self, deliver: Deliver, ctx: &mut Context<Self>) {
         match deliver {
             Deliver::Message(envelope) => {
-                if self.deliver(&envelope, envelope.weight()).is_err() {
-                    self.close(CloseCode::SlowConsumer, ctx);
-                }
+                self.deliver(&envelope, envelope.weight(), ctx);
             }
             Deliver::Answer(answer) => {
                 let id = self.awaited.take().and_then(|awaited| awaited.id);
                 match answer {
                     Answer::Joined(room, envelope) => {
                         self.state.entered(room);
-                        match self.deliver(&envelope, 0) {
-                            Ok(()) => self.acknowledge(id, ctx),
-                            Err(Overflow) => self.close(CloseCode::SlowConsumer, ctx),
-                        }
+                        self.deliver(&envelope, 0, ctx);
+                        self.acknowledge(id, ctx);
                     }
                     Answer::Left | Answer::Updated => self.acknowledge(id, ctx),
                     Answer::Refused(code) => self.refuse(id, code, ctx),
                 }
                 self.hear(ctx);
             }
-            Deliver::Close(code) => self.close(code, ctx),
+            // This may be about a connection that is gone for the same reason by now.
+            Deliver::Close(CloseCode::SlowConsumer) if !self.backlog.has_overflowed() => {}
+            Deliver::Close(code) => self.close(code, Instant::now(), ctx),
         }
     }
 }
@@ -332,15 +520,15 @@ impl Handler<Deliver> for Session {
 impl Handler<Ended> for Session {
     type Result = ();
 
-    fn handle(&mut self, ended: Ended, ctx: &mut Context<Self>) {
-        match ended {
-            Ended::Fault(code) => self.close(code, ctx),
-            Ended::Connection(reason) => {
-                if self.state.close() {
-                    self.reason = reason;
-                    ctx.stop();
-                }
-            }
+    fn handle(&mut self, Ended { connection, how, heard_at }: Ended, ctx: &mut Context<Self>) {
+        if self.outbox.is_none() || connection != self.connection {
+            return;
+        }
+        match how {
+            Ending::Fault(code) => self.close(code, heard_at, ctx),
+            Ending::Left => self.end(LeaveReason::Disconnected, ctx),
+            Ending::Violation => self.end(LeaveReason::Removed, ctx),
+            Ending::Lost(reason) => self.detach(reason, heard_at, ctx),
         }
     }
 }

@@ -17,21 +17,37 @@ use crate::{
     registry::inlet::{Backlog, Overflow},
 };
 
-/// A queue of frames and the end of it. Shared by a session and its connection.
-#[derive(Debug)]
+/// A queue of frames and the end of it. Shared by a session and one of its connections.
+#[derive(Debug, Default)]
 pub struct Outbox {
-    backlog: Arc<Backlog>,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// What the bytes count against; none before there is a session.
+    backlog: Option<Arc<Backlog>>,
     frames: VecDeque<Frame>,
+    /// So many frames at the front are said again, and counted where they are kept for that.
+    again: usize,
+    /// Counted bytes of the frames behind those.
+    counted: usize,
+    /// Counted bytes that the door has taken out and not yet written.
+    in_flight: usize,
     ping: bool,
     /// The latest is enough: RFC 6455 §5.5.3.
     pong: Option<Bytes>,
+    /// Comes behind all frames, and is counted nowhere: there is only one.
+    goodbye: Option<Frame>,
     end: Option<End>,
     door: Option<Waker>,
+    reader: Option<Waker>,
+}
+
+/// What a frame costs while it waits: its bytes, and about as much memory as it takes beside them.
+pub fn weight(frame: &Frame) -> usize {
+    const OVERHEAD_BYTES: usize = 128;
+    frame.bytes().len() + OVERHEAD_BYTES
 }
 
 /// What the door is to write next.
@@ -60,33 +76,56 @@ pub enum End {
 const KEPT_FRAMES: usize = 8;
 
 impl Outbox {
-    /// Nothing waits.
-    pub fn new(backlog: Arc<Backlog>) -> Arc<Self> {
-        Arc::new(Self { backlog, waiting: Mutex::default() })
+    /// Nothing waits, and there is no session yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
     }
 
-    /// The bound that it shares with the mailbox of its session.
-    pub fn backlog(&self) -> &Arc<Backlog> {
-        &self.backlog
+    /// Begins for a session: with what has to be said again, in front of everything else.
+    pub fn open(&self, backlog: Arc<Backlog>, again: impl IntoIterator<Item = Frame>) {
+        let mut waiting = self.waiting();
+        waiting.backlog = Some(backlog);
+        waiting.frames.extend(again);
+        waiting.again = waiting.frames.len();
+        waiting.wake();
     }
 
     /// Puts a frame behind the others, unless too much waits. What comes after the end is dropped. `counted` bytes of it are in the backlog
     /// already, from its time in the mailbox, and only what is more can be too much: a message that its sender was promised has its place.
     pub fn push(&self, frame: Frame, counted: usize) -> Result<(), Overflow> {
-        let bytes = frame.bytes().len();
         let mut waiting = self.waiting();
+        let Some(backlog) = &waiting.backlog else { return Ok(()) };
         if waiting.end.is_some() {
-            self.backlog.release(counted);
+            backlog.release(counted);
             return Ok(());
         }
-        if bytes > counted {
-            self.backlog.add(bytes - counted).inspect_err(|_| self.backlog.release(counted))?;
-        } else {
-            self.backlog.release(counted - bytes);
-        }
+        backlog.exchange(counted, weight(&frame))?;
+        waiting.counted += weight(&frame);
         waiting.frames.push_back(frame);
         waiting.wake();
         Ok(())
+    }
+
+    /// Waits until at most `bytes` wait to be taken out by the door, or the end has been decided: who does not read the answers has to wait
+    /// with more questions.
+    pub async fn at_most(&self, bytes: usize) {
+        poll_fn(|cx| {
+            let mut waiting = self.waiting();
+            if waiting.counted <= bytes || waiting.end.is_some() {
+                return Poll::Ready(());
+            }
+            waiting.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Gives the connection up, and with it the count of what it has not written: so many bytes, which the caller releases.
+    pub fn abandon(&self) -> usize {
+        let mut waiting = self.waiting();
+        let bytes = std::mem::take(&mut waiting.counted) + std::mem::take(&mut waiting.in_flight);
+        waiting.backlog = None;
+        bytes
     }
 
     /// Asks the door to probe the client.
@@ -103,15 +142,14 @@ impl Outbox {
         waiting.wake();
     }
 
-    /// Ends the connection behind what waits, with a goodbye. For who does not read, what waits is dropped first. The goodbye counts
-    /// against no bound, because there is only one.
+    /// Ends the connection behind what waits, with a goodbye. For who does not read, or is told the rest elsewhere, what waits is dropped.
     pub fn close(&self, code: CloseCode, goodbye: Frame) {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
-            if code == CloseCode::SlowConsumer {
-                self.drop_frames(&mut waiting);
+            if matches!(code, CloseCode::SlowConsumer | CloseCode::Replaced) {
+                waiting.drop_frames();
             }
-            waiting.frames.push_back(goodbye);
+            waiting.goodbye = Some(goodbye);
             waiting.end = Some(End::Close(code));
             waiting.wake();
         }
@@ -121,7 +159,7 @@ impl Outbox {
     pub fn answer_close(&self, code: Option<u16>) {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
-            self.drop_frames(&mut waiting);
+            waiting.drop_frames();
             waiting.end = Some(End::Answer(code));
             waiting.wake();
         }
@@ -162,14 +200,13 @@ impl Outbox {
         .await
     }
 
-    /// Says that frames of so many bytes are written and wait no more.
-    pub fn written(&self, bytes: usize) {
-        self.backlog.release(bytes);
-    }
-
-    fn drop_frames(&self, waiting: &mut Waiting) {
-        let bytes = waiting.frames.drain(..).map(|frame| frame.bytes().len()).sum();
-        self.backlog.release(bytes);
+    /// Says that all that was taken out so far is written and waits no more.
+    pub fn written(&self) {
+        let mut waiting = self.waiting();
+        let bytes = std::mem::take(&mut waiting.in_flight);
+        if let Some(backlog) = &waiting.backlog {
+            backlog.release(bytes);
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -186,15 +223,41 @@ impl Waiting {
             return Some(Outgoing::Pong(data));
         }
         if let Some(frame) = self.frames.pop_front() {
+            if self.again > 0 {
+                self.again -= 1;
+            } else {
+                self.counted -= weight(&frame);
+                self.in_flight += weight(&frame);
+                // It looks for itself whether that is enough.
+                if let Some(reader) = self.reader.take() {
+                    reader.wake();
+                }
+            }
             return Some(Outgoing::Frame(frame));
         }
         self.frames.shrink_to(KEPT_FRAMES);
+        if let Some(goodbye) = self.goodbye.take() {
+            return Some(Outgoing::Frame(goodbye));
+        }
         self.end.map(Outgoing::End)
+    }
+
+    fn drop_frames(&mut self) {
+        if let Some(backlog) = &self.backlog {
+            backlog.release(self.counted);
+        }
+        self.frames = VecDeque::new();
+        (self.again, self.counted) = (0, 0);
     }
 
     fn wake(&mut self) {
         if let Some(door) = self.door.take() {
             door.wake();
+        }
+        if self.end.is_some()
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
         }
     }
 }
@@ -205,6 +268,12 @@ mod tests {
 
     fn frame(text: &'static str) -> Frame {
         Frame::Text(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn opened(bytes_max: usize) -> Arc<Outbox> {
+        let outbox = Outbox::new();
+        outbox.open(Backlog::new(bytes_max), []);
+        outbox
     }
 
     fn all(outbox: &Outbox) -> Vec<Outgoing> {
@@ -221,7 +290,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
-        let outbox = Outbox::new(Backlog::new(100));
+        let outbox = opened(10_000);
         outbox.push(frame("a"), 0).unwrap();
         outbox.push(frame("b"), 0).unwrap();
         outbox.close(CloseCode::Draining, frame("bye"));
@@ -237,7 +306,7 @@ mod tests {
 
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
-        let outbox = Outbox::new(Backlog::new(4));
+        let outbox = opened(132);
         outbox.push(frame("full"), 0).unwrap();
         assert_eq!(outbox.push(frame("x"), 0), Err(Overflow));
         outbox.close(CloseCode::SlowConsumer, frame("bye"));
@@ -246,23 +315,70 @@ mod tests {
 
     #[test]
     fn a_flood_of_pings_is_answered_once() {
-        let outbox = Outbox::new(Backlog::new(4));
+        let outbox = opened(132);
         for n in 0..100_u8 {
             outbox.pong(Bytes::copy_from_slice(&[n]));
         }
         assert_eq!(all(&outbox), [Outgoing::Pong(Bytes::from_static(&[99]))]);
     }
 
+    #[test]
+    fn what_is_said_again_is_not_counted_twice() {
+        let backlog = Backlog::new(4 + 128);
+        let outbox = Outbox::new();
+        outbox.open(backlog.clone(), [frame("again"), frame("and again")]);
+        outbox.push(frame("full"), 0).unwrap();
+        assert_eq!(outbox.push(frame("x"), 0), Err(Overflow));
+        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("again"))));
+        outbox.written();
+        assert_eq!(outbox.push(frame("x"), 0), Err(Overflow), "what was written was not counted");
+        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("and again"))));
+        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("full"))));
+        outbox.written();
+        assert_eq!(outbox.push(frame("x"), 0), Ok(()));
+    }
+
+    #[test]
+    fn who_abandons_a_connection_takes_over_its_count() {
+        let backlog = Backlog::new(10 + 256);
+        let outbox = Outbox::new();
+        outbox.open(backlog.clone(), [frame("again")]);
+        outbox.push(frame("abc"), 0).unwrap();
+        outbox.push(frame("de"), 0).unwrap();
+        outbox.try_next();
+        outbox.try_next();
+        assert_eq!(outbox.abandon(), 5 + 256, "three bytes on their way and two that wait");
+        outbox.written();
+        outbox.answer_close(None);
+        assert_eq!(backlog.add(5), Ok(()));
+        assert_eq!(backlog.add(1), Err(Overflow), "nothing was released behind the back of the new owner");
+    }
+
     /// A message counted twice on its way from the mailbox to the outbox: the one that was too much was acknowledged to its sender and then
     /// dropped here, and the sender never heard `undeliverable`.
     #[test]
     fn what_was_taken_into_the_mailbox_has_its_place_in_the_outbox() {
-        let backlog = Backlog::new(8);
-        let outbox = Outbox::new(backlog.clone());
-        backlog.add(8).unwrap();
-        assert_eq!(outbox.push(frame("full"), 8), Ok(()));
+        let backlog = Backlog::new(136);
+        let outbox = Outbox::new();
+        outbox.open(backlog.clone(), []);
+        backlog.add(136).unwrap();
+        assert_eq!(outbox.push(frame("full"), 136), Ok(()));
         assert_eq!(backlog.add(4), Ok(()), "what it took less is given back");
         assert_eq!(outbox.push(frame("longer"), 4), Err(Overflow), "what it takes more is not there");
+        assert_eq!(backlog.add(4), Ok(()), "what was not taken is not counted");
         assert_eq!(backlog.add(1), Err(Overflow));
+    }
+
+    #[test]
+    fn who_has_too_much_to_read_waits_until_it_is_written() {
+        let outbox = opened(10_000);
+        let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
+        outbox.push(frame("abc"), 0).unwrap();
+        assert!(waits(130) && !waits(131));
+        outbox.try_next();
+        assert!(!waits(0));
+        outbox.push(frame("abc"), 0).unwrap();
+        outbox.answer_close(None);
+        assert!(!waits(0), "nobody waits for what is over");
     }
 }

@@ -19,7 +19,7 @@ import { chromium } from "playwright-core";
 export const WAIT_MS = 15_000;
 
 /** Settings of a server that soon notices who is gone. */
-export const QUICK = { SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS: "1000", SWITCHBOARD_TIMEOUTS_SILENCE_MS: "6000" };
+export const QUICK = { SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS: "1000", SWITCHBOARD_TIMEOUTS_SILENCE_MS: "6000", SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS: "7000" };
 
 const BINARY = process.env.SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
 const WEB = fileURLToPath(new URL("../../web/", import.meta.url));

@@ -15,6 +15,7 @@ export const CLOSE_CODES = [
   { number: 4101, slug: "hello-timeout", reconnect: true },
   { number: 4102, slug: "stream-timeout", reconnect: true },
   { number: 4200, slug: "too-large", reconnect: false },
+  { number: 4201, slug: "replaced", reconnect: false },
 ];
 
 /** Why the server refuses one message; `retryable` says whether the very same message may succeed later. */

@@ -115,7 +115,7 @@ export class SignalingClient extends EventTarget {
   }
 
   /**
-   * Replaces what the others see of me, in one room or, with one room, there. Settles when the server has it.
+   * Replaces what the others see of me, in `room`, or without it in the only room that I am in. Settles when the server has it.
    * @param {unknown} metadata
    * @param {string} [room]
    */
