@@ -104,10 +104,12 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            println!("the end of the server's log:");
             let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let from = log.lines().count().saturating_sub(40);
-            log.lines().skip(from).for_each(|line| println!("  {line}"));
+            let lines: Vec<&str> = log.lines().collect();
+            // A panic says more than what came after it.
+            let from = lines.iter().position(|line| line.contains("panicked")).unwrap_or(lines.len().saturating_sub(40));
+            println!("the server's log, from line {from}:");
+            lines.iter().skip(from).take(80).for_each(|line| println!("  {line}"));
         }
     }
 }
