@@ -20,7 +20,7 @@ use switchboard::{
     client::{Client, Door, RequestError},
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Request, ServerMessage},
 };
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{io::AsyncWriteExt as _, sync::Mutex, time::timeout};
 use wtransport::error::ConnectionError;
 
 /// Beyond this the server's memory may not grow, whatever clients do here: 20 of them may have 1 MiB waiting each at the same time, and an
@@ -31,6 +31,9 @@ const CLOSE_MS: u64 = 500;
 fn server() -> ServerProcess {
     ServerProcess::with(&[("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "500"), ("SWITCHBOARD_WORKERS", "2")])
 }
+
+/// One flood at a time: beside another their times would tell of the machine and not of the server.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn address(server: &ServerProcess) -> SocketAddr {
     server.authority().parse().unwrap()
@@ -62,6 +65,7 @@ async fn departure(witness: &mut Client, gone: PeerId) -> LeaveReason {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stops_reading_is_closed_and_its_sender_and_its_room_learn_of_it() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     for door in Door::ALL {
@@ -85,6 +89,7 @@ async fn who_stops_reading_is_closed_and_its_sender_and_its_room_learn_of_it() {
 /// Who reads again before its time is over hears why it is closed, by message and by code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_slow_can_still_read_why_it_is_closed() {
+    let _alone = ALONE.lock().await;
     let server = ServerProcess::with(&[("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "20000")]);
     let connector = doors(server.url()).await;
     for door in Door::ALL {
@@ -99,6 +104,7 @@ async fn who_was_slow_can_still_read_why_it_is_closed() {
 /// The connections of who never reads again. `ss` would tell as much: a socket that is gone takes nothing more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_connection_of_who_never_reads_again_ends_in_time() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     let mut sender = connect_to(&connector, Door::WebTransport, "r").await;
@@ -133,6 +139,7 @@ async fn newcomer(witness: &mut Client) -> PeerId {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_who_stop_reading_cost_no_more_than_their_bounds() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     let bystanders = Bystanders::start(&connector, "bystanders").await;
@@ -200,6 +207,7 @@ const FLOOD_BYTES: usize = 60 * 1024;
 /// 1 GB in 3 s. With the answers read or not, it is the client that has to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_smallest_frames_as_fast_as_they_go_cost_no_more_than_their_bounds() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     for kind in [first::TEXT, first::PING, first::PONG, first::CONTINUATION] {
@@ -233,6 +241,7 @@ async fn the_smallest_frames_as_fast_as_they_go_cost_no_more_than_their_bounds()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_smallest_frames_on_a_stream_cost_no_more_than_their_bounds() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     for (name, frame) in [("empty", &[0, 0, 0, 0][..]), ("one byte", &[0, 0, 0, 1, 0xc0])] {
@@ -261,6 +270,7 @@ async fn the_smallest_frames_on_a_stream_cost_no_more_than_their_bounds() {
 /// Who sends and never reads the answers is closed by them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_floods_and_reads_no_answer_is_gone_in_time() {
+    let _alone = ALONE.lock().await;
     let server = server();
     let connector = doors(server.url()).await;
     let bystanders = Bystanders::start(&connector, "bystanders").await;
