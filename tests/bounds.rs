@@ -260,10 +260,7 @@ async fn a_client_is_in_so_many_rooms_and_in_another_when_it_leaves_one() {
 #[tokio::test]
 async fn the_server_has_so_many_clients_and_a_place_is_given_back() {
     for door in Door::ALL {
-        let server = TestServer::with(|config| {
-            config.limits.clients_max = 2;
-            config.timeouts.resume_window_ms = 0;
-        });
+        let server = TestServer::with(|config| config.limits.clients_max = 2);
         let connector = doors(server.base()).await;
         let (mut client, mut witness) = pair(&connector, door, "r").await;
         for refused in Door::ALL {

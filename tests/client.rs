@@ -18,6 +18,7 @@ struct Running {
 fn start(change: impl FnOnce(&mut Config)) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let mut config = Config { cert_dir: directory.path().join("certs"), workers: Some(1), ..Config::default() };
+    config.timeouts.resume_window_ms = 0;
     config.listen = "127.0.0.1:0".parse().unwrap();
     change(&mut config);
     Running { server: Server::start(config).unwrap(), _directory: directory }

@@ -205,8 +205,8 @@ async fn who_is_behind_a_dead_network_is_gone() {
 
 #[tokio::test]
 async fn who_crashes_is_gone_at_once() {
-    // With the default patience: nobody waits for a time-out here. Nobody may come back either.
-    let server = TestServer::with(|config| config.timeouts.resume_window_ms = 0);
+    // With the default patience: nobody waits for a time-out here.
+    let server = TestServer::start();
     let connector = doors(server.base()).await;
     for door in Door::ALL {
         let room = door.to_string();
@@ -221,7 +221,7 @@ async fn who_crashes_is_gone_at_once() {
 
 #[tokio::test]
 async fn who_closes_is_gone_and_so_is_who_only_stops_to_send() {
-    let server = TestServer::with(|config| config.timeouts.resume_window_ms = 0);
+    let server = TestServer::start();
     let connector = doors(server.base()).await;
     for door in Door::ALL {
         let room = door.to_string();

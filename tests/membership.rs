@@ -25,7 +25,11 @@ type Belief = BTreeMap<RoomId, BTreeSet<PeerId>>;
 async fn what_each_of_five_hundred_clients_believes_is_what_the_registry_knows() {
     let seed = seed();
     // Who dies is soon gone for good.
-    let server = TestServer::with(|config| config.timeouts.resume_window_ms = 500);
+    let server = TestServer::with(|config| {
+        config.timeouts.resume_window_ms = 500;
+        // Handshakes take their time while five hundred come at once.
+        config.timeouts.hello_ms = 60_000;
+    });
     let connector = Arc::new(Connector::new(server.base(), Options { timeout: DEADLINE, ..Options::default() }).await.unwrap());
     let beliefs: Vec<Arc<Mutex<Belief>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
     let (over, _) = watch::channel(false);

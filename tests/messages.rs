@@ -46,6 +46,7 @@ async fn the_welcome_tells_who_i_am_and_the_settings() {
     for door in Door::ALL {
         let server = TestServer::with(|config| {
             config.timeouts.heartbeat_ms = 7_001;
+            config.timeouts.resume_window_ms = 9_001;
             config.limits.message_bytes_max = 50_001;
             config.limits.rooms_per_client_max = 11;
             config.limits.peers_per_room_max = 12;
@@ -66,7 +67,7 @@ async fn the_welcome_tells_who_i_am_and_the_settings() {
             }
             let expected = json!({
                 "type": "welcome", "peerId": null, "resumeToken": null, "resumed": false, "received": 0, "iceServers": [],
-                "heartbeatMs": 7_001, "resumeWindowMs": 0, "version": env!("CARGO_PKG_VERSION"),
+                "heartbeatMs": 7_001, "resumeWindowMs": 9_001, "version": env!("CARGO_PKG_VERSION"),
                 "limits": {
                     "messageBytes": 50_001, "roomsPerClient": 11, "peersPerRoom": 12,
                     "metadataBytes": 1_001, "roomNameBytes": 101, "nesting": 31,
@@ -241,7 +242,7 @@ async fn a_pong_counts_every_message_the_refused_and_the_ping_too() {
         let mut anna = RawClient::welcomed(server, door).await;
         let pong = |received: u64| [json!({"type": "pong", "received": received})];
         assert_eq!(anna.done(json!({"type": "ping"})).await, pong(2));
-        assert_eq!(anna.done(json!({"type": "ping", "received": 5})).await, pong(3));
+        assert_eq!(anna.done(json!({"type": "ping", "received": 1})).await, pong(3));
         anna.refused(json!({"type": "dance"})).await;
         anna.done(json!({"type": "join", "room": "r"})).await;
         anna.say(json!({"type": "message", "payload": 1})).await;

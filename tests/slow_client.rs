@@ -29,7 +29,9 @@ const GROWTH_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const CLOSE_MS: u64 = 500;
 
 fn server() -> ServerProcess {
-    ServerProcess::with(&[("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "500"), ("SWITCHBOARD_WORKERS", "2")])
+    // Nobody may come back, so that who is closed is gone at once.
+    let settings = [("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "500"), ("SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", "0"), ("SWITCHBOARD_WORKERS", "2")];
+    ServerProcess::with(&settings)
 }
 
 /// One flood at a time: beside another their times would tell of the machine and not of the server.

@@ -57,10 +57,11 @@ where
         outbox.ended().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
     });
-    let refusal = place.refusal;
+    // Held by the session as well, and here until the last byte is written.
+    let place = Arc::new(place);
     let mut reading = pin!(async {
         let mut reader = Reader::new(read_half, leftover, &doorkeeper);
-        reader.run(Connection { dialect, outbox: outbox.clone(), place: Arc::new(place) }, refusal, &doorkeeper).await;
+        reader.run(Connection { dialect, outbox: outbox.clone(), place: place.clone() }, place.refusal, &doorkeeper).await;
     });
     let mut writing = pin!(write(write_half, &outbox, doorkeeper.timeouts.silence()));
     tokio::select! {

@@ -156,6 +156,8 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         Err(code) => return close(&connection, code),
     };
     let outbox = Outbox::new();
+    // Held by the session as well, and here until the connection is closed.
+    let place = Arc::new(place);
     let mut overdue = pin!(async {
         let end = outbox.ended().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
@@ -169,7 +171,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
             answers_max: doorkeeper.limits.outbox_bytes_max / 2,
             silence: doorkeeper.timeouts.silence(),
         };
-        reader.run(&connection, place, doorkeeper, &outbox).await;
+        reader.run(&connection, &place, doorkeeper, &outbox).await;
     });
     let mut writing = pin!(write(send, &connection, &outbox, doorkeeper.timeouts.silence()));
     let mut strays = pin!(refuse_strays(&connection));
@@ -241,9 +243,9 @@ enum Stop {
 }
 
 impl Reader {
-    async fn run(&mut self, quic: &wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
+    async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
         let refusal = place.refusal;
-        let connection = Connection { dialect: Arc::new(Native(Codec::MsgPack)), outbox: outbox.clone(), place: Arc::new(place) };
+        let connection = Connection { dialect: Arc::new(Native(Codec::MsgPack)), outbox: outbox.clone(), place: place.clone() };
         let first = match refusal {
             Some(code) => Err(code),
             None => doorkeeper.first(self.frames(quic)).await,

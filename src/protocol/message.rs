@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A client's message and the number by which it wants to hear of it.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request<'a> {
     /// Answered by exactly one `ack` or `error` with this number, if there is one.
     pub id: Option<u64>,
@@ -22,7 +22,7 @@ pub struct Request<'a> {
 }
 
 /// What a client may say. A room is still the text that the client sent: it names a room only if there is one.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClientMessage<'a> {
     /// The first message, perhaps to go on with an earlier session.
     Hello { resume: Option<Resume> },

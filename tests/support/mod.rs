@@ -8,6 +8,7 @@ pub mod bystanders;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod resuming;
 
 use std::{
     future::Future,
@@ -40,11 +41,12 @@ impl TestServer {
         Self::with(|_| {})
     }
 
-    /// A server with some settings changed.
+    /// A server with some settings changed. Unless a test wants it otherwise, nobody may come back: who is gone is gone at once.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
+        config.timeouts.resume_window_ms = 0;
         change(&mut config);
         let server = Server::start(config).expect("the server starts");
         Self { server: Some(server), directory }

@@ -1,0 +1,293 @@
+//! Promise 5: a client whose connection died comes back over either door; nothing is lost, nothing comes twice, and the others saw
+//! nothing but silence.
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{
+    TestServer, doors,
+    proxy::Proxy,
+    resuming::{Cut, Resuming},
+    within,
+};
+use switchboard::{
+    Config,
+    client::Door,
+    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
+};
+
+/// A server that clients may come back to.
+fn resumable(change: impl FnOnce(&mut Config)) -> TestServer {
+    TestServer::with(|config| {
+        config.timeouts.resume_window_ms = 30_000;
+        change(config);
+    })
+}
+
+fn offer(to: PeerId, n: u64) -> ClientMessage<'static> {
+    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&n).unwrap() }
+}
+
+/// Hears exactly these numbers from a peer, in order, and nothing else but its own acknowledgements.
+async fn hears(client: &mut Resuming, from: PeerId, numbers: std::ops::Range<u64>) {
+    for expected in numbers {
+        loop {
+            match client.hear().await {
+                ServerMessage::Forwarded { from: sender, payload, .. } => {
+                    assert_eq!((sender, payload.parse::<u64>().unwrap()), (from, expected));
+                    break;
+                }
+                ServerMessage::Pong { .. } | ServerMessage::Ack { .. } => {}
+                other => panic!("{other:?} instead of message {expected}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_comes_back_by_any_door_and_both_sides_have_everything_once_and_in_order() {
+    let server = resumable(|_| {});
+    let connector = Arc::new(doors(server.base()).await);
+    for from in Door::ALL {
+        for to in Door::ALL {
+            for cut in [Cut::Reset, Cut::LeftBehind] {
+                let mut anna = Resuming::join(&connector, from, "r").await;
+                let mut ben = Resuming::join(&connector, Door::ALL[0], "r").await;
+                assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
+                let (a, b) = (anna.peer_id, ben.peer_id);
+                for n in 0..50 {
+                    anna.send(None, offer(b, n)).await;
+                    ben.send(None, offer(a, n)).await;
+                }
+                hears(&mut anna, b, 0..20).await;
+                anna.cut(cut);
+                for n in 50..100 {
+                    anna.send(None, offer(b, n)).await;
+                    ben.send(None, offer(a, n)).await;
+                }
+                assert!(anna.resume(to).await, "{from} to {to}, {cut:?}");
+                anna.send(None, offer(b, 100)).await;
+                ben.send(None, offer(a, 100)).await;
+                hears(&mut anna, b, 20..101).await;
+                // No `peer-left` and no second `peer-joined` among it: anything else than the messages is a failure.
+                hears(&mut ben, a, 0..101).await;
+                anna.leave().await;
+                assert!(matches!(ben.hear().await, ServerMessage::PeerLeft { reason: LeaveReason::Disconnected, .. }));
+                ben.leave().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_fell_silent_comes_back_after_it_was_given_up() {
+    let server = resumable(|config| {
+        config.timeouts.heartbeat_ms = 300;
+        config.timeouts.silence_ms = 1_500;
+    });
+    let direct = Arc::new(doors(server.base()).await);
+    for (from, to) in [(Door::ALL[0], Door::WebTransport), (Door::WebTransport, Door::ALL[1]), (Door::WebTransport, Door::WebTransport)] {
+        let proxy = Proxy::to(server.addresses()[0]).await;
+        let mut anna = Resuming::join(&Arc::new(doors(&proxy.base()).await), from, "r").await;
+        let mut ben = Resuming::join(&direct, Door::WebTransport, "r").await;
+        assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
+        let (a, b) = (anna.peer_id, ben.peer_id);
+        proxy.cut();
+        // Ben goes on talking until the server has given Anna's connection up, and a little longer.
+        let silent = tokio::time::Instant::now();
+        let mut told = 0;
+        while silent.elapsed() < std::time::Duration::from_millis(2_500) {
+            ben.send(None, offer(a, told)).await;
+            told += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        anna.cut(Cut::LeftBehind);
+        let mut anna = anna.by(&direct);
+        assert!(anna.resume(to).await, "{from} to {to}");
+        hears(&mut anna, b, 0..told).await;
+        anna.send(None, offer(b, 0)).await;
+        hears(&mut ben, a, 0..1).await;
+        anna.leave().await;
+        ben.leave().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_session_is_resumed_a_hundred_times_in_a_row() {
+    let server = resumable(|_| {});
+    let connector = Arc::new(doors(server.base()).await);
+    let mut anna = Resuming::join(&connector, Door::WebTransport, "r").await;
+    let mut ben = Resuming::join(&connector, Door::ALL[0], "r").await;
+    assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
+    let (a, b) = (anna.peer_id, ben.peer_id);
+    for n in 0..100 {
+        anna.cut(if n % 2 == 0 { Cut::Reset } else { Cut::LeftBehind });
+        anna.send(None, offer(b, n)).await;
+        ben.send(None, offer(a, n)).await;
+        assert!(anna.resume(Door::ALL[n as usize % 3]).await, "{n}");
+        anna.left_behind.clear();
+        if n % 10 == 9 {
+            anna.acknowledge().await;
+        }
+    }
+    hears(&mut anna, b, 0..100).await;
+    hears(&mut ben, a, 0..100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_rivals_with_one_secret_one_gets_the_session_and_a_used_secret_harms_nobody() {
+    let server = resumable(|_| {});
+    let connector = Arc::new(doors(server.base()).await);
+    for door in Door::ALL {
+        let mut owner = Resuming::join(&connector, door, "r").await;
+        let (peer_id, token, received) = (owner.peer_id, owner.token, owner.received);
+        let mut rivals = [Resuming::connect(&connector, door).await, Resuming::connect(&connector, door).await];
+        for rival in &mut rivals {
+            rival.cut(Cut::LeftBehind);
+            (rival.peer_id, rival.token, rival.received) = (peer_id, token, received);
+            rival.forget_sent(2);
+        }
+        let [first, second] = &mut rivals;
+        let resumed = tokio::join!(first.resume(door), second.resume(door));
+        assert!(resumed.0 != resumed.1, "{door}: {resumed:?}");
+        // The one that was taken over is told so, and cannot take it back with the secret that it knows.
+        assert!(matches!(owner.hear().await, ServerMessage::Goodbye(CloseCode::Replaced)), "{door}");
+        let closed = within("the close", owner.try_hear()).await.unwrap_err();
+        assert_eq!(closed.code, Some(CloseCode::Replaced.number()), "{door}: {closed}");
+        owner.cut(Cut::LeftBehind);
+        assert!(!owner.resume(door).await, "{door}: a used secret");
+        let winner = if resumed.0 { first } else { second };
+        winner.send(Some(7), ClientMessage::Leave { room: Some("r".into()) }).await;
+        assert!(matches!(winner.hear().await, ServerMessage::Left { .. }), "{door}: in its room, and undisturbed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_window_the_others_see_a_timeout_and_the_client_begins_anew() {
+    let server = resumable(|config| config.timeouts.resume_window_ms = 200);
+    let connector = Arc::new(doors(server.base()).await);
+    let mut anna = Resuming::join(&connector, Door::ALL[0], "r").await;
+    let mut ben = Resuming::join(&connector, Door::WebTransport, "r").await;
+    let gone = anna.peer_id;
+    anna.cut(Cut::Reset);
+    match ben.hear().await {
+        ServerMessage::PeerLeft { peer_id, reason: LeaveReason::Timeout, .. } => assert_eq!(peer_id, gone),
+        other => panic!("{other:?}"),
+    }
+    assert!(!anna.resume(Door::WebTransport).await);
+    assert_ne!(anna.peer_id, gone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_closed_its_connection_has_left_and_does_not_resume() {
+    let server = resumable(|_| {});
+    let connector = Arc::new(doors(server.base()).await);
+    for door in Door::ALL {
+        let anna = Resuming::join(&connector, door, "r").await;
+        let mut again = Resuming::connect(&connector, door).await;
+        again.cut(Cut::LeftBehind);
+        (again.peer_id, again.token, again.received) = (anna.peer_id, anna.token, anna.received);
+        anna.leave().await;
+        assert!(!again.resume(door).await, "{door}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_bounded_and_a_client_that_missed_more_is_told_the_truth() {
+    for (messages_max, missed, resumed) in [(20, 20, true), (20, 21, false)] {
+        let server = resumable(|config| config.limits.replay_messages_max = messages_max);
+        let connector = Arc::new(doors(server.base()).await);
+        let mut anna = Resuming::join(&connector, Door::WebTransport, "r").await;
+        let mut ben = Resuming::join(&connector, Door::ALL[0], "r").await;
+        assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
+        let (a, b) = (anna.peer_id, ben.peer_id);
+        anna.cut(Cut::LeftBehind);
+        for n in 0..missed {
+            ben.send(Some(n), offer(a, n)).await;
+            assert!(matches!(ben.hear().await, ServerMessage::Ack { .. }));
+        }
+        assert_eq!(anna.resume(Door::ALL[0]).await, resumed, "{missed} of {messages_max}");
+        if resumed {
+            hears(&mut anna, b, 0..missed).await;
+        } else {
+            assert!(matches!(ben.hear().await, ServerMessage::PeerLeft { reason: LeaveReason::Timeout, .. }));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_acknowledges_is_served_all_the_same() {
+    let server = resumable(|config| config.limits.replay_messages_max = 5);
+    let connector = Arc::new(doors(server.base()).await);
+    let mut anna = Resuming::join(&connector, Door::ALL[0], "r").await;
+    let mut ben = Resuming::join(&connector, Door::WebTransport, "r").await;
+    assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
+    let (a, b) = (anna.peer_id, ben.peer_id);
+    for n in 0..1_000 {
+        ben.send(None, offer(a, n)).await;
+    }
+    hears(&mut anna, b, 0..1_000).await;
+    // It has received everything, so it can resume, whatever was forgotten.
+    anna.cut(Cut::Reset);
+    assert!(anna.resume(Door::WebTransport).await);
+}
+
+#[tokio::test]
+async fn nobody_has_received_more_than_was_sent() {
+    let server = resumable(|_| {});
+    let connector = Arc::new(doors(server.base()).await);
+    for door in Door::ALL {
+        let mut anna = Resuming::join(&connector, door, "r").await;
+        let received = anna.received;
+        anna.send(None, ClientMessage::Ping { received: Some(received) }).await;
+        assert!(matches!(anna.hear().await, ServerMessage::Pong { received: 3 }), "{door}: hello, join and ping");
+        anna.send(None, ClientMessage::Ping { received: Some(received + 2) }).await;
+        assert!(matches!(anna.hear().await, ServerMessage::Error(refusal) if refusal.code == ErrorCode::BadMessage), "{door}");
+        anna.cut(Cut::LeftBehind);
+        anna.received += 1;
+        assert!(!anna.resume(door).await, "{door}");
+    }
+}
+
+/// Who falls behind is closed, but not forgotten: what was accepted for it waits, and what is too much its sender is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_too_slow_comes_back_and_has_everything_that_was_accepted() {
+    let server = resumable(|config| {
+        config.limits.outbox_bytes_max = 700_000;
+        config.timeouts.close_ms = 200;
+    });
+    let connector = Arc::new(doors(server.base()).await);
+    for (from, to) in [(Door::ALL[0], Door::WebTransport), (Door::WebTransport, Door::ALL[0])] {
+        let mut slow = Resuming::join(&connector, from, "r").await;
+        let mut sender = Resuming::join(&connector, Door::ALL[1], "r").await;
+        let target = slow.peer_id;
+        let text = "x".repeat(20_000);
+        let mut accepted = vec![];
+        for n in 0.. {
+            let payload = Payload::from_serialize(&(n, &text)).unwrap();
+            sender.send(Some(n), ClientMessage::Forward { kind: Kind::Offer, to: target, room: None, payload }).await;
+            match sender.hear().await {
+                ServerMessage::Ack { .. } => accepted.push(n),
+                ServerMessage::Error(refusal) => {
+                    assert_eq!(refusal.code, ErrorCode::Undeliverable);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        slow.cut(Cut::LeftBehind);
+        assert!(slow.resume(to).await, "{from} to {to}");
+        let mut heard = vec![];
+        while heard.len() < accepted.len() {
+            match slow.hear().await {
+                ServerMessage::Forwarded { payload, .. } => heard.push(payload.parse::<(u64, String)>().unwrap().0),
+                ServerMessage::PeerJoined { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard, accepted, "{from} to {to}");
+        slow.leave().await;
+        sender.leave().await;
+    }
+}
