@@ -1,10 +1,16 @@
 //! The language of the wire: bytes and their meanings. No actor, no socket, no clock.
 //!
 //! What follows is the specification that clients are written from.
+//!
+// Of two definitions of a link the first holds: here the examples are on the same page, and to who reads the files they are one of their own.
+//! [examples]: #every-message-in-both-codecs
 #![doc = include_str!("protocol.md")]
+#![doc = include_str!("examples.md")]
 
 mod code;
 mod envelope;
+#[cfg(test)]
+mod examples;
 pub mod framing;
 mod id;
 mod json;
