@@ -1,7 +1,7 @@
 //! A network between a client and a server that can go dead without either of them being told.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
@@ -87,11 +87,11 @@ async fn pass_udp(socket: Arc<UdpSocket>, server: SocketAddr, dead: watch::Recei
         if *dead.borrow() {
             continue;
         }
-        if !ways.contains_key(&client) {
+        if let Entry::Vacant(new) = ways.entry(client) {
             let way = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
             way.connect(server).await.expect("a way to the server");
             let way = Arc::new(way);
-            ways.insert(client, way.clone());
+            new.insert(way.clone());
             let (socket, dead) = (socket.clone(), dead.clone());
             answers.spawn(async move {
                 let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
