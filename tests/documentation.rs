@@ -14,11 +14,12 @@ fn the_readme_lists_every_bound_with_its_default() {
     for line in manual.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
-        } else if let Some((name, default)) = line.strip_prefix('#').and_then(|setting| setting.split_once(" = ")) {
-            if ["limits", "timeouts"].contains(&section) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-                bounds += 1;
-                assert!(readme.contains(&format!("| `{section}.{name}` | {default} | ")), "{section}.{name} = {default}");
-            }
+        } else if ["limits", "timeouts"].contains(&section)
+            && let Some((name, default)) = line.strip_prefix('#').and_then(|setting| setting.split_once(" = "))
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            bounds += 1;
+            assert!(readme.contains(&format!("| `{section}.{name}` | {default} | ")), "{section}.{name} = {default}");
         }
     }
     assert_eq!(bounds, readme.lines().filter(|line| line.starts_with("| `limits.") || line.starts_with("| `timeouts.")).count());
