@@ -112,7 +112,7 @@ impl Server {
 
     /// Serves until the process is told to end by SIGTERM or SIGINT, then shuts down. A second signal does not wait for that. Calls
     /// `ready` once signals are heeded.
-    pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), StartError> {
+    pub fn serve(mut self, ready: impl FnOnce(&Self)) -> Result<(), StartError> {
         let failed = |error: std::io::Error| StartError::System(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         runtime.block_on(async {
@@ -124,7 +124,11 @@ impl Server {
                 () = ended.closed() => {}
             }
             tokio::select! {
-                () = signals.next() => warn!("a second signal: ending at once"),
+                () = signals.next() => {
+                    warn!("a second signal: ending at once");
+                    // Nobody waits for the thread any more; it ends with the process.
+                    drop(self.thread.take());
+                }
                 () = ended.closed() => {}
             }
             Ok(())

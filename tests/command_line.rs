@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::Output,
 };
@@ -42,6 +43,25 @@ fn it_ends_on_an_interrupt_as_well_and_logs_json_on_demand() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", "3600000"), ("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "60000")];
+    let mut command = switchboard(&directory);
+    let server = ServerProcess::start(command.args(["--listen", "127.0.0.1:0"]).envs(settings), &directory);
+    // A client that does not read its goodbye.
+    let mut client = TcpStream::connect(server.authority()).unwrap();
+    let handshake = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(handshake.as_bytes()).unwrap();
+    client.read_exact(&mut [0; 12]).unwrap();
+    server.signal("-TERM");
+    server.logs("shutting down");
+    server.signal("-TERM");
+    let (_, log) = server.end();
+    assert!(log.contains("a second signal"), "{log}");
 }
 
 #[test]

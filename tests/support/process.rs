@@ -68,6 +68,15 @@ impl ServerProcess {
         fs::read_to_string(&self.log).expect("the log is text")
     }
 
+    /// Waits until it has logged this.
+    pub fn logs(&self, text: &str) {
+        let since = Instant::now();
+        while !self.log().contains(text) {
+            assert!(since.elapsed() < DEADLINE, "{text:?} is not logged:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// How much memory it has in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
