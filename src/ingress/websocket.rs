@@ -231,7 +231,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let gathered = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len());
         match announced(&self.buffer) {
             Some(Announced::Data(bytes)) if bytes > (self.message_bytes_max - gathered) as u64 => Err(Stop::Fault(CloseCode::TooLarge)),
-            Some(Announced::LongControl) => Err(Stop::Violation(PROTOCOL_ERROR)),
+            Some(Announced::Invalid) => Err(Stop::Violation(PROTOCOL_ERROR)),
             _ => Ok(()),
         }
     }
@@ -306,17 +306,20 @@ fn text(bytes: Bytes) -> Result<Frame, Stop> {
 enum Announced {
     /// A data frame with so many bytes.
     Data(u64),
-    /// A control frame longer than RFC 6455 §5.5 allows.
-    LongControl,
+    /// A control frame longer than RFC 6455 §5.5 allows, or a length of more than 63 bits.
+    Invalid,
 }
 
 /// Reads the length at the front of `buffer` as soon as it can be told: RFC 6455 §5.2.
 fn announced(buffer: &[u8]) -> Option<Announced> {
     let is_control = buffer.first()? & 0x08 != 0;
     let bytes = match buffer.get(1)? & 0x7f {
-        126 | 127 if is_control => return Some(Announced::LongControl),
+        126 | 127 if is_control => return Some(Announced::Invalid),
         126 => u16::from_be_bytes(buffer.get(2..4)?.try_into().expect("2 bytes")).into(),
-        127 => u64::from_be_bytes(buffer.get(2..10)?.try_into().expect("8 bytes")),
+        127 => match u64::from_be_bytes(buffer.get(2..10)?.try_into().expect("8 bytes")) {
+            length if length >> 63 == 0 => length,
+            _ => return Some(Announced::Invalid),
+        },
         short => short.into(),
     };
     (!is_control).then_some(Announced::Data(bytes))

@@ -35,12 +35,19 @@ pub struct Backlog {
     bytes_max: usize,
     overflowed: AtomicBool,
     presence_lost: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Backlog {
     /// Nothing waits; at most `bytes_max` may.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, overflowed: AtomicBool::new(false), presence_lost: AtomicBool::new(false) })
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            overflowed: AtomicBool::new(false),
+            presence_lost: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// Counts `bytes` as waiting, unless that is too much; from then on nothing more is taken.
@@ -100,6 +107,16 @@ impl Backlog {
         self.overflowed.store(false, Ordering::Relaxed);
     }
 
+    /// Takes nothing ever again: the session ends.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Is the session at its end, or told to end?
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Was there news about a room that could not be taken? Then the session cannot be resumed.
     pub fn has_lost_presence(&self) -> bool {
         self.presence_lost.load(Ordering::Relaxed)
@@ -128,7 +145,7 @@ impl Mailbox {
 
 impl Inlet for Mailbox {
     fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow> {
-        if !self.recipient.connected() {
+        if self.backlog.is_closed() || !self.recipient.connected() {
             return Err(Overflow);
         }
         let weight = envelope.weight();
@@ -142,7 +159,8 @@ impl Inlet for Mailbox {
         if added.is_err() || self.backlog.is_over() {
             self.overflow();
         }
-        added
+        // It may have come behind the end. Better told twice than never.
+        if self.backlog.is_closed() { Err(Overflow) } else { added }
     }
 
     fn answer(&self, answer: Answer) {
@@ -150,6 +168,9 @@ impl Inlet for Mailbox {
     }
 
     fn close(&self, code: CloseCode) {
+        if code != CloseCode::SlowConsumer {
+            self.backlog.close();
+        }
         self.recipient.do_send(Deliver::Close(code));
     }
 }

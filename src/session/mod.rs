@@ -211,7 +211,7 @@ impl Session {
                 return;
             };
             match heard.frames.pop_front() {
-                Some(frame) if !self.state.is_closing() => self.frame(&frame, ctx),
+                Some(frame) if !self.backlog.is_closed() => self.frame(&frame, ctx),
                 Some(_) => {}
                 None => {
                     let heard = self.heard.pop_front().expect("it was just at the front");
@@ -238,6 +238,10 @@ impl Session {
             Ok(Request { id, message }) => (id, self.act(message, first, best_effort, ctx)),
             Err(refusal) => return self.tell(&ServerMessage::Error(refusal), ctx),
         };
+        // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
+        if self.backlog.is_closed() {
+            return;
+        }
         match outcome {
             Ok(Outcome::Done) => self.acknowledge(id, ctx),
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining }),
@@ -402,6 +406,7 @@ impl Session {
 
     fn end(&mut self, reason: LeaveReason, ctx: &mut Context<Self>) {
         if self.state.close() {
+            self.backlog.close();
             self.reason = reason;
             ctx.stop();
         }
