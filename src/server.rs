@@ -26,6 +26,7 @@ use crate::{
         command::{Drain, Snapshot, TakeSnapshot},
         rooms::RoomLimits,
     },
+    session::resumable::Resumables,
 };
 
 /// A running server. It stops when told to, or when this is dropped.
@@ -193,7 +194,7 @@ impl Parts {
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
-            resumables: Arc::default(),
+            resumables: Resumables::new(limits.detached_max),
         });
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["protocol"]),
     ("session", &["dialect", "protocol", "registry"]),
     ("ingress", &["config", "dialect", "protocol", "registry", "session"]),
-    ("server", &["config", "ingress", "protocol", "registry"]),
+    ("server", &["config", "ingress", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

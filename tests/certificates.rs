@@ -5,10 +5,9 @@ mod support;
 use std::{fs, path::Path};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::CertificateDer;
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
-use support::{DEADLINE, TestServer, eventually, http, within};
+use support::{DEADLINE, TestServer, authority::Authority, eventually, http, within};
 use switchboard::{
     Config,
     client::{Client, Connector, Door, Options},
@@ -54,35 +53,12 @@ async fn a_certificate_that_runs_out_soon_has_its_successor_listed_and_clients_c
     assert_eq!(within("a join", early.join("r", None)).await.unwrap().len(), 1, "nobody was disconnected");
 }
 
-/// An authority, and pairs that it signs.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    fn sign(&self, directory: &Path) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(directory.join("chain.pem"), certificate.pem()).unwrap();
-    }
-
-    /// Comes in by this door with a fresh handshake, trusting this authority alone beside the system's.
-    async fn visit(&self, server: &TestServer, door: Door) -> Result<Client, Box<dyn std::error::Error>> {
-        let options = Options { roots: vec![self.root.clone()], timeout: DEADLINE, ..Options::default() };
-        let mut client = Connector::new(server.base(), options).await?.connect(door).await?;
-        client.hello().await?;
-        Ok(client)
-    }
+/// Comes in by this door with a fresh handshake, trusting this authority alone beside the system's.
+async fn visit(authority: &Authority, server: &TestServer, door: Door) -> Result<Client, Box<dyn std::error::Error>> {
+    let options = Options { roots: vec![authority.root.clone()], timeout: DEADLINE, ..Options::default() };
+    let mut client = Connector::new(server.base(), options).await?.connect(door).await?;
+    client.hello().await?;
+    Ok(client)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,23 +74,23 @@ async fn a_real_pair_serves_every_door_and_is_swapped_under_live_clients() {
     assert!(server.url().starts_with("https://"));
     let mut clients = Vec::new();
     for door in Door::ALL {
-        let mut client = within("a connection", first.visit(&server, door)).await.unwrap();
+        let mut client = within("a connection", visit(&first, &server, door)).await.unwrap();
         client.join("r", None).await.unwrap();
         clients.push(client);
     }
-    assert!(within("a refusal", second.visit(&server, Door::ALL[0])).await.is_err(), "the certificate is looked at");
+    assert!(within("a refusal", visit(&second, &server, Door::ALL[0])).await.is_err(), "the certificate is looked at");
 
     // A pair that is none, for a while: the last good one is served on.
     fs::write(directory.path().join("key.pem"), "half a k").unwrap();
     for door in Door::ALL {
-        within("a connection", first.visit(&server, door)).await.unwrap();
+        within("a connection", visit(&first, &server, door)).await.unwrap();
     }
     second.sign(directory.path());
-    eventually("the new pair", async || second.visit(&server, Door::ALL[0]).await.is_ok()).await;
+    eventually("the new pair", async || visit(&second, &server, Door::ALL[0]).await.is_ok()).await;
     for door in Door::ALL {
-        within("a connection", second.visit(&server, door)).await.unwrap();
+        within("a connection", visit(&second, &server, door)).await.unwrap();
     }
-    assert!(within("a refusal", first.visit(&server, Door::ALL[0])).await.is_err());
+    assert!(within("a refusal", visit(&first, &server, Door::ALL[0])).await.is_err());
     for client in &mut clients {
         within("an answer", client.request(ClientMessage::Ping { received: None })).await.expect("nobody was disconnected");
     }

@@ -1,38 +1,21 @@
 //! The Rust client against a running server: the same verbs over each door.
 
+mod support;
+
 use std::{borrow::Cow, future::Future, net::Ipv4Addr, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::{TestServer, authority::Authority, within};
 use switchboard::{
-    Config, Server,
+    Server,
     client::{Client, ConnectError, Connector, Disconnected, Door, Options, RequestError},
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Request, ServerMessage, framing::Frame},
 };
 
-/// A server on a free port, whose certificate is in a directory that goes with it.
-struct Running {
-    server: Server,
-    _directory: tempfile::TempDir,
-}
-
-fn start(change: impl FnOnce(&mut Config)) -> Running {
-    let directory = tempfile::tempdir().unwrap();
-    let mut config = Config { cert_dir: directory.path().join("certs"), workers: Some(1), ..Config::default() };
-    config.timeouts.resume_window_ms = 0;
-    config.listen = "127.0.0.1:0".parse().unwrap();
-    change(&mut config);
-    Running { server: Server::start(config).unwrap(), _directory: directory }
-}
-
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(15), work).await.expect("it happens within 15 s")
-}
-
 async fn each_door<F: Future<Output = ()>>(server: &Server, test: impl Fn(Connector, Door) -> F) {
     for door in Door::ALL {
         eprintln!("{door}");
-        let connector = soon(Connector::new(server.url(), Options::default())).await.unwrap();
-        soon(test(connector, door)).await;
+        let connector = within("an answer", Connector::new(server.url(), Options::default())).await.unwrap();
+        within("an answer", test(connector, door)).await;
     }
 }
 
@@ -46,8 +29,8 @@ fn broadcast(payload: impl serde::Serialize) -> Request<'static> {
 
 #[tokio::test]
 async fn a_client_joins_and_talks_by_every_door() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut anna = connector.connect(door).await.unwrap();
         let welcome = anna.hello().await.unwrap();
         assert_eq!(anna.peer_id(), Some(welcome.peer_id));
@@ -78,8 +61,8 @@ async fn a_client_joins_and_talks_by_every_door() {
 
 #[tokio::test]
 async fn both_halves_work_at_the_same_time() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut anna = connector.connect(door).await.unwrap();
         anna.join(&door.to_string(), None).await.unwrap();
         let mut ben = connector.connect(door).await.unwrap();
@@ -106,8 +89,8 @@ async fn both_halves_work_at_the_same_time() {
 
 #[tokio::test]
 async fn a_datagram_arrives_marked_by_either_transport() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut anna = connector.connect(door).await.unwrap();
         anna.join(&door.to_string(), None).await.unwrap();
         let mut ben = connector.connect(Door::WebTransport).await.unwrap();
@@ -133,8 +116,8 @@ async fn a_datagram_arrives_marked_by_either_transport() {
 
 #[tokio::test]
 async fn the_code_of_a_close_is_told_after_the_goodbye() {
-    let running = start(|config| config.timeouts.hello_ms = 1_000);
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::with(|config| config.timeouts.hello_ms = 1_000);
+    each_door(&server, async |connector, door| {
         let mut silent = connector.connect(door).await.unwrap();
         assert_eq!(silent.receive().await, Ok(ServerMessage::Goodbye(CloseCode::HelloTimeout)));
         for _ in 0..2 {
@@ -147,8 +130,8 @@ async fn the_code_of_a_close_is_told_after_the_goodbye() {
 
 #[tokio::test]
 async fn a_request_that_ends_the_connection_says_so() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut client = connector.connect(door).await.unwrap();
         client.hello().await.unwrap();
         let payload = Payload::from_serialize(&"x".repeat(70_000)).unwrap();
@@ -163,8 +146,8 @@ async fn a_request_that_ends_the_connection_says_so() {
 
 #[tokio::test]
 async fn bytes_that_are_no_message_can_be_sent() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut client = connector.connect(door).await.unwrap();
         client.hello().await.unwrap();
         for frame in [Frame::Text("dance".into()), Frame::Binary("dance".into())] {
@@ -188,8 +171,8 @@ enum Exit {
 
 #[tokio::test]
 async fn others_hear_of_a_client_that_goes_however_it_goes() {
-    let running = start(|_| {});
-    each_door(&running.server, async |connector, door| {
+    let server = TestServer::start();
+    each_door(&server, async |connector, door| {
         let mut anna = connector.connect(door).await.unwrap();
         anna.join(&door.to_string(), None).await.unwrap();
         assert!(matches!(anna.receive().await, Ok(ServerMessage::Welcome(_))));
@@ -214,35 +197,28 @@ async fn others_hear_of_a_client_that_goes_however_it_goes() {
 
 #[tokio::test]
 async fn a_certificate_of_an_authority_of_ones_own_is_trusted_when_told_so() {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec![]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = params.self_signed(&authority_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().signed_by(&key, &Issuer::new(params, authority_key)).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
-    std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
-    let running = start(|config| {
-        config.tls_cert = Some(directory.path().join("cert.pem"));
+    let authority = Authority::new();
+    authority.sign(directory.path());
+    let server = TestServer::with(|config| {
+        config.tls_cert = Some(directory.path().join("chain.pem"));
         config.tls_key = Some(directory.path().join("key.pem"));
     });
 
-    let stranger = soon(Client::connect(running.server.url(), Door::WebTransport)).await;
+    let stranger = within("an answer", Client::connect(server.url(), Door::WebTransport)).await;
     assert!(matches!(stranger, Err(ConnectError::Unreachable { .. } | ConnectError::Roots(_))));
-    let options = Options { roots: vec![authority.der().clone()], local_address: Some(Ipv4Addr::LOCALHOST.into()), ..Options::default() };
-    let connector = soon(Connector::new(running.server.url(), options)).await.unwrap();
+    let options = Options { roots: vec![authority.root.clone()], local_address: Some(Ipv4Addr::LOCALHOST.into()), ..Options::default() };
+    let connector = within("an answer", Connector::new(server.url(), options)).await.unwrap();
     for door in Door::ALL {
-        let mut client = soon(connector.connect(door)).await.unwrap();
-        soon(client.hello()).await.unwrap();
+        let mut client = within("an answer", connector.connect(door)).await.unwrap();
+        within("an answer", client.hello()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn nobody_at_home_is_told_by_name() {
-    let error = soon(Client::connect("http://127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
+    let error = within("an answer", Client::connect("http://127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
     assert!(error.to_string().starts_with("http://127.0.0.1:1/.well-known/switchboard cannot be reached: "), "{error}");
-    let error = soon(Client::connect("127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
+    let error = within("an answer", Client::connect("127.0.0.1:1", Door::WebTransport)).await.err().unwrap();
     assert_eq!(error.to_string(), r#""127.0.0.1:1" is no base URL, which is http:// or https:// and a host"#);
 }

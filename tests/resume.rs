@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use support::{
-    TestServer, doors,
+    TestServer, doors, eventually, http,
     proxy::Proxy,
     resuming::{Cut, Resuming},
     within,
@@ -214,6 +214,30 @@ async fn what_is_kept_is_bounded_and_a_client_that_missed_more_is_told_the_truth
             assert!(matches!(ben.hear().await, ServerMessage::PeerLeft { reason: LeaveReason::Timeout, .. }));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_sessions_wait_for_their_clients_and_take_nobodys_place() {
+    let server = resumable(|config| {
+        config.limits.detached_max = 1;
+        config.limits.clients_max = 3;
+    });
+    let connector = Arc::new(doors(server.base()).await);
+    let mut witness = Resuming::join(&connector, Door::WebTransport, "r").await;
+    let mut first = Resuming::join(&connector, Door::ALL[0], "r").await;
+    let mut second = Resuming::join(&connector, Door::ALL[1], "r").await;
+    first.cut(Cut::Reset);
+    // Its place is free for somebody else as soon as its connection is known to be dead.
+    eventually("a place", async || http().get(format!("{}/readyz", server.base())).send().await.unwrap().status() == 200).await;
+    second.cut(Cut::Reset);
+    loop {
+        match witness.hear().await {
+            ServerMessage::PeerLeft { peer_id, .. } => break assert_eq!(peer_id, second.peer_id),
+            message => assert!(matches!(message, ServerMessage::PeerJoined { .. }), "{message:?}"),
+        }
+    }
+    assert!(first.resume(Door::WebTransport).await);
+    assert!(!second.resume(Door::WebTransport).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,6 +85,11 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_CLIENTS_MAX", default = 20000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub clients_max: usize,
 
+    /// Sessions without a connection that wait for their clients to come back. One more ends at once instead.
+    /// Range: 0 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_DETACHED_MAX", default = 10000, deserialize_with = integer::<_, _, 0, 1_000_000>)]
+    pub detached_max: usize,
+
     /// QUIC handshakes under way at once. From half of it on, newcomers have to prove their address first (QUIC retry); past it they are
     /// refused.
     /// Range: 2 to 100000.
@@ -348,7 +353,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 26);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 27);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

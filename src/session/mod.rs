@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use self::{
     outbox::Outbox,
     replay::{NeverSent, Replay, ReplayLimits},
-    resumable::Resumables,
+    resumable::{Detached, Resumables},
     state::State,
 };
 use crate::{
@@ -61,8 +61,10 @@ pub struct Session {
     detached_bytes: usize,
     /// Ends a session that nobody comes back to.
     window: Option<SpawnHandle>,
-    /// The client's place, given back with the session.
-    place: Arc<dyn Any + Send + Sync>,
+    /// The client's place, held while it is connected.
+    place: Option<Arc<dyn Any + Send + Sync>>,
+    /// The leave to wait, held while it is not.
+    detached: Option<Detached>,
     heard: VecDeque<Heard>,
     awaited: Option<Awaited>,
     reason: LeaveReason,
@@ -188,7 +190,8 @@ impl Session {
             connection: ConnectionId::FIRST,
             detached_bytes: 0,
             window: None,
-            place,
+            place: Some(place),
+            detached: None,
             heard: VecDeque::new(),
             awaited: None,
             reason: LeaveReason::Disconnected,
@@ -390,7 +393,12 @@ impl Session {
         if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
             return self.end(reason, ctx);
         }
+        self.detached = self.resumables.detach();
+        if self.detached.is_none() {
+            return self.end(reason, ctx);
+        }
         self.abandon();
+        self.place = None;
         self.backlog.reopen();
         let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
         self.window = Some(ctx.run_later(left, |session, ctx| session.end(LeaveReason::Timeout, ctx)));
@@ -434,7 +442,7 @@ impl Session {
         outbox.open(self.backlog.clone(), [welcome].into_iter().chain(missed));
         self.backlog.release(std::mem::take(&mut self.detached_bytes));
         self.backlog.reopen();
-        (self.dialect, self.outbox, self.place) = (dialect, Some(outbox), place);
+        (self.dialect, self.outbox, self.place, self.detached) = (dialect, Some(outbox), Some(place), None);
         self.connection = ConnectionId(self.connection.0 + 1);
         self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
         self.resumables.insert(self.welcome.resume_token, ctx.address());

@@ -4,6 +4,7 @@
 // Each test file is a program of its own and uses its own part of this.
 #![allow(dead_code)]
 
+pub mod authority;
 pub mod bystanders;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,31 @@
+//! A certificate authority of the tests' own.
+
+use std::{fs, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+
+/// An authority, and pairs that it signs.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub root: CertificateDer<'static>,
+}
+
+impl Authority {
+    /// A new one, which nobody trusts yet.
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), root }
+    }
+
+    /// Writes `chain.pem` and `key.pem` for 127.0.0.1.
+    pub fn sign(&self, directory: &Path) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+        fs::write(directory.join("chain.pem"), certificate.pem()).unwrap();
+    }
+}
