@@ -194,7 +194,7 @@ impl Parts {
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
-            resumables: Resumables::new(limits.detached_max),
+            resumables: Resumables::new(limits.detached_bytes_max),
         });
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 

@@ -378,6 +378,8 @@ async fn noise_at_every_door_is_not_noticed_by_anybody() {
     // Few enough places that none may be lost, and little patience, so that there is much noise.
     let mut server = ServerProcess::with(&[
         ("SWITCHBOARD_LIMITS_CLIENTS_MAX", "200"),
+        // Noise breaks off, and its sessions would wait for it.
+        ("SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", "8388608"),
         ("SWITCHBOARD_TIMEOUTS_HELLO_MS", "1000"),
         ("SWITCHBOARD_TIMEOUTS_STREAM_MS", "1000"),
         ("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "200"),

@@ -219,7 +219,8 @@ async fn what_is_kept_is_bounded_and_a_client_that_missed_more_is_told_the_truth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_many_sessions_wait_for_their_clients_and_take_nobodys_place() {
     let server = resumable(|config| {
-        config.limits.detached_max = 1;
+        // Room for one session and not for two.
+        config.limits.detached_bytes_max = 15_000;
         config.limits.clients_max = 3;
     });
     let connector = Arc::new(doors(server.base()).await);

@@ -368,6 +368,9 @@ impl Session {
             Some(outbox) => outbox.push(frame, counted),
             None => self.backlog.exchange(counted, bytes).map(|()| self.detached_bytes += bytes),
         };
+        if self.detached.as_mut().is_some_and(|detached| !detached.keep(bytes)) {
+            return self.end(LeaveReason::Timeout, ctx);
+        }
         if let Err(Overflow) = taken {
             self.close(CloseCode::SlowConsumer, Instant::now(), ctx);
         }
@@ -393,7 +396,7 @@ impl Session {
         if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
             return self.end(reason, ctx);
         }
-        self.detached = self.resumables.detach();
+        self.detached = self.resumables.detach(self.replay.bytes());
         if self.detached.is_none() {
             return self.end(reason, ctx);
         }

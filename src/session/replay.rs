@@ -40,6 +40,11 @@ impl Replay {
         self.gone + self.frames.len() as u64
     }
 
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Counts a message as sent and keeps it.
     pub fn keep(&mut self, frame: Frame) {
         self.bytes += weight(&frame);

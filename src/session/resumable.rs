@@ -1,4 +1,4 @@
-//! Which session a secret resumes, and how many sessions may wait for their clients. Each secret is good for one use.
+//! Which session a secret resumes, and how much all sessions may take that wait for their clients. Each secret is good for one use.
 
 use std::{
     collections::HashMap,
@@ -16,17 +16,23 @@ use crate::protocol::ResumeToken;
 /// The sessions that can be resumed, by their current secrets. Shared by the doors and all sessions.
 pub struct Resumables {
     sessions: Mutex<HashMap<ResumeToken, Addr<Session>>>,
-    detached: AtomicUsize,
-    detached_max: usize,
+    detached_bytes: AtomicUsize,
+    detached_bytes_max: usize,
 }
 
-/// A session's leave to wait without a connection. Given back when dropped.
-pub struct Detached(Arc<Resumables>);
+/// A session's leave to wait without a connection, with what it keeps. Given back when dropped.
+pub struct Detached {
+    resumables: Arc<Resumables>,
+    bytes: usize,
+}
+
+/// What a session takes beside what it keeps for its client: about as much memory as was measured.
+const SESSION_BYTES: usize = 8 * 1024;
 
 impl Resumables {
-    /// At most `detached_max` sessions wait at the same time.
-    pub fn new(detached_max: usize) -> Arc<Self> {
-        Arc::new(Self { sessions: Mutex::default(), detached: AtomicUsize::new(0), detached_max })
+    /// Sessions that wait take at most so many bytes together.
+    pub fn new(detached_bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self { sessions: Mutex::default(), detached_bytes: AtomicUsize::new(0), detached_bytes_max })
     }
 
     /// Notes a session under its new secret.
@@ -39,11 +45,10 @@ impl Resumables {
         self.sessions().remove(&token)
     }
 
-    /// Lets a session wait for its client, unless too many do.
-    pub fn detach(self: &Arc<Self>) -> Option<Detached> {
-        let more = |count| (count < self.detached_max).then_some(count + 1);
-        let taken = self.detached.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.ok().map(|_| Detached(self.clone()))
+    /// Lets a session wait for its client, for which it keeps so many bytes, unless that is too much.
+    pub fn detach(self: &Arc<Self>, kept_bytes: usize) -> Option<Detached> {
+        let mut detached = Detached { resumables: self.clone(), bytes: 0 };
+        detached.keep(SESSION_BYTES + kept_bytes).then_some(detached)
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, Addr<Session>>> {
@@ -51,9 +56,19 @@ impl Resumables {
     }
 }
 
+impl Detached {
+    /// Counts more bytes that are kept. False if that is too much.
+    pub fn keep(&mut self, bytes: usize) -> bool {
+        let more = |before: usize| Some(before + bytes).filter(|after| *after <= self.resumables.detached_bytes_max);
+        let taken = self.resumables.detached_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        self.bytes += if taken { bytes } else { 0 };
+        taken
+    }
+}
+
 impl Drop for Detached {
     fn drop(&mut self) {
-        self.0.detached.fetch_sub(1, Ordering::Relaxed);
+        self.resumables.detached_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -62,11 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_wait_and_one_more_when_one_is_back() {
-        let resumables = Resumables::new(1);
-        let first = resumables.detach();
-        assert!(first.is_some() && resumables.detach().is_none());
+    fn those_who_wait_share_a_bound() {
+        let resumables = Resumables::new(2 * SESSION_BYTES + 10);
+        let mut first = resumables.detach(4).unwrap();
+        let second = resumables.detach(5).unwrap();
+        assert!(resumables.detach(0).is_none());
+        assert!(first.keep(1) && !first.keep(1));
         drop(first);
-        assert!(resumables.detach().is_some());
+        assert!(resumables.detach(5).is_some());
+        drop(second);
+        assert_eq!(resumables.detached_bytes.load(Ordering::Relaxed), 0);
     }
 }
