@@ -3,6 +3,8 @@
 //! A session knows no socket. Its door hands it frames and waits until they are dealt with; what it has to say goes into the outbox, which the
 //! door empties. Everything that others say to the client comes through the mailbox, in the order in which they said it, and so do the
 //! registry's answers: while the session waits for one, frames wait, deliveries do not.
+//!
+//! A session outlives its connection: what it says meanwhile is kept in `replay`, and another connection may attach to it, on any thread.
 
 pub mod heartbeat;
 pub mod outbox;

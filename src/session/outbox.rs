@@ -1,6 +1,6 @@
 //! What waits for one connection: filled by its session, emptied by its door.
 //!
-//! The bytes count against the client's backlog until the door has written them. The session never waits for the door; the door waits for
+//! The frames count against the client's backlog until the door has written them. The session never waits for the door; the door waits for
 //! the session, and one that cannot write any more is given up by the door itself.
 
 use std::{
