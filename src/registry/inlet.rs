@@ -16,15 +16,24 @@ use crate::protocol::{CloseCode, Envelope};
 
 /// Where deliveries for one peer go. The rules of membership know no more of a session than this.
 pub trait Inlet: Send + Sync {
-    /// Hands over a message for the client, or fails because the client is over its bound and being closed.
-    fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow>;
+    /// Hands over a message for the client.
+    fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken>;
     /// Hands over the answer to a command. Never fails: a session waits for one at a time.
     fn answer(&self, answer: Answer);
     /// Tells the session to close.
     fn close(&self, code: CloseCode);
 }
 
-/// More bytes wait for a client than may wait, or it has just gone.
+/// Why a session did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untaken {
+    /// Its client is over its bound and being closed.
+    Overflow,
+    /// It is at its end: that its peer left is about to be told.
+    Gone,
+}
+
+/// More bytes wait for a client than may wait.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
 
@@ -144,9 +153,9 @@ impl Mailbox {
 }
 
 impl Inlet for Mailbox {
-    fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow> {
+    fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken> {
         if self.backlog.is_closed() || !self.recipient.connected() {
-            return Err(Overflow);
+            return Err(Untaken::Gone);
         }
         let weight = envelope.weight();
         if envelope.is_best_effort() && !self.backlog.has_room_for(weight) {
@@ -160,7 +169,7 @@ impl Inlet for Mailbox {
             self.overflow();
         }
         // It may have come behind the end. Better told twice than never.
-        if self.backlog.is_closed() { Err(Overflow) } else { added }
+        if self.backlog.is_closed() { Err(Untaken::Gone) } else { added.map_err(|Overflow| Untaken::Overflow) }
     }
 
     fn answer(&self, answer: Answer) {

@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 
 use super::{
     command::{Answer, Snapshot},
-    inlet::Inlet,
+    inlet::{Inlet, Untaken},
 };
 use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, Peer, PeerId, RoomId, ServerMessage};
 
@@ -153,7 +153,10 @@ impl Room {
     pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
         let members = self.members();
         let member = members.peers.get(&to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        member.inlet.deliver(&Arc::new(Envelope::new(message))).map_err(|_| ErrorCode::Undeliverable)
+        member.inlet.deliver(&Arc::new(Envelope::new(message))).map_err(|untaken| match untaken {
+            Untaken::Overflow => ErrorCode::Undeliverable,
+            Untaken::Gone => ErrorCode::NoSuchPeer,
+        })
     }
 
     /// Hands a message to everybody in this room but its sender. If it fails for some, the others have it all the same.
@@ -175,14 +178,17 @@ impl Room {
 }
 
 impl Members {
-    /// Tells everybody but `about`; how many could not take it.
+    /// Tells everybody but `about`; how many were over their bounds. Who is just gone is no longer one of everybody.
     fn announce(&self, about: PeerId, message: ServerMessage) -> usize {
         let others = self.peers.len() - usize::from(self.peers.contains_key(&about));
         if others == 0 {
             return 0;
         }
         let envelope = Arc::new(Envelope::new(message));
-        self.peers.iter().filter(|(peer_id, member)| **peer_id != about && member.inlet.deliver(&envelope).is_err()).count()
+        self.peers
+            .iter()
+            .filter(|(peer_id, member)| **peer_id != about && member.inlet.deliver(&envelope) == Err(Untaken::Overflow))
+            .count()
     }
 }
 
@@ -223,10 +229,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{
-        protocol::{CloseCode, Codec, Kind},
-        registry::inlet::Overflow,
-    };
+    use crate::protocol::{CloseCode, Codec, Kind};
 
     /// Remembers what it is told, as JSON; takes nothing once it is full.
     #[derive(Default)]
@@ -237,9 +240,9 @@ mod tests {
     }
 
     impl Inlet for Ear {
-        fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Overflow> {
+        fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken> {
             if self.full {
-                return Err(Overflow);
+                return Err(Untaken::Overflow);
             }
             let text = String::from_utf8(envelope.spell(Codec::Json).to_vec()).unwrap();
             self.heard.lock().unwrap().push(text);
@@ -345,8 +348,8 @@ mod tests {
         let deaf = PeerId::random();
         struct Deaf;
         impl Inlet for Deaf {
-            fn deliver(&self, _: &Arc<Envelope>) -> Result<(), Overflow> {
-                Err(Overflow)
+            fn deliver(&self, _: &Arc<Envelope>) -> Result<(), Untaken> {
+                Err(Untaken::Overflow)
             }
             fn answer(&self, _: Answer) {}
             fn close(&self, _: CloseCode) {}

@@ -340,7 +340,7 @@ impl Session {
             ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
-            ErrorCode::Undeliverable => "a peer does not read, or has just gone; whoever else the message was for has it".into(),
+            ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }
 
