@@ -107,6 +107,7 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         (&["--tls-cert", "no.pem"], "--tls-cert: tls_cert: ".into()),
         (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
         (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
+        (&["--log", "verbose"], "--log: log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
         (&["--log-format", "xml"], "--log-format: log_format: ".into()),
         (&["--config", "no.toml"], "no.toml: cannot be read: ".into()),
     ] {
