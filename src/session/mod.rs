@@ -243,11 +243,9 @@ impl Session {
             Ok(Request { id, message }) => (id, self.act(message, first, best_effort, ctx)),
             Err(refusal) => return self.tell(&ServerMessage::Error(refusal), ctx),
         };
-        // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
-        if self.backlog.is_closed() {
-            return;
-        }
         match outcome {
+            // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
+            Ok(Outcome::Done) if self.backlog.is_closed() => {}
             Ok(Outcome::Done) => self.acknowledge(id, ctx),
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining }),
             Err(code) => self.refuse(id, code, ctx),
