@@ -76,6 +76,11 @@ pub struct Serve {
     #[arg(long, verbatim_doc_comment, value_name = "text|json")]
     log_format: Option<String>,
 
+    /// Whether rates are bounded: on or off; off is for load tests
+    /// [default: on] [env: SWITCHBOARD_RATES]
+    #[arg(long, verbatim_doc_comment, value_name = "on|off")]
+    rates: Option<String>,
+
     /// Configuration file, TOML
     /// [env: SWITCHBOARD_CONFIG]
     #[arg(long, verbatim_doc_comment, value_name = "FILE")]
@@ -97,6 +102,7 @@ impl Serve {
             .flag("cert_dir", self.cert_dir.as_deref())
             .flag("log", self.log.as_deref())
             .flag("log_format", self.log_format.as_deref())
+            .flag("rates", self.rates.as_deref())
             .flag("workers", self.workers.as_deref())
             .environment(|variable| env::var_os(variable));
         let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());

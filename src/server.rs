@@ -7,20 +7,23 @@ use std::{net::SocketAddr, sync::Arc, sync::mpsc, thread, time::Duration};
 
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
+use ipnet::IpNet;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, InvalidConfig, Listen},
+    config::{Config, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
+        address::{AddressLimits, Addresses},
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
+    protocol::ClientRates,
     registry::{
         RoomRegistry,
         command::{Drain, Snapshot, TakeSnapshot},
@@ -189,16 +192,29 @@ impl Parts {
         });
         let registry = registry.start();
         let clients = Clients::new(limits.clients_max);
+        let bounded = config.rates == Rates::On;
+        let addresses = Addresses::new(bounded.then_some(AddressLimits {
+            connections_max: limits.address_connections_max,
+            joins_per_second: limits.address_joins_per_second,
+        }));
+        let rates = ClientRates {
+            messages_per_second: limits.messages_per_second,
+            bytes_per_second: limits.bytes_per_second,
+            joins_per_second: limits.joins_per_second,
+        };
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
+            addresses,
+            rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
+        let proxies: Arc<[IpNet]> = config.trusted_proxies.clone().into();
         let mut sockets = Vec::new();
         let (worker_up, mut workers_up) = tokio::sync::mpsc::unbounded_channel();
         let mut builder = actix_server::Server::build()
@@ -209,7 +225,8 @@ impl Parts {
             .max_concurrent_connections((limits.clients_max + HTTP_CONNECTIONS).div_ceil(config.workers()));
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);
-            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address });
+            let site =
+                Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, proxies: proxies.clone() });
             let worker_up = worker_up.clone();
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {

@@ -61,7 +61,7 @@ async fn a_client_joins_and_talks_by_every_door() {
 
 #[tokio::test]
 async fn both_halves_work_at_the_same_time() {
-    let server = TestServer::start();
+    let server = TestServer::without_rates();
     each_door(&server, async |connector, door| {
         let mut anna = connector.connect(door).await.unwrap();
         anna.join(&door.to_string(), None).await.unwrap();
@@ -119,7 +119,7 @@ async fn the_code_of_a_close_is_told_after_the_goodbye() {
     let server = TestServer::with(|config| config.timeouts.hello_ms = 1_000);
     each_door(&server, async |connector, door| {
         let mut silent = connector.connect(door).await.unwrap();
-        assert_eq!(silent.receive().await, Ok(ServerMessage::Goodbye(CloseCode::HelloTimeout)));
+        assert_eq!(silent.receive().await, Ok(ServerMessage::goodbye(CloseCode::HelloTimeout)));
         for _ in 0..2 {
             let disconnected = silent.receive().await.unwrap_err();
             assert_eq!(disconnected.code, Some(CloseCode::HelloTimeout.number()), "{disconnected}");
@@ -138,7 +138,7 @@ async fn a_request_that_ends_the_connection_says_so() {
         let outcome = client.request(ClientMessage::Broadcast { room: Some(Cow::Borrowed("r")), payload }).await;
         let Err(RequestError::Disconnected(Disconnected { code, .. })) = outcome else { panic!("{outcome:?}") };
         assert_eq!(code, Some(CloseCode::TooLarge.number()));
-        assert_eq!(client.receive().await, Ok(ServerMessage::Goodbye(CloseCode::TooLarge)));
+        assert_eq!(client.receive().await, Ok(ServerMessage::goodbye(CloseCode::TooLarge)));
         assert!(client.receive().await.is_err());
     })
     .await;

@@ -100,7 +100,7 @@ async fn other_streams_are_reset_and_the_session_goes_on() {
 /// What is no message is refused, one answer for each, and the session goes on.
 #[tokio::test]
 async fn what_is_no_message_is_refused_and_the_session_goes_on() {
-    let server = TestServer::start();
+    let server = TestServer::without_rates();
     let mut random = Random::new(seed());
     for door in Door::ALL {
         let mut client = connect(&server, door).await;
@@ -121,7 +121,7 @@ async fn what_is_no_message_is_refused_and_the_session_goes_on() {
             match within("an answer", client.receive()).await.unwrap() {
                 // `hello`, the garbage, and the ping.
                 ServerMessage::Pong { received } if received == sent + 2 => break,
-                ServerMessage::Goodbye(code) => panic!("{code}"),
+                ServerMessage::Goodbye { code, .. } => panic!("{code}"),
                 _ => {}
             }
         }
@@ -378,6 +378,8 @@ async fn noise_at_every_door_is_not_noticed_by_anybody() {
     // Few enough places that none may be lost, and little patience, so that there is much noise.
     let mut server = ServerProcess::with(&[
         ("SWITCHBOARD_LIMITS_CLIENTS_MAX", "200"),
+        // Noise is not to be cut short, and the bystanders talk as fast as they can.
+        ("SWITCHBOARD_RATES", "off"),
         // Noise breaks off, and its sessions would wait for it.
         ("SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", "8388608"),
         ("SWITCHBOARD_TIMEOUTS_HELLO_MS", "1000"),

@@ -10,6 +10,7 @@ use std::{
 use support::{DEADLINE, Random, TestServer, eventually, seed, within};
 use switchboard::{
     client::{Client, Connector, Door, Options},
+    config::Rates,
     protocol::{ClientMessage, PeerId, Request, RoomId, ServerMessage},
 };
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ async fn what_each_of_five_hundred_clients_believes_is_what_the_registry_knows()
     let seed = seed();
     // Who dies is soon gone for good.
     let server = TestServer::with(|config| {
+        config.rates = Rates::Off;
         config.timeouts.resume_window_ms = 500;
         // Handshakes take their time while five hundred come at once.
         config.timeouts.hello_ms = 60_000;

@@ -53,6 +53,9 @@ async fn the_welcome_tells_who_i_am_and_the_settings() {
             config.limits.metadata_bytes_max = 1_001;
             config.limits.room_name_bytes_max = 101;
             config.limits.nesting_max = 31;
+            config.limits.messages_per_second = 101;
+            config.limits.bytes_per_second = 100_001;
+            config.limits.joins_per_second = 11;
         });
         let mut secrets = Vec::new();
         for _ in 0..2 {
@@ -71,6 +74,7 @@ async fn the_welcome_tells_who_i_am_and_the_settings() {
                 "limits": {
                     "messageBytes": 50_001, "roomsPerClient": 11, "peersPerRoom": 12,
                     "metadataBytes": 1_001, "roomNameBytes": 101, "nesting": 31,
+                    "messagesPerSecond": 101, "bytesPerSecond": 100_001, "joinsPerSecond": 11,
                 },
             });
             assert_eq!(welcome, expected);

@@ -14,13 +14,15 @@ use support::{
 use switchboard::{
     Config,
     client::Door,
+    config::Rates,
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
 };
 
-/// A server that clients may come back to.
+/// A server that clients may come back to, and send to as fast as they can.
 fn resumable(change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::with(|config| {
         config.timeouts.resume_window_ms = 30_000;
+        config.rates = Rates::Off;
         change(config);
     })
 }
@@ -152,7 +154,7 @@ async fn of_two_rivals_with_one_secret_one_gets_the_session_and_a_used_secret_ha
         let resumed = tokio::join!(first.resume(door), second.resume(door));
         assert!(resumed.0 != resumed.1, "{door}: {resumed:?}");
         // The one that was taken over is told so, and cannot take it back with the secret that it knows.
-        assert!(matches!(owner.hear().await, ServerMessage::Goodbye(CloseCode::Replaced)), "{door}");
+        assert!(matches!(owner.hear().await, ServerMessage::Goodbye { code: CloseCode::Replaced, .. }), "{door}");
         let closed = within("the close", owner.try_hear()).await.unwrap_err();
         assert_eq!(closed.code, Some(CloseCode::Replaced.number()), "{door}: {closed}");
         owner.cut(Cut::LeftBehind);
@@ -304,7 +306,7 @@ async fn who_was_too_slow_comes_back_and_has_everything_that_was_accepted() {
         let mut heard = vec![];
         let hear = |message: ServerMessage, heard: &mut Vec<u64>| match message {
             ServerMessage::Forwarded { payload, .. } => heard.push(payload.parse::<(u64, String)>().unwrap().0),
-            ServerMessage::PeerJoined { .. } | ServerMessage::Goodbye(CloseCode::SlowConsumer) => {}
+            ServerMessage::PeerJoined { .. } | ServerMessage::Goodbye { code: CloseCode::SlowConsumer, .. } => {}
             other => panic!("{other:?}"),
         };
         // What is under way may still arrive.

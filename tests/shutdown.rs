@@ -4,12 +4,12 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, TestServer, connect, eventually, http, within};
+use support::{DEADLINE, TestServer, broadcast, connect, connect_to, doors, eventually, hear, http, within};
 use switchboard::{
     client::{Client, Door},
     protocol::{CloseCode, LeaveReason, ServerMessage},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_is_told_goodbye_and_then_closed_with_its_code() {
@@ -24,7 +24,7 @@ async fn every_client_is_told_goodbye_and_then_closed_with_its_code() {
     for (door, mut client) in clients {
         let goodbye = loop {
             match within("a goodbye", client.receive()).await.unwrap() {
-                ServerMessage::Goodbye(code) => break code,
+                ServerMessage::Goodbye { code, .. } => break code,
                 ServerMessage::PeerJoined { .. } | ServerMessage::PeerLeft { reason: LeaveReason::Disconnected, .. } => {}
                 other => panic!("{door}: {other:?}"),
             }
@@ -53,7 +53,7 @@ async fn while_it_shuts_down_it_is_not_ready_and_newcomers_are_told_why() {
             .send(&switchboard::protocol::Request { id: None, message: switchboard::protocol::ClientMessage::Hello { resume: None } })
             .await;
         let told = within("a goodbye", late.receive()).await;
-        assert!(matches!(told, Ok(ServerMessage::Goodbye(CloseCode::Draining))), "{door}: {told:?}");
+        assert!(matches!(told, Ok(ServerMessage::Goodbye { code: CloseCode::Draining, .. })), "{door}: {told:?}");
     }
     let since = Instant::now();
     drop(lingering);
@@ -84,4 +84,73 @@ async fn without_clients_it_ends_at_once() {
     let mut server = TestServer::with(|config| config.timeouts.shutdown_grace_ms = 3_600_000);
     server.stop();
     tokio::time::timeout(Duration::from_secs(10), server.wait()).await.expect("nobody has to be waited for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goodbyes_are_spread_and_who_has_not_been_told_is_still_served() {
+    const WINDOW_MS: u64 = 600_000;
+    let mut server = TestServer::with(|config| {
+        config.timeouts.drain_ms = WINDOW_MS;
+        config.timeouts.shutdown_grace_ms = WINDOW_MS;
+        config.timeouts.resume_window_ms = 30_000;
+    });
+    let mut pairs = Vec::new();
+    for door in Door::ALL {
+        let mut sender = connect(&server, door).await;
+        sender.join("r", None).await.unwrap();
+        let receiver = connect_to(&doors(server.base()).await, door, "r").await;
+        pairs.push((sender, receiver));
+    }
+    server.stop();
+    let readyz = format!("{}/readyz", server.base());
+    eventually("503", async || http().get(&readyz).send().await.is_ok_and(|answer| answer.status() == 503)).await;
+    // Ten minutes have only just begun.
+    let mut served = 0;
+    for (sender, receiver) in &mut pairs {
+        if sender.request(broadcast("still here")).await.is_ok() {
+            hear("a message", receiver, |message| matches!(message, ServerMessage::Forwarded { .. }).then_some(())).await;
+            served += 1;
+        }
+    }
+    assert!(served > 0);
+    // Nobody can come back, so nobody is waited for who is gone.
+    drop(pairs);
+    within("the end", server.wait()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_client_is_asked_to_come_back_at_another_time_when_all_have_been_told() {
+    const WINDOW_MS: u64 = 1000;
+    let mut server = TestServer::with(|config| config.timeouts.drain_ms = WINDOW_MS);
+    let mut clients = Vec::new();
+    for n in 0..12 {
+        clients.push(connect(&server, Door::ALL[n % 3]).await);
+    }
+    server.stop();
+    let stopped = Instant::now();
+    let mut goodbyes = JoinSet::new();
+    for mut client in clients {
+        goodbyes.spawn(async move {
+            loop {
+                match within("a goodbye", client.receive()).await.unwrap() {
+                    ServerMessage::Goodbye { code, reconnect_after_ms } => return (code, reconnect_after_ms, Instant::now()),
+                    other => drop(other),
+                }
+            }
+        });
+    }
+    let mut told = goodbyes.join_all().await;
+    // From one second after the window on, for as long as the window is.
+    for (code, reconnect_after_ms, heard) in &told {
+        assert_eq!(*code, CloseCode::Draining);
+        assert!((1000..=1000 + 2 * WINDOW_MS).contains(reconnect_after_ms), "{reconnect_after_ms}");
+        let back = *heard + Duration::from_millis(*reconnect_after_ms);
+        assert!(back >= stopped + Duration::from_millis(WINDOW_MS + 1000), "{reconnect_after_ms}");
+    }
+    // Twelve random times are not the same, nor all within a tenth of the window.
+    told.sort_by_key(|(_, _, heard)| *heard);
+    assert!(told[11].2 - told[0].2 > Duration::from_millis(WINDOW_MS / 10));
+    told.sort_by_key(|(_, reconnect_after_ms, _)| *reconnect_after_ms);
+    assert!(told[11].1 - told[0].1 > WINDOW_MS / 10);
+    within("the end", server.wait()).await;
 }

@@ -30,8 +30,12 @@ const CLOSE_MS: u64 = 500;
 
 fn server() -> ServerProcess {
     // Nobody may come back, so that who is closed is gone at once.
-    let settings = [("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "500"), ("SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", "0"), ("SWITCHBOARD_WORKERS", "2")];
-    ServerProcess::with(&settings)
+    ServerProcess::with(&[
+        ("SWITCHBOARD_RATES", "off"),
+        ("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "500"),
+        ("SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", "0"),
+        ("SWITCHBOARD_WORKERS", "2"),
+    ])
 }
 
 /// One flood at a time: beside another their times would tell of the machine and not of the server.
@@ -92,7 +96,7 @@ async fn who_stops_reading_is_closed_and_its_sender_and_its_room_learn_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_slow_can_still_read_why_it_is_closed() {
     let _alone = ALONE.lock().await;
-    let server = ServerProcess::with(&[("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "20000")]);
+    let server = ServerProcess::with(&[("SWITCHBOARD_RATES", "off"), ("SWITCHBOARD_TIMEOUTS_CLOSE_MS", "20000")]);
     let connector = doors(server.url()).await;
     for door in Door::ALL {
         let room = door.to_string();

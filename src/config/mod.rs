@@ -11,6 +11,7 @@ mod value;
 use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use self::{
@@ -19,7 +20,7 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{certificate_names, integer, log_filter, path},
+    value::{blocks, certificate_names, integer, log_filter, path},
 };
 
 /// The settings of Switchboard.
@@ -67,6 +68,16 @@ pub struct Config {
     /// Range: 1 to 512.
     #[config(env = "SWITCHBOARD_WORKERS", deserialize_with = integer::<_, _, 1, 512>)]
     pub workers: Option<usize>,
+
+    /// Whether rates are bounded, as limits.messages_per_second, limits.bytes_per_second, limits.joins_per_second,
+    /// limits.address_joins_per_second and limits.address_connections_max say: `on` or `off`, for load tests. Flag: --rates.
+    #[config(env = "SWITCHBOARD_RATES", default = "on")]
+    pub rates: Rates,
+
+    /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
+    /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// How much of everything there may be at most.
     #[config(nested)]
@@ -153,6 +164,34 @@ pub struct Limits {
     /// Range: 0 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_REPLAY_MESSAGES_MAX", default = 4096, deserialize_with = integer::<_, _, 0, 1_000_000>)]
     pub replay_messages_max: usize,
+
+    /// Messages from one client in a second; twice as many at once. More are refused as `rate-limited`, and a client that has as many
+    /// refused as it may send at once, and goes on by more than a tenth of what it may send, is closed as `rate-limited`.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_MESSAGES_PER_SECOND", default = 200, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub messages_per_second: u32,
+
+    /// Bytes of messages from one client in a second; twice as many at once, which is at least message_bytes_max. More are refused as
+    /// `rate-limited`.
+    /// Range: 512 to 1073741824 (1 GiB).
+    #[config(env = "SWITCHBOARD_LIMITS_BYTES_PER_SECOND", default = 1048576, deserialize_with = integer::<_, _, 512, 1_073_741_824>)]
+    pub bytes_per_second: u32,
+
+    /// Rooms that one client may join in a second; twice as many at once. More are refused as `rate-limited`.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_JOINS_PER_SECOND", default = 20, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub joins_per_second: u32,
+
+    /// Rooms that all clients of one address may join in a second; twice as many at once. More are refused as `rate-limited`. An
+    /// address is one of IPv4, or the first 64 bits of one of IPv6.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_JOINS_PER_SECOND", default = 1000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_joins_per_second: u32,
+
+    /// Connections from one address, over all doors. One more is closed as `too-many-connections`.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_connections_max: usize,
 }
 
 /// How long things may take, in milliseconds.
@@ -189,6 +228,11 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_CLOSE_MS", default = 2000, deserialize_with = integer::<_, _, 10, 60_000>)]
     pub close_ms: u64,
 
+    /// The time over which a shutdown spreads its goodbyes, so that clients do not all come back at once. 0 says all of them at once.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_DRAIN_MS", default = 3000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub drain_ms: u64,
+
     /// How long a shutdown waits for connections to close. 0 does not wait.
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
@@ -198,6 +242,16 @@ pub struct Timeouts {
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
+}
+
+/// Whether rates are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rates {
+    /// For everybody.
+    On,
+    /// Not at all: a client may send as fast as it is heard.
+    Off,
 }
 
 /// How a log line is written.
@@ -269,6 +323,14 @@ impl Config {
                 ),
             );
         }
+
+        let Limits { bytes_per_second, .. } = self.limits;
+        if self.rates == Rates::On && (message as u64) > 2 * u64::from(bytes_per_second) {
+            add(
+                &["limits.bytes_per_second", "limits.message_bytes_max"],
+                format!("bytes_per_second is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
+            );
+        }
         conflicts
     }
 }
@@ -302,6 +364,11 @@ impl Timeouts {
     /// How long a closing connection may take to read its goodbye.
     pub fn close(&self) -> Duration {
         Duration::from_millis(self.close_ms)
+    }
+
+    /// The time over which a shutdown spreads its goodbyes: no longer than it waits.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms.min(self.shutdown_grace_ms))
     }
 
     /// How long a shutdown waits for connections to close.
@@ -354,7 +421,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 27);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 35);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -385,8 +452,9 @@ mod tests {
             silence_ms: 4,
             resume_window_ms: 5,
             close_ms: 6,
-            shutdown_grace_ms: 7,
-            certificate_check_ms: 8,
+            drain_ms: 7,
+            shutdown_grace_ms: 8,
+            certificate_check_ms: 9,
         };
         let all = [
             timeouts.hello(),
@@ -395,10 +463,11 @@ mod tests {
             timeouts.silence(),
             timeouts.resume_window(),
             timeouts.close(),
+            timeouts.drain(),
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
@@ -443,6 +512,21 @@ mod tests {
              room_metadata_bytes_max, which is 524288, and 96 for each of peers_per_room_max, which is 1000"
         );
         assert!(conflict(|config| config.limits.peers_per_room_max = usize::MAX).is_some());
+    }
+
+    #[test]
+    fn the_longest_message_passes_at_once() {
+        assert_eq!(conflict(|config| config.limits.bytes_per_second = 32_768), None);
+        let too_slow = |config: &mut Config| config.limits.bytes_per_second = 32_767;
+        assert_eq!(
+            conflict(too_slow).unwrap(),
+            "limits.bytes_per_second: bytes_per_second is 32767, but must be at least half of message_bytes_max, which is 65536"
+        );
+        let no_rates = |config: &mut Config| {
+            too_slow(config);
+            config.rates = Rates::Off;
+        };
+        assert_eq!(conflict(no_rates), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, marker::PhantomData, net::IpAddr, path::PathBuf};
 
+use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
@@ -62,6 +63,15 @@ pub(super) fn certificate_names<'de, D: Deserializer<'de>>(deserializer: D) -> R
         Some(name) => Err(D::Error::custom(format_args!("{name:?} is neither a DNS name nor an IP address"))),
         None => Ok(names),
     }
+}
+
+/// Blocks of addresses; a single address is one.
+pub(super) fn blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let block = |text: &String| {
+        let block = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        block.map_err(|_| D::Error::custom(format_args!("{text:?} is neither a CIDR block nor an IP address")))
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(block).collect()
 }
 
 fn is_dns_name(name: &str) -> bool {

@@ -5,9 +5,9 @@
 use std::{
     fmt::{Debug, Write as _},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
@@ -19,8 +19,8 @@ use actix_http::{
     ws::handshake,
 };
 use actix_rt::net::TcpStream;
-use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
-use actix_tls::accept::TlsError;
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config};
+use actix_tls::accept::{TlsError, rustls_0_23::TlsStream};
 use actix_web::{
     App, Error, HttpRequest, HttpResponse,
     dev::{AppConfig, ServiceResponse},
@@ -33,12 +33,22 @@ use actix_web::{
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use futures_util::SinkExt as _;
+use futures_util::{
+    SinkExt as _,
+    future::{Either, Ready, ready},
+};
+use ipnet::IpNet;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 use tracing::debug;
 
-use super::{Doorkeeper, self_signed::Hash, tls::Certificates, websocket, webtransport};
+use super::{
+    Doorkeeper,
+    address::{Visit, client_address},
+    self_signed::Hash,
+    tls::Certificates,
+    websocket, webtransport,
+};
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
@@ -61,6 +71,27 @@ pub struct Site {
     pub certificates: Arc<Certificates>,
     /// Where this listener is, for clients that name no host.
     pub address: SocketAddr,
+    /// Those who connect for others, and name them.
+    pub proxies: Arc<[IpNet]>,
+}
+
+impl Site {
+    /// Notes a connection from `peer`. Those of a proxy are noted for whom it names, which is not known yet.
+    fn visit(&self, peer: IpAddr) -> Option<Arc<Visit>> {
+        let is_proxy = self.proxies.iter().any(|block| block.contains(&peer.to_canonical()));
+        (!is_proxy).then(|| Arc::new(self.doorkeeper.addresses.visit(peer, Instant::now())))
+    }
+
+    /// The client that asks for an upgrade. None when its connection is gone already.
+    fn visitor(&self, request: &Request) -> Option<Arc<Visit>> {
+        match request.conn_data::<Option<Arc<Visit>>>()? {
+            Some(visit) => Some(visit.clone()),
+            None => {
+                let address = client_address(request.peer_addr()?.ip(), request.headers(), &self.proxies);
+                Some(Arc::new(self.doorkeeper.addresses.visit(address, Instant::now())))
+            }
+        }
+    }
 }
 
 /// The page and the browser modules.
@@ -211,7 +242,8 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
 
 /// Serves connections in the clear.
 pub fn service(site: Arc<Site>) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
-    builder(&site).upgrade(upgrade_service(site.doorkeeper.clone())).h1(app(site)).tcp()
+    let http = builder(&site, |io: &TcpStream| io.peer_addr()).upgrade(upgrade_service(site.clone())).h1(app(site.clone())).tcp();
+    apply_fn_factory(http, unless_swamped(site))
 }
 
 /// Serves connections over TLS.
@@ -219,22 +251,44 @@ pub fn service_tls(
     site: Arc<Site>,
     tls: rustls::ServerConfig,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()> {
-    builder(&site).secure().upgrade(upgrade_service(site.doorkeeper.clone())).h1(app(site)).rustls_0_23(tls)
+    let peer = |io: &TlsStream<TcpStream>| io.get_ref().0.peer_addr();
+    let http = builder(&site, peer).secure().upgrade(upgrade_service(site.clone())).h1(app(site.clone())).rustls_0_23(tls);
+    apply_fn_factory(http, unless_swamped(site))
 }
 
-fn builder<Io, S>(site: &Site) -> HttpServiceBuilder<Io, S>
+/// Drops a connection whose address has far too many, before it costs anything.
+fn unless_swamped<S>(site: Arc<Site>) -> impl Fn(TcpStream, &S) -> Either<S::Future, Ready<Result<(), S::Error>>> + Clone
 where
+    S: Service<TcpStream, Response = ()>,
+{
+    move |io, http| match io.peer_addr() {
+        Ok(peer) if site.doorkeeper.addresses.is_swamped(peer.ip()) => Either::Right(ready(Ok(()))),
+        _ => Either::Left(http.call(io)),
+    }
+}
+
+fn builder<Io, S>(site: &Arc<Site>, peer: fn(&Io) -> io::Result<SocketAddr>) -> HttpServiceBuilder<Io, S>
+where
+    Io: 'static,
     S: ServiceFactory<Request, Config = ()>,
     S::Error: Into<Response<BoxBody>> + 'static,
     S::InitError: Debug,
     <S::Service as Service<Request>>::Future: 'static,
 {
     let timeouts = &site.doorkeeper.timeouts;
+    let (request, disconnect) = (timeouts.hello() + CLOCK_LAG, timeouts.close() + CLOCK_LAG);
+    let site = site.clone();
     HttpServiceBuilder::default()
-        .client_request_timeout(timeouts.hello() + CLOCK_LAG)
-        .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
+        .client_request_timeout(request)
+        .client_disconnect_timeout(disconnect)
         // Only the first request of a connection has a deadline in the crate, so there is no second.
         .keep_alive(KeepAlive::Disabled)
+        .on_connect_ext(move |io, connection| {
+            // A connection that is gone already has no address, and no request.
+            if let Ok(peer) = peer(io) {
+                connection.insert(site.visit(peer.ip()));
+            }
+        })
 }
 
 /// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`), so a connection may begin
@@ -247,15 +301,15 @@ fn app(site: Arc<Site>) -> impl ServiceFactory<Request, Config = (), Response = 
 }
 
 fn upgrade_service<Io>(
-    doorkeeper: Arc<Doorkeeper>,
+    site: Arc<Site>,
 ) -> impl ServiceFactory<(Request, Framed<Io, h1::Codec>), Config = (), Response = (), Error = actix_http::Error, InitError = ()>
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     fn_service(move |(request, framed)| {
-        let doorkeeper = doorkeeper.clone();
+        let site = site.clone();
         async move {
-            if let Err(error) = upgrade(request, framed, doorkeeper).await {
+            if let Err(error) = upgrade(request, framed, &site).await {
                 debug!(%error, "a socket failed in its handshake");
             }
             Ok(())
@@ -264,7 +318,7 @@ where
 }
 
 /// Takes over a connection whose client asked for an upgrade: a WebSocket on its path, or a refusal.
-async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, doorkeeper: Arc<Doorkeeper>) -> io::Result<()>
+async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: &Site) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -280,12 +334,13 @@ where
                 if let Some(subprotocol) = subprotocol {
                     accepted.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
                 }
-                let Some(place) = doorkeeper.clients.admit() else {
+                let place = site.visitor(&request).and_then(|visit| site.doorkeeper.clients.admit(visit));
+                let Some(place) = place else {
                     return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, "the server is full\n").await;
                 };
                 framed.send(h1::Message::Item((accepted.finish().drop_body(), BodySize::None))).await?;
                 let parts = framed.into_parts();
-                websocket::serve(parts.io, parts.read_buf, dialect, place, doorkeeper).await;
+                websocket::serve(parts.io, parts.read_buf, dialect, place, site.doorkeeper.clone()).await;
                 return Ok(());
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 //! A door admits a client, waits for its first frame, opens a session, hands it frames one read at a time, and writes what the session's outbox
 //! holds. Doors know sockets and framing; what a frame means they do not know.
 
+pub mod address;
 pub mod http;
 pub mod listener;
 pub mod self_signed;
@@ -26,12 +27,13 @@ use tokio::{
     time::timeout,
 };
 
+use self::address::{Addresses, Visit};
 use crate::{
     config::{Limits, Timeouts},
     dialect::Dialect,
     protocol::{
-        ClientLimits, ClientMessage, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome,
-        framing::Frame,
+        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
+        Welcome, framing::Frame,
     },
     registry::RoomRegistry,
     session::{
@@ -46,6 +48,9 @@ pub struct Doorkeeper {
     pub timeouts: Timeouts,
     pub registry: Addr<RoomRegistry>,
     pub clients: Arc<Clients>,
+    pub addresses: Arc<Addresses>,
+    /// How fast each client may send; not bounded if missing.
+    pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
 }
 
@@ -89,6 +94,7 @@ impl Doorkeeper {
                 metadata_bytes: limits.metadata_bytes_max,
                 room_name_bytes: limits.room_name_bytes_max,
                 nesting: limits.nesting_max,
+                rates: self.rates,
             },
         };
         let resume_window = self.timeouts.resume_window();
@@ -99,9 +105,11 @@ impl Doorkeeper {
             room_name_bytes_max: limits.room_name_bytes_max,
             metadata_bytes_max: limits.metadata_bytes_max,
             nesting_max: limits.nesting_max,
+            rates: self.rates,
             outbox_bytes_max: limits.outbox_bytes_max,
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
             resume_window,
+            drain: self.timeouts.drain(),
         };
         Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone())
     }
@@ -117,7 +125,7 @@ impl Doorkeeper {
 
 /// Ends a connection that has no session.
 pub fn turn_away(outbox: &Outbox, dialect: &dyn Dialect, code: CloseCode) {
-    outbox.close(code, dialect.spell(&ServerMessage::Goodbye(code)));
+    outbox.close(code, dialect.spell(&ServerMessage::goodbye(code)));
 }
 
 /// A connection's line to its session. However the connection ends, the session learns of it.
@@ -161,8 +169,16 @@ pub struct Clients {
 /// A client's place. Given back when dropped.
 pub struct Place {
     clients: Arc<Clients>,
+    visit: Arc<Visit>,
     /// Why the client has to go again at once, if it has to.
     pub refusal: Option<CloseCode>,
+}
+
+impl Place {
+    /// What a door brings to a session that takes this place.
+    pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
+        Connection { dialect, outbox, address: self.visit.joins.clone(), place: self.clone() }
+    }
 }
 
 /// So many clients beyond the bound are told why they have to go; more are turned away without a word.
@@ -180,21 +196,22 @@ impl Clients {
         })
     }
 
-    /// Gives a place, perhaps only to hear the reason why there is none. `None` when even that is too much.
-    pub fn admit(self: &Arc<Self>) -> Option<Place> {
-        let draining = self.is_draining();
+    /// Gives a place to a client, perhaps only to hear the reason why there is none. `None` when even that is too much.
+    pub fn admit(self: &Arc<Self>, visit: Arc<Visit>) -> Option<Place> {
+        let reason =
+            if self.is_draining() { Some(CloseCode::Draining) } else { visit.is_too_many.then_some(CloseCode::TooManyConnections) };
         let taken = |counter: &AtomicUsize, max| {
             let more = |count| (count < max).then_some(count + 1);
             counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
         };
-        let refusal = if !draining && taken(&self.now, self.max) {
+        let refusal = if reason.is_none() && taken(&self.now, self.max) {
             None
         } else if taken(&self.refused, REFUSED_MAX) {
-            Some(if draining { CloseCode::Draining } else { CloseCode::ServerFull })
+            Some(reason.unwrap_or(CloseCode::ServerFull))
         } else {
             return None;
         };
-        Some(Place { clients: self.clone(), refusal })
+        Some(Place { clients: self.clone(), visit, refusal })
     }
 
     /// How many there are.
@@ -256,16 +273,18 @@ mod tests {
     #[test]
     fn clients_are_admitted_to_the_bound_then_told_then_dropped() {
         let clients = Clients::new(1);
-        let first = clients.admit().unwrap();
+        let addresses = Addresses::new(None);
+        let admit = || clients.admit(Arc::new(addresses.visit([192, 0, 2, 1].into(), Instant::now())));
+        let first = admit().unwrap();
         assert_eq!(first.refusal, None);
-        let refused: Vec<_> = (0..REFUSED_MAX).map(|_| clients.admit().unwrap()).collect();
+        let refused: Vec<_> = (0..REFUSED_MAX).map(|_| admit().unwrap()).collect();
         assert!(refused.iter().all(|place| place.refusal == Some(CloseCode::ServerFull)));
-        assert!(clients.admit().is_none());
+        assert!(admit().is_none());
         drop(first);
-        assert_eq!(clients.admit().unwrap().refusal, None, "those who are refused take nobody's place");
+        assert_eq!(admit().unwrap().refusal, None, "those who are refused take nobody's place");
         drop(refused);
         assert_eq!(clients.count(), 0);
         clients.drain();
-        assert_eq!(clients.admit().unwrap().refusal, Some(CloseCode::Draining));
+        assert_eq!(admit().unwrap().refusal, Some(CloseCode::Draining));
     }
 }

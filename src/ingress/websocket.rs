@@ -61,7 +61,7 @@ where
     let place = Arc::new(place);
     let mut reading = pin!(async {
         let mut reader = Reader::new(read_half, leftover, &doorkeeper);
-        reader.run(Connection { dialect, outbox: outbox.clone(), place: place.clone() }, place.refusal, &doorkeeper).await;
+        reader.run(place.connection(dialect, outbox.clone()), place.refusal, &doorkeeper).await;
     });
     let mut writing = pin!(write(write_half, &outbox, doorkeeper.timeouts.silence()));
     tokio::select! {

@@ -32,7 +32,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        Connection, Ending,
+        Ending,
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -129,10 +129,14 @@ async fn connection(incoming: quinn::Incoming, handshake: OwnedSemaphorePermit, 
     let accepted = timeout(doorkeeper.timeouts.hello(), accepting).await;
     drop(handshake);
     match accepted {
-        Ok(Ok(Some(connection))) => match doorkeeper.clients.admit() {
-            Some(place) => serve(connection, place, &doorkeeper).await,
-            None => close(&connection, CloseCode::ServerFull),
-        },
+        Ok(Ok(Some(connection))) => {
+            // Before its handshake, a client may be anywhere but where it says.
+            let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
+            match doorkeeper.clients.admit(Arc::new(visit)) {
+                Some(place) => serve(connection, place, &doorkeeper).await,
+                None => close(&connection, CloseCode::ServerFull),
+            }
+        }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
         Err(_) => debug!("a WebTransport handshake took too long"),
@@ -245,7 +249,7 @@ enum Stop {
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
         let refusal = place.refusal;
-        let connection = Connection { dialect: Arc::new(Native(Codec::MsgPack)), outbox: outbox.clone(), place: place.clone() };
+        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
         let first = match refusal {
             Some(code) => Err(code),
             None => doorkeeper.first(self.frames(quic)).await,

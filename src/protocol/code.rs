@@ -55,6 +55,10 @@ codes! {
         HelloTimeout = 4101 "hello-timeout",
         /// The WebTransport stream did not come in time.
         StreamTimeout = 4102 "stream-timeout",
+        /// The client went on faster than it may, past all refusals.
+        RateLimited = 4103 "rate-limited",
+        /// The client's address has as many connections as it may.
+        TooManyConnections = 4104 "too-many-connections",
         /// A message was larger than the bound.
         TooLarge = 4200 "too-large",
         /// A newer connection took the session over.
@@ -89,6 +93,8 @@ codes! {
         NoMoreRooms = 4310 "no-more-rooms",
         /// A peer that the message was for does not read and is being closed.
         Undeliverable = 4311 "undeliverable",
+        /// The client sends faster than it may.
+        RateLimited = 4312 "rate-limited",
     }
 }
 
@@ -116,6 +122,8 @@ impl CloseCode {
             Self::ServerFull => "the server has as many clients as it may",
             Self::HelloTimeout => "your first message did not come in time",
             Self::StreamTimeout => "you did not open a bidirectional stream in time",
+            Self::RateLimited => "you went on sending faster than you may",
+            Self::TooManyConnections => "your address has as many connections as it may",
             Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than limits.messageBytes",
         }
@@ -125,7 +133,7 @@ impl CloseCode {
 impl ErrorCode {
     /// May the very same message succeed later?
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::TooManyRooms | Self::RoomFull | Self::NoMoreRooms)
+        matches!(self, Self::TooManyRooms | Self::RoomFull | Self::NoMoreRooms | Self::RateLimited)
     }
 }
 

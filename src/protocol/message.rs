@@ -85,8 +85,8 @@ pub enum ServerMessage {
     Error(Refusal),
     /// So many messages came from you.
     Pong { received: u64 },
-    /// The last message.
-    Goodbye(CloseCode),
+    /// The last message. Who may come back had better wait for so long before.
+    Goodbye { code: CloseCode, reconnect_after_ms: u64 },
 }
 
 /// What a client is told first.
@@ -126,6 +126,21 @@ pub struct ClientLimits {
     pub room_name_bytes: usize,
     /// How deep payload and metadata may nest.
     pub nesting: usize,
+    /// How fast the client may send; not bounded if missing.
+    #[serde(flatten)]
+    pub rates: Option<ClientRates>,
+}
+
+/// How fast one client may send: so much over time, and twice that at once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientRates {
+    /// Messages a second, of whatever type.
+    pub messages_per_second: u32,
+    /// Bytes of messages a second.
+    pub bytes_per_second: u32,
+    /// Of those messages, `join`s a second.
+    pub joins_per_second: u32,
 }
 
 /// A peer as the others see it.
@@ -159,12 +174,21 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// The fault in a sentence, for the person who wrote the client.
     pub message: Cow<'static, str>,
+    /// After what time the same message may be carried out, where that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal of the message with this `id`.
     pub fn new(id: Option<u64>, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { id, code, message: message.into() }
+        Self { id, code, message: message.into(), retry_after_ms: None }
+    }
+}
+
+impl ServerMessage {
+    /// The last message of a connection that is closed for this reason.
+    pub const fn goodbye(code: CloseCode) -> Self {
+        Self::Goodbye { code, reconnect_after_ms: code.reconnect_after_ms() }
     }
 }
 

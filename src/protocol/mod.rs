@@ -25,7 +25,8 @@ pub use code::{CloseCode, ErrorCode};
 pub use envelope::Envelope;
 pub use id::{PeerId, ResumeToken, RoomId};
 pub use message::{
-    ClientLimits, ClientMessage, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume, ServerMessage, Welcome,
+    ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume, ServerMessage,
+    Welcome,
 };
 pub use payload::{Codec, Payload};
 

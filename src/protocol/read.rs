@@ -37,9 +37,9 @@ impl ServerMessage {
             "ice-candidate" => fields.forwarded(Kind::IceCandidate)?,
             "message" => fields.forwarded(Kind::Message)?,
             "ack" => Self::Ack { id: fields.own("id")? },
-            "error" => Self::Error(Refusal::new(fields.optional("id")?, fields.error_code()?, fields.text("message")?.into_owned())),
+            "error" => Self::Error(fields.refusal()?),
             "pong" => Self::Pong { received: fields.own("received")? },
-            "goodbye" => Self::Goodbye(fields.close_code()?),
+            "goodbye" => Self::Goodbye { code: fields.close_code()?, reconnect_after_ms: fields.own("reconnectAfterMs")? },
             kind => return Err(Malformed::new(format!("there is no message of type {:?}", shown(kind)))),
         })
     }
@@ -104,8 +104,10 @@ impl<'a> Fields<'a> {
         self.parsed("reason", LeaveReason::from_name)
     }
 
-    fn error_code(&self) -> Result<ErrorCode, Malformed> {
-        self.parsed("code", ErrorCode::from_slug)
+    fn refusal(&self) -> Result<Refusal, Malformed> {
+        let code = self.parsed("code", ErrorCode::from_slug)?;
+        let refusal = Refusal::new(self.optional("id")?, code, self.text("message")?.into_owned());
+        Ok(Refusal { retry_after_ms: self.optional("retryAfterMs")?, ..refusal })
     }
 
     fn close_code(&self) -> Result<CloseCode, Malformed> {
@@ -193,7 +195,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::ClientLimits;
+    use crate::protocol::{ClientLimits, ClientRates};
 
     const CODECS: [Codec; 2] = [Codec::Json, Codec::MsgPack];
 
@@ -228,14 +230,20 @@ mod tests {
     }
 
     fn welcome() -> impl Strategy<Value = ServerMessage> {
-        let limits = prop::array::uniform6(0..1_usize << 53).prop_map(
-            |[message_bytes, rooms_per_client, peers_per_room, metadata_bytes, room_name_bytes, nesting]| ClientLimits {
+        let rates = any::<[u32; 3]>().prop_map(|[messages_per_second, bytes_per_second, joins_per_second]| ClientRates {
+            messages_per_second,
+            bytes_per_second,
+            joins_per_second,
+        });
+        let limits = (prop::array::uniform6(0..1_usize << 53), prop::option::of(rates)).prop_map(
+            |([message_bytes, rooms_per_client, peers_per_room, metadata_bytes, room_name_bytes, nesting], rates)| ClientLimits {
                 message_bytes,
                 rooms_per_client,
                 peers_per_room,
                 metadata_bytes,
                 room_name_bytes,
                 nesting,
+                rates,
             },
         );
         (peer_id(), any::<(bool, u64, u64, u64)>(), payload(), limits).prop_map(
@@ -257,7 +265,8 @@ mod tests {
     fn any_message() -> impl Strategy<Value = ServerMessage> {
         let kind = prop::sample::select(&[Kind::Offer, Kind::Answer, Kind::IceCandidate, Kind::Message][..]);
         let reason = || prop::sample::select(LeaveReason::ALL);
-        let refusal = (prop::option::of(any::<u64>()), prop::sample::select(ErrorCode::ALL), any::<String>());
+        let refusal =
+            (prop::option::of(any::<u64>()), prop::sample::select(ErrorCode::ALL), any::<String>(), prop::option::of(any::<u64>()));
         prop_oneof![
             welcome(),
             (room(), peer_id(), prop::collection::vec(peer(), 0..20)).prop_map(|(room, peer_id, peers)| ServerMessage::Joined {
@@ -273,9 +282,12 @@ mod tests {
                 |(kind, from, room, payload, to, best_effort)| ServerMessage::Forwarded { kind, from, room, payload, to, best_effort }
             ),
             any::<u64>().prop_map(|id| ServerMessage::Ack { id }),
-            refusal.prop_map(|(id, code, message)| ServerMessage::Error(Refusal::new(id, code, message))),
+            refusal.prop_map(|(id, code, message, retry_after_ms)| {
+                ServerMessage::Error(Refusal { retry_after_ms, ..Refusal::new(id, code, message) })
+            }),
             any::<u64>().prop_map(|received| ServerMessage::Pong { received }),
-            prop::sample::select(CloseCode::ALL).prop_map(ServerMessage::Goodbye),
+            (prop::sample::select(CloseCode::ALL), any::<u64>())
+                .prop_map(|(code, reconnect_after_ms)| ServerMessage::Goodbye { code, reconnect_after_ms }),
         ]
     }
 

@@ -88,7 +88,7 @@ impl ServerMessage {
                 w.number("id", *id);
             }
             Self::Error(refusal) => {
-                w.open_map(4 + usize::from(refusal.id.is_some()));
+                w.open_map(4 + usize::from(refusal.id.is_some()) + usize::from(refusal.retry_after_ms.is_some()));
                 w.text("type", "error");
                 if let Some(id) = refusal.id {
                     w.number("id", id);
@@ -96,19 +96,22 @@ impl ServerMessage {
                 w.text("code", refusal.code.slug());
                 w.text("message", &refusal.message);
                 w.boolean("retryable", refusal.code.retryable());
+                if let Some(retry_after_ms) = refusal.retry_after_ms {
+                    w.number("retryAfterMs", retry_after_ms);
+                }
             }
             Self::Pong { received } => {
                 w.open_map(2);
                 w.text("type", "pong");
                 w.number("received", *received);
             }
-            Self::Goodbye(code) => {
+            Self::Goodbye { code, reconnect_after_ms } => {
                 w.open_map(5);
                 w.text("type", "goodbye");
                 w.text("code", code.slug());
                 w.text("reason", code.sentence());
                 w.boolean("reconnect", code.reconnect());
-                w.number("reconnectAfterMs", code.reconnect_after_ms());
+                w.number("reconnectAfterMs", *reconnect_after_ms);
             }
         }
         w.close_map();

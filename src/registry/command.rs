@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::prelude::*;
 
 use super::{inlet::Inlet, rooms::Room};
-use crate::protocol::{CloseCode, Envelope, ErrorCode, LeaveReason, Payload, PeerId, RoomId};
+use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, PeerId, RoomId};
 
 /// A session begins. It is told to close when the server drains.
 #[derive(Message)]
@@ -54,7 +54,7 @@ pub struct Update {
     pub metadata: Option<Payload>,
 }
 
-/// Close every session, and every one that comes later.
+/// End every session some time soon, and every one that comes later.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drain;
@@ -75,8 +75,10 @@ pub enum Deliver {
     Message(Arc<Envelope>),
     /// The command that it waits for is done.
     Answer(Answer),
-    /// It is to close.
-    Close(CloseCode),
+    /// More waits for its client than may wait.
+    Overflowed,
+    /// The server shuts down: it is to end some time soon.
+    Drain,
 }
 
 /// What became of a command.

@@ -12,7 +12,7 @@ use std::sync::{
 use actix::Recipient;
 
 use super::command::{Answer, Deliver};
-use crate::protocol::{CloseCode, Envelope};
+use crate::protocol::Envelope;
 
 /// Where deliveries for one peer go. The rules of membership know no more of a session than this.
 pub trait Inlet: Send + Sync {
@@ -20,8 +20,8 @@ pub trait Inlet: Send + Sync {
     fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken>;
     /// Hands over the answer to a command. Never fails: a session waits for one at a time.
     fn answer(&self, answer: Answer);
-    /// Tells the session to close.
-    fn close(&self, code: CloseCode);
+    /// Tells the session to end some time soon: the server shuts down.
+    fn drain(&self);
 }
 
 /// Why a session did not take a message.
@@ -147,7 +147,7 @@ impl Mailbox {
     /// Tells the session once that its client does not read.
     fn overflow(&self) {
         if !self.backlog.overflowed.swap(true, Ordering::Relaxed) {
-            self.close(CloseCode::SlowConsumer);
+            self.recipient.do_send(Deliver::Overflowed);
         }
     }
 }
@@ -176,11 +176,8 @@ impl Inlet for Mailbox {
         self.recipient.do_send(Deliver::Answer(answer));
     }
 
-    fn close(&self, code: CloseCode) {
-        if code != CloseCode::SlowConsumer {
-            self.backlog.close();
-        }
-        self.recipient.do_send(Deliver::Close(code));
+    fn drain(&self) {
+        self.recipient.do_send(Deliver::Drain);
     }
 }
 

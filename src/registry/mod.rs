@@ -15,7 +15,7 @@ use self::{
     inlet::Inlet,
     rooms::{RoomLimits, Rooms},
 };
-use crate::protocol::{CloseCode, LeaveReason, PeerId};
+use crate::protocol::{LeaveReason, PeerId};
 
 /// The actor that owns membership.
 pub struct RoomRegistry {
@@ -40,7 +40,7 @@ impl Handler<Register> for RoomRegistry {
 
     fn handle(&mut self, Register { peer_id, inlet }: Register, _: &mut Context<Self>) {
         if self.draining {
-            inlet.close(CloseCode::Draining);
+            inlet.drain();
         }
         self.sessions.insert(peer_id, inlet);
     }
@@ -95,7 +95,7 @@ impl Handler<Drain> for RoomRegistry {
     fn handle(&mut self, Drain: Drain, _: &mut Context<Self>) {
         self.draining = true;
         for inlet in self.sessions.values() {
-            inlet.close(CloseCode::Draining);
+            inlet.drain();
         }
     }
 }

@@ -229,7 +229,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::protocol::{CloseCode, Codec, Kind};
+    use crate::protocol::{Codec, Kind};
 
     /// Remembers what it is told, as JSON; takes nothing once it is full.
     #[derive(Default)]
@@ -256,7 +256,7 @@ mod tests {
             }
         }
 
-        fn close(&self, _: CloseCode) {}
+        fn drain(&self) {}
     }
 
     impl Ear {
@@ -352,7 +352,7 @@ mod tests {
                 Err(Untaken::Overflow)
             }
             fn answer(&self, _: Answer) {}
-            fn close(&self, _: CloseCode) {}
+            fn drain(&self) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
         assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));

@@ -11,6 +11,7 @@ pub mod outbox;
 pub mod replay;
 pub mod resumable;
 mod state;
+pub mod throttle;
 
 use std::{
     any::Any,
@@ -27,12 +28,13 @@ use self::{
     replay::{NeverSent, Replay, ReplayLimits},
     resumable::{Detached, Resumables},
     state::State,
+    throttle::{AddressJoins, Throttle, TooSoon},
 };
 use crate::{
     dialect::Dialect,
     protocol::{
-        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken,
-        RoomId, ServerMessage, Welcome, framing::Frame,
+        ClientMessage, ClientRates, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request,
+        ResumeToken, RoomId, ServerMessage, Welcome, framing::Frame,
     },
     registry::{
         RoomRegistry,
@@ -51,6 +53,9 @@ pub struct Session {
     /// The way into this session; there from `started` on.
     inlet: Option<Arc<dyn Inlet>>,
     state: State,
+    /// How fast the client sends; not watched if missing.
+    throttle: Option<Throttle>,
+    address: Option<Arc<AddressJoins>>,
     /// How many messages the client has sent, best-effort ones aside.
     received: u64,
     replay: Replay,
@@ -63,6 +68,8 @@ pub struct Session {
     detached_bytes: usize,
     /// Ends a session that nobody comes back to.
     window: Option<SpawnHandle>,
+    /// When all clients of a server that shuts down have been told.
+    drained_at: Option<Instant>,
     /// The client's place, held while it is connected.
     place: Option<Arc<dyn Any + Send + Sync>>,
     /// The leave to wait, held while it is not.
@@ -83,12 +90,16 @@ pub struct SessionSettings {
     pub metadata_bytes_max: usize,
     /// How deep payload and metadata may nest.
     pub nesting_max: usize,
+    /// How fast the client may send; not bounded if missing.
+    pub rates: Option<ClientRates>,
     /// Bytes that may wait for the client.
     pub outbox_bytes_max: usize,
     /// What is kept until the client has received it.
     pub replay: ReplayLimits,
     /// How long the session outlives the client's last sign of life; not at all if zero.
     pub resume_window: Duration,
+    /// The time in which all clients of a server that shuts down are told so.
+    pub drain: Duration,
 }
 
 /// What a door brings to a session. The place is held as long as the session may use the connection.
@@ -97,6 +108,8 @@ pub struct Connection {
     pub dialect: Arc<dyn Dialect>,
     pub outbox: Arc<Outbox>,
     pub place: Arc<dyn Any + Send + Sync>,
+    /// What all clients of its address share; nothing where rates are not bounded.
+    pub address: Option<Arc<AddressJoins>>,
 }
 
 /// One of the connections of a session, so that an old one can never harm its successor.
@@ -171,7 +184,7 @@ impl Session {
     pub fn open(
         welcome: Welcome,
         settings: SessionSettings,
-        Connection { dialect, outbox, place }: Connection,
+        Connection { dialect, outbox, place, address }: Connection,
         registry: Addr<RoomRegistry>,
         resumables: Arc<Resumables>,
     ) -> Addr<Self> {
@@ -184,6 +197,8 @@ impl Session {
             resumables,
             inlet: None,
             state: State::default(),
+            throttle: settings.rates.map(|rates| Throttle::new(rates, Instant::now())),
+            address,
             received: 0,
             replay: Replay::new(settings.replay),
             backlog,
@@ -192,6 +207,7 @@ impl Session {
             connection: ConnectionId::FIRST,
             detached_bytes: 0,
             window: None,
+            drained_at: None,
             place: Some(place),
             detached: None,
             heard: VecDeque::new(),
@@ -211,12 +227,13 @@ impl Session {
 
     /// Deals with frames until none is left or the registry has to be waited for.
     fn hear(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
         while self.awaited.is_none() {
             let Some(heard) = self.heard.front_mut() else {
                 return;
             };
             match heard.frames.pop_front() {
-                Some(frame) if !self.backlog.is_closed() => self.frame(&frame, ctx),
+                Some(frame) if !self.backlog.is_closed() => self.frame(&frame, now, ctx),
                 Some(_) => {}
                 None => {
                     let heard = self.heard.pop_front().expect("it was just at the front");
@@ -227,7 +244,7 @@ impl Session {
         }
     }
 
-    fn frame(&mut self, frame: &Frame, ctx: &mut Context<Self>) {
+    fn frame(&mut self, frame: &Frame, now: Instant, ctx: &mut Context<Self>) {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return;
@@ -239,7 +256,12 @@ impl Session {
         if first {
             self.tell(&ServerMessage::Welcome(Box::new(self.welcome.clone())), ctx);
         }
-        let (id, outcome) = match self.dialect.decode(frame, self.settings.nesting_max) {
+        let request = self.dialect.decode(frame, self.settings.nesting_max);
+        if let Err(wait) = self.pace(frame, request.as_ref().ok(), now) {
+            let id = request.map_or_else(|refusal| refusal.id, |request| request.id);
+            return self.slow_down(id, wait, now, ctx);
+        }
+        let (id, outcome) = match request {
             Ok(Request { id, message }) => (id, self.act(message, first, best_effort, ctx)),
             Err(refusal) => return self.tell(&ServerMessage::Error(refusal), ctx),
         };
@@ -249,6 +271,27 @@ impl Session {
             Ok(Outcome::Done) => self.acknowledge(id, ctx),
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining }),
             Err(code) => self.refuse(id, code, ctx),
+        }
+    }
+
+    /// Is it too soon for this message?
+    fn pace(&mut self, frame: &Frame, request: Option<&Request<'_>>, now: Instant) -> Result<(), TooSoon> {
+        let Some(throttle) = &mut self.throttle else { return Ok(()) };
+        throttle.message(frame.bytes().len(), now)?;
+        match (request, &self.address) {
+            (Some(Request { message: ClientMessage::Join { .. }, .. }), Some(address)) => throttle.join(address, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a message that came too soon, and closes a client that goes on in spite of that.
+    fn slow_down(&mut self, id: Option<u64>, TooSoon(wait): TooSoon, now: Instant, ctx: &mut Context<Self>) {
+        let wait_ms = wait.as_nanos().div_ceil(1_000_000) as u64;
+        let code = ErrorCode::RateLimited;
+        let refusal = Refusal { retry_after_ms: Some(wait_ms), ..Refusal::new(id, code, self.explain(code)) };
+        self.tell(&ServerMessage::Error(refusal), ctx);
+        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refused(now)) {
+            self.close(CloseCode::RateLimited, now, ctx);
         }
     }
 
@@ -338,6 +381,7 @@ impl Session {
             ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
+            ErrorCode::RateLimited => "you, or all clients of your address, send faster than `limits` in `welcome` allows".into(),
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }
@@ -380,7 +424,8 @@ impl Session {
     fn close(&mut self, code: CloseCode, heard_at: Instant, ctx: &mut Context<Self>) {
         let may_return = matches!(code, CloseCode::SlowConsumer | CloseCode::Timeout) && self.outbox.is_some();
         if let Some(outbox) = &self.outbox {
-            outbox.close(code, self.dialect.spell(&ServerMessage::Goodbye(code)));
+            let goodbye = ServerMessage::Goodbye { code, reconnect_after_ms: self.reconnect_after_ms(code) };
+            outbox.close(code, self.dialect.spell(&goodbye));
         }
         let reason = match code {
             CloseCode::Timeout => LeaveReason::Timeout,
@@ -389,6 +434,24 @@ impl Session {
             _ => LeaveReason::Removed,
         };
         if may_return { self.detach(reason, heard_at, ctx) } else { self.end(reason, ctx) }
+    }
+
+    /// Ends the session for a server that shuts down, at a time of its own, so that not all clients are told at once.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let told_after = random_part(self.settings.drain);
+        self.drained_at = Some(Instant::now() + self.settings.drain);
+        ctx.run_later(told_after, |session, ctx| session.close(CloseCode::Draining, Instant::now(), ctx));
+    }
+
+    /// A client that is told to go while others are as well comes back when all have been told, and not at the same time as they.
+    fn reconnect_after_ms(&self, code: CloseCode) -> u64 {
+        let wait = match self.drained_at {
+            Some(drained_at) if code == CloseCode::Draining => {
+                drained_at.saturating_duration_since(Instant::now()) + random_part(self.settings.drain)
+            }
+            _ => Duration::ZERO,
+        };
+        code.reconnect_after_ms() + wait.as_millis() as u64
     }
 
     /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.
@@ -426,13 +489,13 @@ impl Session {
     /// Goes on over another connection. False if the client missed something that is no longer known: then this session is over.
     fn attach(&mut self, connection: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
         if let Some(outbox) = &self.outbox {
-            outbox.close(CloseCode::Replaced, self.dialect.spell(&ServerMessage::Goodbye(CloseCode::Replaced)));
+            outbox.close(CloseCode::Replaced, self.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)));
         }
         self.abandon();
         if let Some(window) = self.window.take() {
             ctx.cancel_future(window);
         }
-        let Connection { dialect, outbox, place } = connection;
+        let Connection { dialect, outbox, place, address } = connection;
         let missed: Option<Vec<Frame>> = self.replay.after(received).map(|frames| frames.map(|frame| dialect.respell(frame)).collect());
         let Some(missed) = missed.filter(|_| !self.backlog.has_lost_presence() && !self.state.is_closing()) else {
             self.end(LeaveReason::Timeout, ctx);
@@ -446,11 +509,19 @@ impl Session {
         self.backlog.release(std::mem::take(&mut self.detached_bytes));
         self.backlog.reopen();
         (self.dialect, self.outbox, self.place, self.detached) = (dialect, Some(outbox), Some(place), None);
+        self.address = address;
         self.connection = ConnectionId(self.connection.0 + 1);
         self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
         self.resumables.insert(self.welcome.resume_token, ctx.address());
         true
     }
+}
+
+/// Some time from none to the whole.
+fn random_part(whole: Duration) -> Duration {
+    // Without randomness all would be told at once, which is not worth failing for.
+    let part = getrandom::u32().unwrap_or(0);
+    whole.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
 fn forwarded(kind: Kind, from: PeerId, room: &Room, payload: Payload, to: Option<PeerId>, best_effort: bool) -> ServerMessage {
@@ -527,8 +598,9 @@ impl Handler<Deliver> for Session {
                 self.hear(ctx);
             }
             // This may be about a connection that is gone for the same reason by now.
-            Deliver::Close(CloseCode::SlowConsumer) if !self.backlog.has_overflowed() => {}
-            Deliver::Close(code) => self.close(code, Instant::now(), ctx),
+            Deliver::Overflowed if !self.backlog.has_overflowed() => {}
+            Deliver::Overflowed => self.close(CloseCode::SlowConsumer, Instant::now(), ctx),
+            Deliver::Drain => self.drain(ctx),
         }
     }
 }

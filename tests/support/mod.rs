@@ -23,6 +23,7 @@ use serde_json::Value;
 use switchboard::{
     Config, Server,
     client::{Client, Connector, Door, Options, RequestError},
+    config::Rates,
     protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Payload, PeerId, Request, ServerMessage, framing::Frame},
 };
 use tempfile::TempDir;
@@ -42,12 +43,19 @@ impl TestServer {
         Self::with(|_| {})
     }
 
-    /// A server with some settings changed. Unless a test wants it otherwise, nobody may come back: who is gone is gone at once.
+    /// A server for clients that send as fast as they can.
+    pub fn without_rates() -> Self {
+        Self::with(|config| config.rates = Rates::Off)
+    }
+
+    /// A server with some settings changed. Unless a test wants it otherwise, nobody may come back, who is gone is gone
+    /// at once, and a shutdown tells everybody at once.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
         config.timeouts.resume_window_ms = 0;
+        config.timeouts.drain_ms = 0;
         change(&mut config);
         let server = Server::start(config).expect("the server starts");
         Self { server: Some(server), directory }
@@ -284,7 +292,7 @@ pub async fn refusal(client: &mut Client, message: ClientMessage<'_>) -> ErrorCo
 /// Sees a client off: the goodbye, perhaps behind other messages, and then the same code as the end of the connection.
 pub async fn goodbye(client: &mut Client) -> CloseCode {
     let code = hear("a goodbye", client, |message| match message {
-        ServerMessage::Goodbye(code) => Some(code),
+        ServerMessage::Goodbye { code, .. } => Some(code),
         _ => None,
     })
     .await;

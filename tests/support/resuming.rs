@@ -96,7 +96,7 @@ impl Resuming {
         let message = self.client.as_mut().expect("it is connected").receive().await?;
         let counts = match &message {
             ServerMessage::Forwarded { best_effort, .. } => !best_effort,
-            ServerMessage::Goodbye(_) => false,
+            ServerMessage::Goodbye { .. } => false,
             _ => true,
         };
         self.received += u64::from(counts);

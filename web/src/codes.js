@@ -14,6 +14,8 @@ export const CLOSE_CODES = [
   { number: 4100, slug: "server-full", reconnect: true },
   { number: 4101, slug: "hello-timeout", reconnect: true },
   { number: 4102, slug: "stream-timeout", reconnect: true },
+  { number: 4103, slug: "rate-limited", reconnect: true },
+  { number: 4104, slug: "too-many-connections", reconnect: true },
   { number: 4200, slug: "too-large", reconnect: false },
   { number: 4201, slug: "replaced", reconnect: false },
 ];
@@ -32,6 +34,7 @@ export const ERROR_CODES = [
   { number: 4309, slug: "room-full", retryable: true },
   { number: 4310, slug: "no-more-rooms", retryable: true },
   { number: 4311, slug: "undeliverable", retryable: false },
+  { number: 4312, slug: "rate-limited", retryable: true },
 ];
 
 /** Faults that never cross the wire, and so have no number. */

@@ -1,0 +1,222 @@
+//! What one address takes: how many connections it has, and how fast its clients join rooms. And which address a client behind a proxy has.
+//!
+//! An address is one of IPv4, or the first 64 bits of one of IPv6, because whoever has one of those has them all (RFC 6177).
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use actix_web::http::header::HeaderMap;
+use ipnet::IpNet;
+
+use crate::session::throttle::AddressJoins;
+
+/// The bounds of every address.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressLimits {
+    /// Connections from one address.
+    pub connections_max: usize,
+    /// Joins from one address in a second.
+    pub joins_per_second: u32,
+}
+
+/// Every address that has a connection, or that has had one a moment ago.
+pub struct Addresses {
+    /// None where rates are not bounded.
+    limits: Option<AddressLimits>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    entries: HashMap<IpAddr, Entry>,
+    /// With so many entries it is time to forget those that are of no use any more.
+    sweep_at: usize,
+}
+
+struct Entry {
+    connections: usize,
+    joins: Arc<AddressJoins>,
+}
+
+/// A connection from an address. Given back when dropped.
+pub struct Visit {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+    /// What all clients of the address share; nothing where rates are not bounded.
+    pub joins: Option<Arc<AddressJoins>>,
+    /// Has the address as many connections as it may, this one not counted?
+    pub is_too_many: bool,
+}
+
+/// So many connections of an address beyond its bound are told why they have to go.
+const REFUSED_MAX: usize = 16;
+/// Fewer entries are not worth a look.
+const SWEEP_LEAST: usize = 1024;
+
+impl Addresses {
+    /// Nobody is known yet.
+    pub fn new(limits: Option<AddressLimits>) -> Arc<Self> {
+        Arc::new(Self { limits, known: Mutex::default() })
+    }
+
+    /// Notes a connection from this address.
+    pub fn visit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Visit {
+        let address = block(address);
+        let Some(limits) = self.limits else {
+            return Visit { addresses: self.clone(), address, joins: None, is_too_many: false };
+        };
+        let mut known = self.known();
+        if known.entries.len() >= known.sweep_at {
+            known.entries.retain(|_, entry| entry.connections > 0 || !entry.joins.is_full(now));
+            known.sweep_at = (2 * known.entries.len()).max(SWEEP_LEAST);
+        }
+        let entry = known.entries.entry(address);
+        let entry = entry.or_insert_with(|| Entry { connections: 0, joins: AddressJoins::new(limits.joins_per_second, now) });
+        let is_too_many = entry.connections >= limits.connections_max;
+        entry.connections += 1;
+        Visit { addresses: self.clone(), address, joins: Some(entry.joins.clone()), is_too_many }
+    }
+
+    /// Has this address so many connections that one more is not worth a word?
+    pub fn is_swamped(&self, address: IpAddr) -> bool {
+        let Some(limits) = self.limits else { return false };
+        let connections = self.known().entries.get(&block(address)).map_or(0, |entry| entry.connections);
+        connections >= limits.connections_max.saturating_add(REFUSED_MAX)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // What is left of the entry is forgotten when it is of no use any more.
+        if let Some(entry) = self.addresses.known().entries.get_mut(&self.address) {
+            entry.connections -= 1;
+        }
+    }
+}
+
+/// The address of a client that `peer` connected for: that of `peer` itself, unless that is a trusted proxy, which names it.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
+    let is_proxy = |address: IpAddr| proxies.iter().any(|block| block.contains(&address));
+    let peer = peer.to_canonical();
+    if !is_proxy(peer) {
+        return peer;
+    }
+    let named = headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let mut client = peer;
+    // Every proxy adds whom it heard from at the end, so what stands before an address that is no proxy's may be a lie.
+    for name in named.rsplit(',') {
+        let Some(address) = parse(name.trim()) else { break };
+        client = address;
+        if !is_proxy(address) {
+            break;
+        }
+    }
+    client
+}
+
+/// An address as proxies write it: some add the port, and brackets.
+fn parse(name: &str) -> Option<IpAddr> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let address = bare.parse().ok().or_else(|| name.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))?;
+    Some(address.to_canonical())
+}
+
+/// The address itself, or the block that it is counted with.
+fn block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn addresses(connections_max: usize) -> Arc<Addresses> {
+        Addresses::new(Some(AddressLimits { connections_max, joins_per_second: 1 }))
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_one_more_when_one_is_gone() {
+        let addresses = addresses(2);
+        let visit = |address| addresses.visit(ip(address), Instant::now());
+        let first = visit("192.0.2.1");
+        let second = visit("::ffff:192.0.2.1");
+        assert!(!first.is_too_many && !second.is_too_many);
+        assert!(visit("192.0.2.1").is_too_many);
+        assert!(!visit("192.0.2.2").is_too_many);
+        drop(first);
+        assert!(!visit("192.0.2.1").is_too_many);
+    }
+
+    #[test]
+    fn ipv6_is_counted_by_its_first_64_bits() {
+        let addresses = addresses(1);
+        let visit = |address| addresses.visit(ip(address), Instant::now());
+        let _first = visit("2001:db8:0:1::1");
+        assert!(visit("2001:db8:0:1:ffff:ffff:ffff:ffff").is_too_many);
+        assert!(!visit("2001:db8:0:2::1").is_too_many);
+    }
+
+    #[test]
+    fn addresses_are_forgotten_when_nothing_is_left_to_remember() {
+        let addresses = addresses(1);
+        let now = Instant::now();
+        let stays = addresses.visit(ip("192.0.2.1"), now);
+        let joined = addresses.visit(ip("192.0.2.2"), now);
+        joined.joins.as_ref().unwrap().take(now + Duration::from_secs(1000)).unwrap();
+        drop(joined);
+        for n in 0..100 * SWEEP_LEAST as u32 {
+            drop(addresses.visit(IpAddr::V4((0x0a00_0000 + n).into()), now + Duration::from_secs(1)));
+        }
+        let known = addresses.known();
+        assert!(known.entries.len() <= SWEEP_LEAST);
+        assert!(known.entries.contains_key(&stays.address) && known.entries.contains_key(&ip("192.0.2.2")));
+        drop(known);
+    }
+
+    #[test]
+    fn a_client_has_the_address_that_the_last_trusted_proxy_names() {
+        let proxies: Vec<IpNet> = ["10.0.0.0/8", "2001:db8::/32"].map(|block| block.parse().unwrap()).into();
+        let address = |peer, forwarded: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(value).unwrap());
+            }
+            client_address(ip(peer), &headers, &proxies).to_string()
+        };
+        // Who is no proxy may write what it wants.
+        assert_eq!(address("192.0.2.1", &["192.0.2.9"]), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", &["192.0.2.9"]), "192.0.2.9");
+        assert_eq!(address("::ffff:10.0.0.1", &["192.0.2.9"]), "192.0.2.9");
+        assert_eq!(address("2001:db8::1", &["2001:db9::7"]), "2001:db9::7");
+        // Only what is behind the last stranger is true.
+        assert_eq!(address("10.0.0.1", &["192.0.2.8, 192.0.2.9,10.0.0.2"]), "192.0.2.9");
+        assert_eq!(address("10.0.0.1", &["192.0.2.8", "192.0.2.9", "10.0.0.2"]), "192.0.2.9");
+        assert_eq!(address("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+        for (name, meant) in [("192.0.2.9:1234", "192.0.2.9"), ("[2001:db9::7]:1234", "2001:db9::7"), ("[2001:db9::7]", "2001:db9::7")] {
+            assert_eq!(address("10.0.0.1", &[name]), meant);
+        }
+        for nothing in ["", "unknown", "192.0.2.8, _hidden"] {
+            assert_eq!(address("10.0.0.1", &[nothing]), "10.0.0.1");
+        }
+        assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
+    }
+}
