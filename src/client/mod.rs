@@ -18,6 +18,7 @@
 
 mod connect;
 mod discovery;
+mod resuming;
 mod websocket;
 mod webtransport;
 
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 pub use self::{
     connect::{ConnectError, Connector, Options},
     discovery::{Discovery, Transport},
+    resuming::{ComeInError, ResumingClient},
 };
 use crate::protocol::{
     ClientMessage, Codec, Payload, Peer, PeerId, Refusal, Request, Resume, ResumeToken, ServerMessage, Welcome, framing::Frame,

@@ -1,27 +1,22 @@
-//! A client that keeps what it needs to come back: what it sent and is not known to have arrived, and how much it received.
+//! The client that comes back, with deadlines, and with ways to lose its connection.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use switchboard::{
-    client::{Client, Connector, Disconnected, Door},
-    protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome},
+    client::{Client, Connector, Disconnected, Door, ResumingClient},
+    protocol::{ClientMessage, ServerMessage},
 };
 
 use super::within;
 
 /// A client over all of its connections.
 pub struct Resuming {
-    connector: Arc<Connector>,
-    client: Option<Client>,
+    client: ResumingClient,
     /// Connections that it has left without a word, and that still look alive.
     pub left_behind: Vec<Client>,
-    pub peer_id: PeerId,
-    pub token: ResumeToken,
-    /// How many of the server's messages it has received.
-    pub received: u64,
-    /// How many messages it has sent, and the latest of them.
-    sent: u64,
-    unacknowledged: VecDeque<Request<'static>>,
 }
 
 /// How a connection dies.
@@ -36,19 +31,8 @@ pub enum Cut {
 impl Resuming {
     /// A client that has been welcomed.
     pub async fn connect(connector: &Arc<Connector>, door: Door) -> Self {
-        let mut client = within("a connection", connector.connect(door)).await.expect("a connection");
-        client.send(&Request { id: None, message: ClientMessage::Hello { resume: None } }).await.expect("a connection");
-        let welcome = welcome(&mut client).await;
-        Self {
-            connector: connector.clone(),
-            client: Some(client),
-            left_behind: vec![],
-            peer_id: welcome.peer_id,
-            token: welcome.resume_token,
-            received: 1,
-            sent: 1,
-            unacknowledged: VecDeque::new(),
-        }
+        let client = within("a welcome", ResumingClient::connect(connector, door)).await.expect("a welcome");
+        Self { client, left_behind: vec![] }
     }
 
     /// One that is in a room and has heard so.
@@ -61,29 +45,7 @@ impl Resuming {
 
     /// The same client, from now on by another way.
     pub fn by(self, connector: &Arc<Connector>) -> Self {
-        Self { connector: connector.clone(), ..self }
-    }
-
-    /// Stands for a client that has sent so many messages, all of which arrived.
-    pub fn forget_sent(&mut self, sent: u64) {
-        self.sent = sent;
-        self.unacknowledged.clear();
-    }
-
-    /// Is there a connection?
-    pub fn is_connected(&self) -> bool {
-        self.client.is_some()
-    }
-
-    /// Says something, now or as soon as it is back.
-    pub async fn send(&mut self, id: Option<u64>, message: ClientMessage<'static>) {
-        let request = Request { id, message };
-        self.sent += 1;
-        self.unacknowledged.push_back(request.clone());
-        if let Some(client) = &mut self.client {
-            // A connection that takes nothing any more is noticed by who hears on it.
-            let _ = client.send(&request).await;
-        }
+        Self { client: self.client.by(connector), ..self }
     }
 
     /// The next message.
@@ -93,24 +55,12 @@ impl Resuming {
 
     /// The next message, or the end of the connection. Nothing is lost when this is dropped.
     pub async fn try_hear(&mut self) -> Result<ServerMessage, Disconnected> {
-        let message = self.client.as_mut().expect("it is connected").receive().await?;
-        let counts = match &message {
-            ServerMessage::Forwarded { best_effort, .. } => !best_effort,
-            ServerMessage::Goodbye { .. } => false,
-            _ => true,
-        };
-        self.received += u64::from(counts);
-        Ok(message)
-    }
-
-    /// Tells the server what has arrived.
-    pub async fn acknowledge(&mut self) {
-        self.send(None, ClientMessage::Ping { received: Some(self.received) }).await;
+        self.client.receive().await
     }
 
     /// Loses the connection.
     pub fn cut(&mut self, cut: Cut) {
-        let Some(client) = self.client.take() else { return };
+        let Some(client) = self.client.leave_behind() else { return };
         match cut {
             Cut::Reset if !client.is_webtransport() => client.abort(),
             Cut::Reset | Cut::LeftBehind => self.left_behind.push(client),
@@ -119,41 +69,28 @@ impl Resuming {
 
     /// Comes back by this door, and says again what the server has not received. Whether its session went on.
     pub async fn resume(&mut self, door: Door) -> bool {
-        let mut client = within("a connection", self.connector.connect(door)).await.expect("a connection");
-        let resume = Some(Resume { token: Some(self.token), received: self.received });
-        client.send(&Request { id: None, message: ClientMessage::Hello { resume } }).await.expect("a connection");
-        let welcome = welcome(&mut client).await;
-        self.token = welcome.resume_token;
-        if !welcome.resumed {
-            assert_ne!(welcome.peer_id, self.peer_id);
-            assert_eq!(welcome.received, 0);
-            (self.peer_id, self.received, self.sent) = (welcome.peer_id, 1, 1);
-            self.unacknowledged.clear();
-            self.client = Some(client);
-            return false;
-        }
-        assert_eq!(welcome.peer_id, self.peer_id);
-        let known = self.sent - self.unacknowledged.len() as u64;
-        assert!((known..=self.sent).contains(&welcome.received), "{} of {}", welcome.received, self.sent);
-        self.unacknowledged.drain(..(welcome.received - known) as usize);
-        for request in &self.unacknowledged {
-            client.send(request).await.expect("a connection");
-        }
-        self.client = Some(client);
-        true
+        let before = self.peer_id;
+        let resumed = within("a welcome", self.client.resume(door)).await.expect("a welcome");
+        assert_eq!(self.peer_id == before, resumed);
+        resumed
     }
 
     /// Closes as the door provides for it.
-    pub async fn leave(mut self) {
-        if let Some(client) = self.client.take() {
-            within("a close", client.close()).await;
-        }
+    pub async fn leave(self) {
+        within("a close", self.client.close()).await;
     }
 }
 
-async fn welcome(client: &mut Client) -> Welcome {
-    match within("a welcome", client.receive()).await {
-        Ok(ServerMessage::Welcome(welcome)) => *welcome,
-        other => panic!("no welcome but {other:?}"),
+impl Deref for Resuming {
+    type Target = ResumingClient;
+
+    fn deref(&self) -> &ResumingClient {
+        &self.client
+    }
+}
+
+impl DerefMut for Resuming {
+    fn deref_mut(&mut self) -> &mut ResumingClient {
+        &mut self.client
     }
 }

@@ -1,0 +1,147 @@
+//! A client whose session outlives its connections: it keeps what it sent and does not know to have arrived, and counts what it received, as
+//! section 7 of the [specification](crate::protocol) has it.
+//!
+//! When to come back, and by which door, is for its owner to say.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Client, ConnectError, Connector, Disconnected, Door};
+use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome};
+
+/// A client over all of its connections.
+pub struct ResumingClient {
+    connector: Arc<Connector>,
+    client: Option<Client>,
+    /// Who it is for others.
+    pub peer_id: PeerId,
+    /// The secret of its session.
+    pub token: ResumeToken,
+    /// How many of the server's messages it has received.
+    pub received: u64,
+    /// How many messages it has sent, and the latest of them.
+    sent: u64,
+    unacknowledged: VecDeque<Request<'static>>,
+}
+
+/// Why a client did not come in, or did not come back. It may try again.
+#[derive(Debug, thiserror::Error)]
+pub enum ComeInError {
+    /// There was no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection ended before the welcome.
+    #[error(transparent)]
+    Disconnected(#[from] Disconnected),
+}
+
+impl ResumingClient {
+    /// Comes in by this door, and is welcomed.
+    pub async fn connect(connector: &Arc<Connector>, door: Door) -> Result<Self, ComeInError> {
+        let (client, welcome) = greet(connector, door, None).await?;
+        Ok(Self {
+            connector: connector.clone(),
+            client: Some(client),
+            peer_id: welcome.peer_id,
+            token: welcome.resume_token,
+            received: 1,
+            sent: 1,
+            unacknowledged: VecDeque::new(),
+        })
+    }
+
+    /// The same client, which comes back by another way from now on.
+    pub fn by(self, connector: &Arc<Connector>) -> Self {
+        Self { connector: connector.clone(), ..self }
+    }
+
+    /// Is there a connection?
+    pub fn is_connected(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Says something, now or as soon as it is back. What is not acknowledged is kept, however much that is. Dropping the returned future may
+    /// break the connection, and loses nothing.
+    pub async fn send(&mut self, id: Option<u64>, message: ClientMessage<'static>) {
+        let request = Request { id, message };
+        self.sent += 1;
+        self.unacknowledged.push_back(request.clone());
+        if let Some(client) = &mut self.client {
+            // Whoever receives learns that the connection is over.
+            let _ = client.send(&request).await;
+        }
+    }
+
+    /// The next message, or the end of the connection. Nothing is lost when the returned future is dropped. Called while it is
+    /// connected.
+    pub async fn receive(&mut self) -> Result<ServerMessage, Disconnected> {
+        let message = self.client.as_mut().expect("it is connected").receive().await?;
+        match &message {
+            ServerMessage::Forwarded { best_effort: true, .. } | ServerMessage::Goodbye { .. } => return Ok(message),
+            ServerMessage::Pong { received } => self.forget(*received),
+            _ => {}
+        }
+        self.received += 1;
+        Ok(message)
+    }
+
+    /// Tells the server what has arrived; its answer tells this client the same.
+    pub async fn acknowledge(&mut self) {
+        self.send(None, ClientMessage::Ping { received: Some(self.received) }).await;
+    }
+
+    /// Gives the connection up, which may still look alive to the server: that is for the caller to end, or not to end.
+    pub fn leave_behind(&mut self) -> Option<Client> {
+        self.client.take()
+    }
+
+    /// Comes back by this door, and says again what the server has not received. Whether the session went on; if it did not, this is a new one
+    /// in no room, and what was not acknowledged is forgotten.
+    pub async fn resume(&mut self, door: Door) -> Result<bool, ComeInError> {
+        let resume = Resume { token: Some(self.token), received: self.received };
+        let (mut client, welcome) = greet(&self.connector, door, Some(resume)).await?;
+        (self.peer_id, self.token) = (welcome.peer_id, welcome.resume_token);
+        if welcome.resumed {
+            if !(self.arrived()..=self.sent).contains(&welcome.received) {
+                let reason = format!("the server broke the protocol: it has received {} of {} messages", welcome.received, self.sent);
+                return Err(Disconnected::without_code(reason).into());
+            }
+            self.forget(welcome.received);
+            for request in &self.unacknowledged {
+                client.send(request).await?;
+            }
+        } else {
+            (self.received, self.sent) = (1, 1);
+            self.unacknowledged.clear();
+        }
+        self.client = Some(client);
+        Ok(welcome.resumed)
+    }
+
+    /// Closes as the door provides for it, which ends the session.
+    pub async fn close(mut self) {
+        if let Some(client) = self.client.take() {
+            client.close().await;
+        }
+    }
+
+    /// How many of its messages are known to have arrived.
+    fn arrived(&self) -> u64 {
+        self.sent - self.unacknowledged.len() as u64
+    }
+
+    /// Lets go of what the server has received.
+    fn forget(&mut self, received: u64) {
+        let more = usize::try_from(received.saturating_sub(self.arrived())).unwrap_or(usize::MAX);
+        self.unacknowledged.drain(..more.min(self.unacknowledged.len()));
+    }
+}
+
+async fn greet(connector: &Connector, door: Door, resume: Option<Resume>) -> Result<(Client, Welcome), ComeInError> {
+    let mut client = connector.connect(door).await?;
+    client.send(&Request { id: None, message: ClientMessage::Hello { resume } }).await?;
+    match client.receive().await? {
+        ServerMessage::Welcome(welcome) => Ok((client, *welcome)),
+        ServerMessage::Goodbye { code, .. } => Err(Disconnected { code: Some(code.number()), reason: code.slug().into() }.into()),
+        other => Err(Disconnected::without_code(format!("no welcome but {other:?}")).into()),
+    }
+}
