@@ -220,7 +220,7 @@ async fn what_is_kept_is_bounded_and_a_client_that_missed_more_is_told_the_truth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_many_sessions_wait_for_their_clients_and_take_nobodys_place() {
+async fn those_who_wait_share_a_bound_take_nobodys_place_and_who_takes_most_makes_room() {
     let server = resumable(|config| {
         // Room for one session and not for two.
         config.limits.detached_bytes_max = 15_000;
@@ -230,18 +230,21 @@ async fn so_many_sessions_wait_for_their_clients_and_take_nobodys_place() {
     let mut witness = Resuming::join(&connector, Door::WebTransport, "r").await;
     let mut first = Resuming::join(&connector, Door::ALL[0], "r").await;
     let mut second = Resuming::join(&connector, Door::ALL[1], "r").await;
+    // It has not acknowledged this.
+    first.send(Some(1), ClientMessage::Join { room: "x".repeat(100).into(), metadata: None }).await;
+    while first.hear().await != (ServerMessage::Ack { id: 1 }) {}
     first.cut(Cut::Reset);
     // Its place is free for somebody else as soon as its connection is known to be dead.
     eventually("a place", async || http().get(format!("{}/readyz", server.base())).send().await.unwrap().status() == 200).await;
     second.cut(Cut::Reset);
     loop {
         match witness.hear().await {
-            ServerMessage::PeerLeft { peer_id, .. } => break assert_eq!(peer_id, second.peer_id),
+            ServerMessage::PeerLeft { peer_id, .. } => break assert_eq!(peer_id, first.peer_id),
             message => assert!(matches!(message, ServerMessage::PeerJoined { .. }), "{message:?}"),
         }
     }
-    assert!(first.resume(Door::WebTransport).await);
-    assert!(!second.resume(Door::WebTransport).await);
+    assert!(second.resume(Door::WebTransport).await);
+    assert!(!first.resume(Door::WebTransport).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,8 +96,8 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_CLIENTS_MAX", default = 20000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub clients_max: usize,
 
-    /// Bytes that all sessions take together that wait for their clients to come back, 8 KiB for each and what is kept for them. What would
-    /// be more ends the session.
+    /// Bytes that all sessions take together that wait for their clients to come back, 8 KiB for each and what is kept for them. Past it,
+    /// the sessions end that take most.
     /// Range: 0 to 17179869184 (16 GiB).
     #[config(env = "SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", default = 134217728, deserialize_with = integer::<_, _, 0, 17_179_869_184>)]
     pub detached_bytes_max: usize,

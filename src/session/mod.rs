@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use self::{
     outbox::Outbox,
     replay::{NeverSent, Replay, ReplayLimits},
-    resumable::{Detached, Resumables},
+    resumable::{Detached, Forgotten, Resumables},
     state::State,
     throttle::{AddressJoins, Throttle, TooSoon},
 };
@@ -459,7 +459,7 @@ impl Session {
         if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
             return self.end(reason, ctx);
         }
-        self.detached = self.resumables.detach(self.replay.bytes());
+        self.detached = self.resumables.detach(self.replay.bytes(), ctx.address().recipient());
         if self.detached.is_none() {
             return self.end(reason, ctx);
         }
@@ -572,6 +572,17 @@ impl Handler<Attach> for Session {
             if attached.send(self.connection).is_err() {
                 self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
             }
+        }
+    }
+}
+
+impl Handler<Forgotten> for Session {
+    type Result = ();
+
+    fn handle(&mut self, forgotten: Forgotten, ctx: &mut Context<Self>) {
+        // Its client may be back by now.
+        if self.detached.as_ref().is_some_and(|detached| detached.is_meant(&forgotten)) {
+            self.end(LeaveReason::Timeout, ctx);
         }
     }
 }

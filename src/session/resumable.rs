@@ -1,14 +1,11 @@
 //! Which session a secret resumes, and how much all sessions may take that wait for their clients. Each secret is good for one use.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use actix::Addr;
+use actix::prelude::*;
 
 use super::Session;
 use crate::protocol::ResumeToken;
@@ -16,14 +13,34 @@ use crate::protocol::ResumeToken;
 /// The sessions that can be resumed, by their current secrets. Shared by the doors and all sessions.
 pub struct Resumables {
     sessions: Mutex<HashMap<ResumeToken, Addr<Session>>>,
-    detached_bytes: AtomicUsize,
+    waiting: Mutex<Waiting>,
     detached_bytes_max: usize,
 }
+
+/// The sessions that wait without a connection.
+#[derive(Default)]
+struct Waiting {
+    /// In the order of the bytes that each takes.
+    sessions: BTreeMap<Size, Recipient<Forgotten>>,
+    bytes: usize,
+    /// How many there have been.
+    count: u64,
+}
+
+/// What one of them takes, and which of all it is.
+type Size = (usize, u64);
 
 /// A session's leave to wait without a connection, with what it keeps. Given back when dropped.
 pub struct Detached {
     resumables: Arc<Resumables>,
-    bytes: usize,
+    size: Size,
+}
+
+/// The session that waits with this leave, and takes more than others, has to make room for them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forgotten {
+    which: u64,
 }
 
 /// What a session takes beside what it keeps for its client: about as much memory as was measured.
@@ -32,7 +49,7 @@ const SESSION_BYTES: usize = 8 * 1024;
 impl Resumables {
     /// Sessions that wait take at most so many bytes together.
     pub fn new(detached_bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { sessions: Mutex::default(), detached_bytes: AtomicUsize::new(0), detached_bytes_max })
+        Arc::new(Self { sessions: Mutex::default(), waiting: Mutex::default(), detached_bytes_max })
     }
 
     /// Notes a session under its new secret.
@@ -45,30 +62,61 @@ impl Resumables {
         self.sessions().remove(&token)
     }
 
-    /// Lets a session wait for its client, for which it keeps so many bytes, unless that is too much.
-    pub fn detach(self: &Arc<Self>, kept_bytes: usize) -> Option<Detached> {
-        let mut detached = Detached { resumables: self.clone(), bytes: 0 };
-        detached.keep(SESSION_BYTES + kept_bytes).then_some(detached)
+    /// Lets a session wait for its client, for which it keeps so many bytes, unless that is too much. Those that take more make room: a few
+    /// whose clients did not read are not to cost everybody their sessions.
+    pub fn detach(self: &Arc<Self>, kept_bytes: usize, session: Recipient<Forgotten>) -> Option<Detached> {
+        let mut waiting = self.waiting();
+        let size = (SESSION_BYTES + kept_bytes, waiting.count);
+        waiting.count += 1;
+        waiting.add(size, session, self.detached_bytes_max).then(|| Detached { resumables: self.clone(), size })
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, Addr<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Adds one if it can, at the cost of those that take more.
+    fn add(&mut self, size: Size, session: Recipient<Forgotten>, bytes_max: usize) -> bool {
+        while self.bytes + size.0 > bytes_max {
+            let Some(largest) = self.sessions.last_entry().filter(|largest| largest.key().0 > size.0) else { return false };
+            let ((bytes, which), session) = largest.remove_entry();
+            self.bytes -= bytes;
+            session.do_send(Forgotten { which });
+        }
+        self.bytes += size.0;
+        self.sessions.insert(size, session);
+        true
+    }
+
+    fn remove(&mut self, size: Size) -> Option<Recipient<Forgotten>> {
+        self.sessions.remove(&size).inspect(|_| self.bytes -= size.0)
+    }
 }
 
 impl Detached {
-    /// Counts more bytes that are kept. False if that is too much.
+    /// Counts more bytes that are kept. False if that is too much; then it is over.
     pub fn keep(&mut self, bytes: usize) -> bool {
-        let more = |before: usize| Some(before + bytes).filter(|after| *after <= self.resumables.detached_bytes_max);
-        let taken = self.resumables.detached_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        self.bytes += if taken { bytes } else { 0 };
-        taken
+        let mut waiting = self.resumables.waiting();
+        let Some(session) = waiting.remove(self.size) else { return false };
+        self.size.0 += bytes;
+        waiting.add(self.size, session, self.resumables.detached_bytes_max)
+    }
+
+    /// Is it this one that has to make room?
+    pub fn is_meant(&self, forgotten: &Forgotten) -> bool {
+        self.size.1 == forgotten.which
     }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        self.resumables.detached_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.resumables.waiting().remove(self.size);
     }
 }
 
@@ -76,16 +124,43 @@ impl Drop for Detached {
 mod tests {
     use super::*;
 
+    /// A session that only notes that it was forgotten.
+    #[derive(Default)]
+    struct Noted(Arc<Mutex<Vec<u64>>>);
+
+    impl Actor for Noted {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Forgotten> for Noted {
+        type Result = ();
+
+        fn handle(&mut self, forgotten: Forgotten, _: &mut Context<Self>) {
+            self.0.lock().unwrap().push(forgotten.which);
+        }
+    }
+
     #[test]
-    fn those_who_wait_share_a_bound() {
-        let resumables = Resumables::new(2 * SESSION_BYTES + 10);
-        let mut first = resumables.detach(4).unwrap();
-        let second = resumables.detach(5).unwrap();
-        assert!(resumables.detach(0).is_none());
-        assert!(first.keep(1) && !first.keep(1));
-        drop(first);
-        assert!(resumables.detach(5).is_some());
-        drop(second);
-        assert_eq!(resumables.detached_bytes.load(Ordering::Relaxed), 0);
+    fn those_who_wait_share_a_bound_and_who_takes_most_makes_room() {
+        System::new().block_on(async {
+            let noted = Noted::default();
+            let forgotten = noted.0.clone();
+            let session = noted.start();
+            let resumables = Resumables::new(3 * SESSION_BYTES);
+            let detach = |bytes| resumables.detach(bytes, session.clone().recipient());
+            let mut large = detach(SESSION_BYTES - 1).unwrap();
+            let mut small = detach(1).unwrap();
+            assert!(detach(SESSION_BYTES).is_none(), "it would take the most, and there is no room for it");
+            assert!(!large.keep(1), "nor for what would make it larger");
+            assert!(!large.keep(0), "and so its wait is over");
+            let large = detach(SESSION_BYTES - 1).unwrap();
+            assert!(small.keep(1), "who takes less goes before");
+            let kept = [detach(0).unwrap(), small];
+            // Who is told to make room has been told when this is answered.
+            session.send(Forgotten { which: u64::MAX }).await.unwrap();
+            assert_eq!(*forgotten.lock().unwrap(), [large.size.1, u64::MAX]);
+            drop((kept, large));
+            assert_eq!(resumables.waiting().bytes, 0);
+        });
     }
 }
