@@ -8,6 +8,8 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, Sources};
 
+use crate::soak::Plan;
+
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
 
@@ -42,6 +44,34 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         check: Option<PathBuf>,
     },
+    /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message
+    Soak(Soak),
+}
+
+#[derive(Args)]
+pub struct Soak {
+    /// How long, in minutes
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = minutes)]
+    minutes: f64,
+
+    /// Rooms with six clients each that talk all the time, beside those who come and go
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rooms: u16,
+
+    /// Repeat the random choices of an earlier run (but not its times)
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.01..=100_000.0).contains(&minutes) { Ok(minutes) } else { Err("not from 0.01 to 100000".to_owned()) }
+}
+
+impl From<Soak> for Plan {
+    fn from(Soak { minutes, rooms, seed }: Soak) -> Self {
+        Self { minutes, rooms: rooms.into(), seed: seed.unwrap_or_else(|| fastrand::u64(..)) }
+    }
 }
 
 #[derive(Args)]

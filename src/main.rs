@@ -2,6 +2,7 @@
 
 mod cli;
 mod logging;
+mod soak;
 
 use std::{
     io::{self, Write as _},
@@ -34,6 +35,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Sources::new().file(&file).finish()?;
             print(&format!("{}: fine\n", file.display()))
         }
+        Some(Command::Soak(plan)) => soak::run(&plan.into()),
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);
