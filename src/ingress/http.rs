@@ -256,8 +256,11 @@ pub fn service_tls(
     apply_fn_factory(http, unless_swamped(site))
 }
 
+/// What a service makes of a connection, or nothing.
+type Served<S> = Either<<S as Service<TcpStream>>::Future, Ready<Result<(), <S as Service<TcpStream>>::Error>>>;
+
 /// Drops a connection whose address has far too many, before it costs anything.
-fn unless_swamped<S>(site: Arc<Site>) -> impl Fn(TcpStream, &S) -> Either<S::Future, Ready<Result<(), S::Error>>> + Clone
+fn unless_swamped<S>(site: Arc<Site>) -> impl Fn(TcpStream, &S) -> Served<S> + Clone
 where
     S: Service<TcpStream, Response = ()>,
 {
