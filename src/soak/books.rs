@@ -36,7 +36,8 @@ impl Books {
     pub fn received(&mut self, from: Talker, to: Talker, number: u64) {
         let way = self.ways.entry((from, to)).or_default();
         self.received += 1;
-        while let Some(next) = way.expected.pop_front_if(|next| *next <= number) {
+        while let Some(next) = way.expected.front().copied().filter(|next| *next <= number) {
+            way.expected.pop_front();
             if next == number {
                 return;
             }

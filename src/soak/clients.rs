@@ -260,7 +260,8 @@ async fn stop_reading_once(soak: &Soak, number: usize, random: &mut Rng) -> anyh
     flood(&mut sender, to).await?;
     // It reads what there is, a goodbye behind it, and does not come back.
     while slow.receive().await.is_ok() {}
-    Ok(drop(sender.close().await))
+    sender.close().await;
+    Ok(())
 }
 
 /// Sends until the other cannot take it any more.
