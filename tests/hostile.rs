@@ -59,6 +59,10 @@ async fn a_frame_that_breaks_rfc_6455_ends_its_connection_with_the_code_of_the_r
         ("a close with half a code", finished(first::CLOSE, &[3]), PROTOCOL_ERROR),
         ("a close with a code that nobody sends", finished(first::CLOSE, &1005_u16.to_be_bytes()), PROTOCOL_ERROR),
         ("a close with a code that is none", finished(first::CLOSE, &[0, 0]), PROTOCOL_ERROR),
+        ("a close with a reason that is no UTF-8", finished(first::CLOSE, b"\x03\xe8\xff"), INVALID_DATA),
+        ("a length that is spelled too long", vec![first::FINISHED | first::TEXT, 0xfe, 0, 2], PROTOCOL_ERROR),
+        ("a fragment that can be no UTF-8, with no end", raw::frame(first::TEXT, b"\"\xff"), INVALID_DATA),
+        ("half a frame that can be no UTF-8", raw::frame(first::FINISHED | first::TEXT, b"\"\xff\"")[..8].to_vec(), INVALID_DATA),
         ("a close of ones own accord", finished(first::CLOSE, &3000_u16.to_be_bytes()), Some(3000)),
         ("a close without a code", finished(first::CLOSE, b""), Some(1000)),
     ] {

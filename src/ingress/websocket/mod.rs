@@ -1,8 +1,10 @@
 //! The WebSocket door: RFC 6455 on a socket of our own.
 //!
 //! The HTTP service hands the socket over after the upgrade request, so nothing of HTTP stays under a connection. One task per connection reads
-//! and writes side by side: the reader decodes with the crate's codec and waits for the session, the writer waits for the outbox. A
+//! and writes side by side: the reader takes messages out of [`frame`]s and waits for the session, the writer waits for the outbox. A
 //! client that stops reading stops only the writer; the task ends both when it has had its time.
+
+pub mod frame;
 
 use std::{
     collections::VecDeque,
@@ -12,16 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_codec::Decoder as _;
-use actix_http::ws::{self, Codec as WsCodec, OpCode, Parser};
-use actix_web_actors::ws::{CloseCode as WsCloseCode, CloseReason, Frame as WsFrame};
-use bytes::{Buf as _, Bytes, BytesMut};
+use actix_http::ws::{OpCode, Parser};
+use actix_web_actors::ws::CloseReason;
+use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 use tracing::debug;
 
+use self::frame::{Decoder, Fault, Item};
 use super::{Doorkeeper, Line, Place, turn_away};
 use crate::{
     dialect::{Dialect, Native},
@@ -94,10 +96,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 struct Reader<R> {
     io: R,
     buffer: BytesMut,
-    codec: WsCodec,
-    /// The fragments of a message so far, and whether it is text.
-    fragments: Option<(bool, BytesMut)>,
-    message_bytes_max: usize,
+    decoder: Decoder,
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     heartbeat: Heartbeat,
@@ -129,15 +128,24 @@ impl Stop {
     }
 }
 
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        debug!(%fault, "a client is not served any longer");
+        match fault {
+            Fault::Protocol(_) => Self::Violation(PROTOCOL_ERROR),
+            Fault::NotUtf8 => Self::Violation(INVALID_DATA),
+            Fault::TooLarge(_) => Self::Fault(CloseCode::TooLarge),
+        }
+    }
+}
+
 impl<R: AsyncRead + Unpin> Reader<R> {
     fn new(io: R, leftover: BytesMut, doorkeeper: &Doorkeeper) -> Self {
         let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
         Self {
             io,
             buffer: leftover,
-            codec: WsCodec::new().max_size(limits.message_bytes_max),
-            fragments: None,
-            message_bytes_max: limits.message_bytes_max,
+            decoder: Decoder::new(limits.message_bytes_max),
             answers_max: limits.outbox_bytes_max / 2,
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), Instant::now()),
             stop: None,
@@ -205,54 +213,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     fn decode(&mut self, outbox: &Outbox, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
         while frames.len() < BATCH_FRAMES {
-            self.check_announced()?;
-            let frame = match self.codec.decode(&mut self.buffer) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    debug!(%error, "a frame breaks RFC 6455");
-                    return Err(Stop::Violation(PROTOCOL_ERROR));
-                }
-            };
-            match frame {
-                WsFrame::Text(bytes) => frames.push_back(text(bytes)?),
-                WsFrame::Binary(bytes) => frames.push_back(Frame::Binary(bytes)),
-                WsFrame::Continuation(item) => frames.extend(self.fragment(item)?),
-                WsFrame::Ping(data) => outbox.pong(data),
-                WsFrame::Pong(_) => {}
-                WsFrame::Close(reason) => return Err(Stop::Closed(reason.map(|reason| reason.code.into()))),
+            match self.decoder.decode(&mut self.buffer)? {
+                Some(Item::Message(frame)) => frames.push_back(frame),
+                Some(Item::Ping(data)) => outbox.pong(data),
+                Some(Item::Pong) => {}
+                Some(Item::Close(code)) => return Err(Stop::Closed(code)),
+                None => break,
             }
         }
         Ok(())
-    }
-
-    /// The codec waits for all the bytes that a header announces, and only then looks whether they are too many.
-    fn check_announced(&self) -> Result<(), Stop> {
-        let gathered = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len());
-        match announced(&self.buffer) {
-            Some(Announced::Data(bytes)) if bytes > (self.message_bytes_max - gathered) as u64 => Err(Stop::Fault(CloseCode::TooLarge)),
-            Some(Announced::Invalid) => Err(Stop::Violation(PROTOCOL_ERROR)),
-            _ => Ok(()),
-        }
-    }
-
-    fn fragment(&mut self, item: ws::Item) -> Result<Option<Frame>, Stop> {
-        match item {
-            ws::Item::FirstText(bytes) => self.fragments = Some((true, bytes.into())),
-            ws::Item::FirstBinary(bytes) => self.fragments = Some((false, bytes.into())),
-            ws::Item::Continue(bytes) => self.gathered().1.extend_from_slice(&bytes),
-            ws::Item::Last(bytes) => {
-                self.gathered().1.extend_from_slice(&bytes);
-                let (is_text, whole) = self.fragments.take().expect("it was just added to");
-                let whole = whole.freeze();
-                return if is_text { text(whole) } else { Ok(Frame::Binary(whole)) }.map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    fn gathered(&mut self) -> &mut (bool, BytesMut) {
-        self.fragments.as_mut().expect("the codec lets only a first fragment begin a message")
     }
 
     /// Reads what the socket has, probing a client that is silent.
@@ -294,37 +263,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// A message as text, if it is UTF-8.
-fn text(bytes: Bytes) -> Result<Frame, Stop> {
-    match std::str::from_utf8(&bytes) {
-        Ok(_) => Ok(Frame::Text(bytes)),
-        Err(_) => Err(Stop::Violation(INVALID_DATA)),
-    }
-}
-
-/// What the header of the next frame promises.
-enum Announced {
-    /// A data frame with so many bytes.
-    Data(u64),
-    /// A control frame longer than RFC 6455 §5.5 allows, or a length of more than 63 bits.
-    Invalid,
-}
-
-/// Reads the length at the front of `buffer` as soon as it can be told: RFC 6455 §5.2.
-fn announced(buffer: &[u8]) -> Option<Announced> {
-    let is_control = buffer.first()? & 0x08 != 0;
-    let bytes = match buffer.get(1)? & 0x7f {
-        126 | 127 if is_control => return Some(Announced::Invalid),
-        126 => u16::from_be_bytes(buffer.get(2..4)?.try_into().expect("2 bytes")).into(),
-        127 => match u64::from_be_bytes(buffer.get(2..10)?.try_into().expect("8 bytes")) {
-            length if length >> 63 == 0 => length,
-            _ => return Some(Announced::Invalid),
-        },
-        short => short.into(),
-    };
-    (!is_control).then_some(Announced::Data(bytes))
-}
-
 /// Writes what the outbox holds, as much at once as there is, until its end.
 async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, patience: Duration) -> io::Result<()> {
     let mut buffer = BytesMut::new();
@@ -344,7 +282,7 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, patience: Durat
                 Outgoing::End(how) => {
                     let reason = match how {
                         End::Close(code) => Some(CloseReason { code: code.number().into(), description: Some(code.slug().into()) }),
-                        End::Answer(code) => code.map(|code| WsCloseCode::from(code).into()),
+                        End::Answer(code) => code.map(|code| CloseReason { code: code.into(), description: None }),
                     };
                     if reason.is_some() {
                         Parser::write_close(&mut buffer, reason, false);
