@@ -51,7 +51,7 @@ pub fn weight(frame: &Frame) -> usize {
 }
 
 /// What the door is to write next.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outgoing {
     /// A message.
     Frame(Frame),
@@ -166,6 +166,15 @@ impl Outbox {
         if waiting.end.is_none() {
             waiting.drop_frames();
             waiting.end = Some(End::Answer(code));
+            waiting.wake();
+        }
+    }
+
+    /// Ends the connection because the client broke RFC 6455. It still reads, so what was said before comes before.
+    pub fn fail(&self, code: u16) {
+        let mut waiting = self.waiting();
+        if waiting.end.is_none() {
+            waiting.end = Some(End::Answer(Some(code)));
             waiting.wake();
         }
     }
@@ -307,6 +316,21 @@ mod tests {
             Outgoing::End(End::Close(CloseCode::Draining)),
         ];
         assert_eq!(all(&outbox), expected);
+    }
+
+    #[test]
+    fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
+        for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
+            let outbox = opened(10_000);
+            outbox.push(frame("a"), 0).unwrap();
+            if failed {
+                outbox.fail(1002)
+            } else {
+                outbox.answer_close(Some(1002))
+            }
+            outbox.push(frame("late"), 0).unwrap();
+            assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
+        }
     }
 
     #[test]

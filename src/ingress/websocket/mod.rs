@@ -86,6 +86,8 @@ where
 const READ_BYTES: usize = 4 * 1024;
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
+/// RFC 6455 §7.4.1: a connection that has served its purpose.
+const NORMAL_CLOSURE: u16 = 1000;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
 const PROTOCOL_ERROR: u16 = 1002;
 /// RFC 6455 §7.4.1: text that is not UTF-8.
@@ -173,14 +175,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         };
         match stop {
             // The server is the first to close the socket: RFC 6455 §7.1.1.
-            Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(1000))),
-            Stop::Violation(code) => {
-                outbox.answer_close(Some(code));
-                self.discard().await;
-            }
-            Stop::Fault(_) => self.discard().await,
-            Stop::Gone => outbox.answer_close(None),
+            Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(NORMAL_CLOSURE))),
+            Stop::Violation(code) => outbox.fail(code),
+            Stop::Fault(_) => {}
+            Stop::Gone => return outbox.answer_close(None),
         }
+        self.discard().await;
     }
 
     async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, outbox: &Outbox) -> Stop {
@@ -254,7 +254,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Reads to the end of the socket without looking, so that the client reads what was written before the end.
+    /// Reads to the end of the socket without looking: one that is closed with bytes unread is reset, and what was written with it.
     async fn discard(&mut self) {
         self.buffer = BytesMut::with_capacity(READ_BYTES);
         while matches!(self.io.read_buf(&mut self.buffer).await, Ok(1..)) {
