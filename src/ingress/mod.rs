@@ -37,10 +37,15 @@ use crate::{
     },
     registry::RoomRegistry,
     session::{
-        Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings, outbox::Outbox, replay::ReplayLimits,
+        Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings,
+        outbox::{End, Outbox},
+        replay::ReplayLimits,
         resumable::Resumables,
     },
 };
+
+/// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
+const BATCH_FRAMES: usize = 64;
 
 /// What every door needs to let clients in.
 pub struct Doorkeeper {
@@ -121,6 +126,32 @@ impl Doorkeeper {
             () = self.clients.drained() => Err(CloseCode::Draining),
         }
     }
+}
+
+/// Hands frames over, in turn with reading the next, until reading ends: a client waits with more until what it sent is dealt with, and until
+/// at most `answers_max` bytes wait to be written to it.
+pub async fn converse<Stop>(
+    mut frames: VecDeque<Frame>,
+    outbox: &Outbox,
+    answers_max: usize,
+    hear: impl AsyncFn(VecDeque<Frame>),
+    mut next: impl AsyncFnMut() -> Result<VecDeque<Frame>, Stop>,
+) -> Stop {
+    loop {
+        hear(frames).await;
+        outbox.at_most(answers_max).await;
+        frames = match next().await {
+            Ok(frames) => frames,
+            Err(stop) => return stop,
+        };
+    }
+}
+
+/// Waits until the end of a connection has been decided and the client has had its time to hear of it.
+pub async fn overdue(outbox: &Outbox, timeouts: &Timeouts) -> End {
+    let end = outbox.ended().await;
+    tokio::time::sleep(timeouts.close()).await;
+    end
 }
 
 /// Ends a connection that has no session.

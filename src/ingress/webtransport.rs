@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture};
 
-use super::{Doorkeeper, Line, Place, turn_away};
+use super::{BATCH_FRAMES, Doorkeeper, Line, Place, converse, overdue, turn_away};
 use crate::{
     dialect::Native,
     protocol::{
@@ -46,8 +46,6 @@ const SEND_WINDOW_BYTES: u32 = 256 * 1024;
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/3 needs three streams of its own each way, a session and its messages two more.
 const STREAMS_MAX: u32 = 8;
-/// Frames that are handed over at once, at the most.
-const BATCH_FRAMES: usize = 64;
 /// Bytes that are written at once, about.
 const WRITE_BYTES: usize = 32 * 1024;
 
@@ -162,11 +160,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     let outbox = Outbox::new();
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
-    let mut overdue = pin!(async {
-        let end = outbox.ended().await;
-        tokio::time::sleep(doorkeeper.timeouts.close()).await;
-        end
-    });
+    let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
     let mut reading = pin!(async {
         let mut reader = Reader {
             stream: receive,
@@ -265,7 +259,7 @@ impl Reader {
                 let stop = tokio::select! {
                     // The first message has to reach the session before any datagram does.
                     biased;
-                    stop = self.converse(&line, frames, quic, outbox) => stop,
+                    stop = converse(frames, outbox, self.answers_max, async |frames| line.hear(frames).await, async || self.frames(quic).await) => stop,
                     stop = hear_datagrams(&line, quic) => stop,
                 };
                 line.ended(stop.ending(), stop.heard_at(self.silence));
@@ -274,17 +268,6 @@ impl Reader {
                     Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
                 }
             }
-        }
-    }
-
-    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, connection: &wtransport::Connection, outbox: &Outbox) -> Stop {
-        loop {
-            line.hear(frames).await;
-            outbox.at_most(self.answers_max).await;
-            frames = match self.frames(connection).await {
-                Ok(frames) => frames,
-                Err(stop) => return stop,
-            };
         }
     }
 

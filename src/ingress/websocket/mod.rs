@@ -24,7 +24,7 @@ use tokio::{
 use tracing::debug;
 
 use self::frame::{Decoder, Fault, Item};
-use super::{Doorkeeper, Line, Place, turn_away};
+use super::{BATCH_FRAMES, Doorkeeper, Place, converse, overdue, turn_away};
 use crate::{
     dialect::{Dialect, Native},
     protocol::{CloseCode, Codec, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
@@ -55,10 +55,7 @@ where
 {
     let outbox = Outbox::new();
     let (read_half, write_half) = tokio::io::split(io);
-    let mut overdue = pin!(async {
-        outbox.ended().await;
-        tokio::time::sleep(doorkeeper.timeouts.close()).await;
-    });
+    let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
     let mut reading = pin!(async {
@@ -67,25 +64,23 @@ where
     });
     let mut writing = pin!(write(write_half, &outbox, doorkeeper.timeouts.silence()));
     tokio::select! {
-        () = &mut overdue => {}
+        _ = &mut overdue => {}
         written = &mut writing => {
             if let Err(error) = &written {
                 debug!(%error, "a socket takes no more");
             }
             // The client may still answer our close, or the reader learns what became of it.
             let given_up = tokio::time::sleep(doorkeeper.timeouts.close());
-            tokio::select! { () = &mut reading => {}, () = &mut overdue => {}, () = given_up, if written.is_err() => {} }
+            tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, () = given_up, if written.is_err() => {} }
         }
         () = &mut reading => {
-            tokio::select! { _ = &mut writing => {}, () = &mut overdue => {} }
+            tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }
         }
     }
 }
 
 /// Bytes that are read at once, at the least.
 const READ_BYTES: usize = 4 * 1024;
-/// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
-const BATCH_FRAMES: usize = 64;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
 const NORMAL_CLOSURE: u16 = 1000;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
@@ -168,7 +163,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Ok(Err(stop)) => stop,
             Ok(Ok(mut frames)) => {
                 let line = doorkeeper.open(connection, &mut frames).await;
-                let stop = self.converse(&line, frames, &outbox).await;
+                let stop = converse(
+                    frames,
+                    &outbox,
+                    self.answers_max,
+                    async |frames| line.hear(frames).await,
+                    async || self.frames(&outbox).await,
+                )
+                .await;
                 line.ended(stop.ending(), self.heartbeat.heard_at());
                 stop
             }
@@ -181,17 +183,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Stop::Gone => return outbox.answer_close(None),
         }
         self.discard().await;
-    }
-
-    async fn converse(&mut self, line: &Line, mut frames: VecDeque<Frame>, outbox: &Outbox) -> Stop {
-        loop {
-            line.hear(frames).await;
-            outbox.at_most(self.answers_max).await;
-            frames = match self.frames(outbox).await {
-                Ok(frames) => frames,
-                Err(stop) => return stop,
-            };
-        }
     }
 
     /// The next whole messages, one or more; what came before an end is heard before it. Control frames are dealt with on the way.
