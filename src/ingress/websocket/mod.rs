@@ -18,7 +18,7 @@ use actix_http::ws::{OpCode, Parser};
 use actix_web_actors::ws::CloseReason;
 use bytes::{Buf as _, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf},
     time::timeout,
 };
 use tracing::debug;
@@ -26,6 +26,7 @@ use tracing::debug;
 use self::frame::{Decoder, Fault, Item};
 use super::{BATCH_FRAMES, Doorkeeper, Place, converse, overdue, turn_away};
 use crate::{
+    config::{Limits, Timeouts},
     dialect::{Dialect, Native},
     protocol::{CloseCode, Codec, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
     session::{
@@ -48,21 +49,53 @@ pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
     (Arc::new(Native(Codec::Json)), None)
 }
 
-/// Serves one connection from behind its handshake to its end. `leftover` was read with the handshake already.
+/// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already.
 pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let outbox = Outbox::new();
-    let (read_half, write_half) = tokio::io::split(io);
-    let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
+    let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
+    let (outbox, refusal) = (Outbox::new(), place.refusal);
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
+    let connection = place.connection(dialect, outbox.clone());
+    exchange(io, leftover, &outbox, limits, timeouts, async |reader| attend(reader, connection, refusal, &doorkeeper).await).await;
+}
+
+/// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only
+/// `attend` knows; of the limits only those for messages and outboxes are heeded.
+pub async fn exchange<Io>(
+    io: Io,
+    leftover: BytesMut,
+    outbox: &Outbox,
+    limits: &Limits,
+    timeouts: &Timeouts,
+    attend: impl AsyncFnOnce(&mut Reader<'_, ReadHalf<Io>>) -> Stop,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let (read_half, write_half) = tokio::io::split(io);
+    let mut overdue = pin!(overdue(outbox, timeouts));
     let mut reading = pin!(async {
-        let mut reader = Reader::new(read_half, leftover, &doorkeeper);
-        reader.run(place.connection(dialect, outbox.clone()), place.refusal, &doorkeeper).await;
+        let mut reader = Reader {
+            io: read_half,
+            buffer: leftover,
+            decoder: Decoder::new(limits.message_bytes_max),
+            outbox,
+            answers_max: limits.outbox_bytes_max / 2,
+            heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), Instant::now()),
+            stop: None,
+        };
+        match attend(&mut reader).await {
+            // The server is the first to close the socket: RFC 6455 §7.1.1.
+            Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(NORMAL_CLOSURE))),
+            Stop::Violation(code) => outbox.fail(code),
+            Stop::Fault(_) => {}
+            Stop::Gone => return outbox.answer_close(None),
+        }
+        reader.discard().await;
     });
-    let mut writing = pin!(write(write_half, &outbox, doorkeeper.timeouts.silence()));
+    let mut writing = pin!(write(write_half, outbox, timeouts.silence()));
     tokio::select! {
         _ = &mut overdue => {}
         written = &mut writing => {
@@ -70,11 +103,35 @@ where
                 debug!(%error, "a socket takes no more");
             }
             // The client may still answer our close, or the reader learns what became of it.
-            let given_up = tokio::time::sleep(doorkeeper.timeouts.close());
+            let given_up = tokio::time::sleep(timeouts.close());
             tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, () = given_up, if written.is_err() => {} }
         }
         () = &mut reading => {
             tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }
+        }
+    }
+}
+
+/// Opens a session with the client's first frames and hands it all that follow.
+async fn attend<R>(reader: &mut Reader<'_, R>, connection: Connection, refusal: Option<CloseCode>, doorkeeper: &Doorkeeper) -> Stop
+where
+    R: AsyncRead + Unpin,
+{
+    let first = match refusal {
+        Some(code) => Err(code),
+        None => doorkeeper.first(reader.frames()).await,
+    };
+    match first {
+        Err(code) | Ok(Err(Stop::Fault(code))) => {
+            turn_away(&connection.outbox, &*connection.dialect, code);
+            Stop::Fault(code)
+        }
+        Ok(Err(stop)) => stop,
+        Ok(Ok(mut frames)) => {
+            let line = doorkeeper.open(connection, &mut frames).await;
+            let stop = reader.converse(frames, async |frames| line.hear(frames).await).await;
+            line.ended(stop.ending(), reader.heartbeat.heard_at());
+            stop
         }
     }
 }
@@ -90,10 +147,12 @@ const INVALID_DATA: u16 = 1007;
 /// Bytes that are written at once, about.
 const WRITE_BYTES: usize = 64 * 1024;
 
-struct Reader<R> {
+/// The half of a connection that reads.
+pub struct Reader<'a, R> {
     io: R,
     buffer: BytesMut,
     decoder: Decoder,
+    outbox: &'a Outbox,
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     heartbeat: Heartbeat,
@@ -102,12 +161,12 @@ struct Reader<R> {
 }
 
 /// Why reading ends.
-enum Stop {
+pub enum Stop {
     /// The client sent a close frame, with this code if with any.
     Closed(Option<u16>),
     /// RFC 6455 was broken, with the close code that it names.
     Violation(u16),
-    /// A bound was broken.
+    /// A bound was broken. Whoever attends to the connection closes it, as its client understands it.
     Fault(CloseCode),
     /// The socket is gone.
     Gone,
@@ -136,61 +195,18 @@ impl From<Fault> for Stop {
     }
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
-    fn new(io: R, leftover: BytesMut, doorkeeper: &Doorkeeper) -> Self {
-        let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
-        Self {
-            io,
-            buffer: leftover,
-            decoder: Decoder::new(limits.message_bytes_max),
-            answers_max: limits.outbox_bytes_max / 2,
-            heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), Instant::now()),
-            stop: None,
-        }
-    }
-
-    async fn run(&mut self, connection: Connection, refusal: Option<CloseCode>, doorkeeper: &Doorkeeper) {
-        let outbox = connection.outbox.clone();
-        let first = match refusal {
-            Some(code) => Err(code),
-            None => doorkeeper.first(self.frames(&outbox)).await,
-        };
-        let stop = match first {
-            Err(code) | Ok(Err(Stop::Fault(code))) => {
-                turn_away(&outbox, &*connection.dialect, code);
-                return self.discard().await;
-            }
-            Ok(Err(stop)) => stop,
-            Ok(Ok(mut frames)) => {
-                let line = doorkeeper.open(connection, &mut frames).await;
-                let stop = converse(
-                    frames,
-                    &outbox,
-                    self.answers_max,
-                    async |frames| line.hear(frames).await,
-                    async || self.frames(&outbox).await,
-                )
-                .await;
-                line.ended(stop.ending(), self.heartbeat.heard_at());
-                stop
-            }
-        };
-        match stop {
-            // The server is the first to close the socket: RFC 6455 §7.1.1.
-            Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(NORMAL_CLOSURE))),
-            Stop::Violation(code) => outbox.fail(code),
-            Stop::Fault(_) => {}
-            Stop::Gone => return outbox.answer_close(None),
-        }
-        self.discard().await;
+impl<R: AsyncRead + Unpin> Reader<'_, R> {
+    /// Hands over these frames, and then all that come until the client ends or has to be ended.
+    pub async fn converse(&mut self, frames: VecDeque<Frame>, hear: impl AsyncFn(VecDeque<Frame>)) -> Stop {
+        converse(frames, self.outbox, self.answers_max, hear, async || self.frames().await).await
     }
 
     /// The next whole messages, one or more; what came before an end is heard before it. Control frames are dealt with on the way.
-    async fn frames(&mut self, outbox: &Outbox) -> Result<VecDeque<Frame>, Stop> {
+    pub async fn frames(&mut self) -> Result<VecDeque<Frame>, Stop> {
         let mut frames = VecDeque::new();
         loop {
             if self.stop.is_none() {
-                self.stop = self.decode(outbox, &mut frames).err();
+                self.stop = self.decode(&mut frames).err();
             }
             if !frames.is_empty() {
                 return Ok(frames);
@@ -198,15 +214,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if let Some(stop) = self.stop.take() {
                 return Err(stop);
             }
-            self.read(outbox).await?;
+            self.read().await?;
         }
     }
 
-    fn decode(&mut self, outbox: &Outbox, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+    fn decode(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
         while frames.len() < BATCH_FRAMES {
             match self.decoder.decode(&mut self.buffer)? {
                 Some(Item::Message(frame)) => frames.push_back(frame),
-                Some(Item::Ping(data)) => outbox.pong(data),
+                Some(Item::Ping(data)) => self.outbox.pong(data),
                 Some(Item::Pong) => {}
                 Some(Item::Close(code)) => return Err(Stop::Closed(code)),
                 None => break,
@@ -216,7 +232,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Reads what the socket has, probing a client that is silent.
-    async fn read(&mut self, outbox: &Outbox) -> Result<(), Stop> {
+    async fn read(&mut self) -> Result<(), Stop> {
         if self.buffer.is_empty() && self.buffer.capacity() != READ_BYTES {
             self.buffer = BytesMut::with_capacity(READ_BYTES);
         }
@@ -225,7 +241,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let until = match self.heartbeat.beat(Instant::now()) {
                 Beat::Wait(until) => until,
                 Beat::Probe(until) => {
-                    outbox.ping();
+                    self.outbox.ping();
                     until
                 }
                 Beat::Dead => return Err(Stop::Fault(CloseCode::Timeout)),
