@@ -12,11 +12,10 @@ use std::{
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
 use actix_http::{
-    HttpMessage as _, HttpServiceBuilder, KeepAlive, Request, Response,
+    HttpMessage as _, HttpServiceBuilder, KeepAlive, Request, Response, ResponseBuilder,
     body::{BodySize, BoxBody},
     error::DispatchError,
-    h1,
-    ws::handshake,
+    h1, ws,
 };
 use actix_rt::net::TcpStream;
 use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config};
@@ -32,7 +31,7 @@ use actix_web::{
     web::{self, Data},
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{
     SinkExt as _,
     future::{Either, Ready, ready},
@@ -330,7 +329,7 @@ where
     } else if request.path() != WEBSOCKET_PATH {
         (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
     } else {
-        match handshake(request.head()) {
+        match handshake(&request) {
             Ok(mut accepted) => {
                 let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
                 let (dialect, subprotocol) = websocket::negotiate(&offered.collect::<Vec<_>>().join(","));
@@ -341,21 +340,36 @@ where
                 let Some(place) = place else {
                     return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, "the server is full\n").await;
                 };
-                framed.send(h1::Message::Item((accepted.finish().drop_body(), BodySize::None))).await?;
-                let parts = framed.into_parts();
-                websocket::serve(parts.io, parts.read_buf, dialect, place, site.doorkeeper.clone()).await;
+                let (io, leftover) = switch_protocols(framed, accepted).await?;
+                websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()).await;
                 return Ok(());
             }
-            Err(error) => {
-                debug!(%error, "a WebSocket handshake is no good");
-                (StatusCode::BAD_REQUEST, format!("this is no WebSocket handshake (RFC 6455, version 13): {error}\n"))
-            }
+            Err(text) => (StatusCode::BAD_REQUEST, text),
         }
     };
     write_response(&mut framed, status, &text).await
 }
 
-async fn write_response<Io>(framed: &mut Framed<Io, h1::Codec>, status: StatusCode, text: &str) -> io::Result<()>
+/// Reads a request as a WebSocket handshake (RFC 6455 §4.2.1): the answer to give, or the reason why there is none, for a person.
+pub fn handshake(request: &Request) -> Result<ResponseBuilder, String> {
+    ws::handshake(request.head()).map_err(|error| {
+        debug!(%error, "a WebSocket handshake is no good");
+        format!("this is no WebSocket handshake (RFC 6455, version 13): {error}\n")
+    })
+}
+
+/// Answers a handshake. From here on the socket is a WebSocket; what was read of it already comes with it.
+pub async fn switch_protocols<Io>(mut framed: Framed<Io, h1::Codec>, mut accepted: ResponseBuilder) -> io::Result<(Io, BytesMut)>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    framed.send(h1::Message::Item((accepted.finish().drop_body(), BodySize::None))).await?;
+    let parts = framed.into_parts();
+    Ok((parts.io, parts.read_buf))
+}
+
+/// Answers what asks for an upgrade that it does not get, and closes the connection.
+pub async fn write_response<Io>(framed: &mut Framed<Io, h1::Codec>, status: StatusCode, text: &str) -> io::Result<()>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
