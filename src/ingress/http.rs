@@ -12,7 +12,7 @@ use std::{
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
 use actix_http::{
-    HttpMessage as _, HttpServiceBuilder, KeepAlive, Request, Response, ResponseBuilder,
+    Extensions, HttpMessage as _, HttpServiceBuilder, KeepAlive, Request, Response, ResponseBuilder,
     body::{BodySize, BoxBody},
     error::DispatchError,
     h1, ws,
@@ -48,6 +48,7 @@ use super::{
     tls::Certificates,
     websocket, webtransport,
 };
+use crate::config::Timeouts;
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
@@ -241,8 +242,9 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
 
 /// Serves connections in the clear.
 pub fn service(site: Arc<Site>) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
-    let http = builder(&site, |io: &TcpStream| io.peer_addr()).upgrade(upgrade_service(site.clone())).h1(app(site.clone())).tcp();
-    apply_fn_factory(http, unless_swamped(site))
+    let visit = note_visit(site.clone(), |io: &TcpStream| io.peer_addr());
+    let http = builder(&site.doorkeeper.timeouts).on_connect_ext(visit).upgrade(upgrade_service(site.clone())).h1(app(site.clone()));
+    apply_fn_factory(http.tcp(), unless_swamped(site))
 }
 
 /// Serves connections over TLS.
@@ -250,9 +252,10 @@ pub fn service_tls(
     site: Arc<Site>,
     tls: rustls::ServerConfig,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()> {
-    let peer = |io: &TlsStream<TcpStream>| io.get_ref().0.peer_addr();
-    let http = builder(&site, peer).secure().upgrade(upgrade_service(site.clone())).h1(app(site.clone())).rustls_0_23(tls);
-    apply_fn_factory(http, unless_swamped(site))
+    let visit = note_visit(site.clone(), |io: &TlsStream<TcpStream>| io.get_ref().0.peer_addr());
+    let http = builder(&site.doorkeeper.timeouts).on_connect_ext(visit).secure();
+    let http = http.upgrade(upgrade_service(site.clone())).h1(app(site.clone()));
+    apply_fn_factory(http.rustls_0_23(tls), unless_swamped(site))
 }
 
 /// What a service makes of a connection, or nothing.
@@ -269,28 +272,29 @@ where
     }
 }
 
-fn builder<Io, S>(site: &Arc<Site>, peer: fn(&Io) -> io::Result<SocketAddr>) -> HttpServiceBuilder<Io, S>
+/// Keeps a note of a connection for as long as it lasts.
+fn note_visit<Io>(site: Arc<Site>, peer: fn(&Io) -> io::Result<SocketAddr>) -> impl Fn(&Io, &mut Extensions) {
+    move |io, connection| {
+        // A connection that is gone already has no address, and no request.
+        if let Ok(peer) = peer(io) {
+            connection.insert(site.visit(peer.ip()));
+        }
+    }
+}
+
+/// HTTP as it is served here, without the services that answer.
+pub fn builder<Io, S>(timeouts: &Timeouts) -> HttpServiceBuilder<Io, S>
 where
-    Io: 'static,
     S: ServiceFactory<Request, Config = ()>,
     S::Error: Into<Response<BoxBody>> + 'static,
     S::InitError: Debug,
     <S::Service as Service<Request>>::Future: 'static,
 {
-    let timeouts = &site.doorkeeper.timeouts;
-    let (request, disconnect) = (timeouts.hello() + CLOCK_LAG, timeouts.close() + CLOCK_LAG);
-    let site = site.clone();
     HttpServiceBuilder::default()
-        .client_request_timeout(request)
-        .client_disconnect_timeout(disconnect)
+        .client_request_timeout(timeouts.hello() + CLOCK_LAG)
+        .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
         // Only the first request of a connection has a deadline in the crate, so there is no second.
         .keep_alive(KeepAlive::Disabled)
-        .on_connect_ext(move |io, connection| {
-            // A connection that is gone already has no address, and no request.
-            if let Ok(peer) = peer(io) {
-                connection.insert(site.visit(peer.ip()));
-            }
-        })
 }
 
 /// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`), so a connection may begin
