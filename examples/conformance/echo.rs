@@ -1,6 +1,6 @@
 //! The echo: the handshake, the reader and the writer are those of the server, and in place of a session there are a few lines.
 
-use std::{collections::VecDeque, convert::Infallible, io, net::TcpListener};
+use std::{collections::VecDeque, convert::Infallible, io};
 
 use actix_codec::Framed;
 use actix_http::{Request, Response, StatusCode, h1};
@@ -12,6 +12,7 @@ use switchboard::{
     config::{Config, Limits},
     ingress::{
         http,
+        listener::Listener,
         websocket::{self, Stop},
     },
     registry::inlet::Backlog,
@@ -25,8 +26,8 @@ const WAITING_BYTES_MAX: usize = 64 * 1024;
 /// What is being written, what waits, and the message that goes on top of either.
 const OUTBOX_BYTES_MAX: usize = 3 * MESSAGE_BYTES_MAX;
 
-/// An echo on this socket, to be run in an actix system.
-pub fn server(listener: TcpListener) -> io::Result<ServerBuilder> {
+/// An echo on these sockets, to be run in an actix system.
+pub fn server(listeners: Vec<Listener>) -> io::Result<ServerBuilder> {
     let answer = || fn_service(async |_: Request| Ok::<_, Infallible>(Response::new(StatusCode::UPGRADE_REQUIRED)));
     let upgrade = || {
         fn_service(async |(request, framed)| {
@@ -36,7 +37,9 @@ pub fn server(listener: TcpListener) -> io::Result<ServerBuilder> {
             Ok::<_, Infallible>(())
         })
     };
-    Server::build().listen("echo", listener, move || http::builder(&Config::default().timeouts).upgrade(upgrade()).h1(answer()).tcp())
+    listeners.into_iter().try_fold(Server::build(), |builder, Listener { tcp, .. }| {
+        builder.listen("echo", tcp, move || http::builder(&Config::default().timeouts).upgrade(upgrade()).h1(answer()).tcp())
+    })
 }
 
 /// Echoes on every path: none of them means anything else.

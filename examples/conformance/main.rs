@@ -4,24 +4,27 @@
 
 mod echo;
 
-use std::{io, net::TcpListener};
+use std::io;
 
 use clap::Parser;
+use switchboard::{config::Listen, ingress::listener};
 
 /// An echo on the production WebSocket ingress: text comes back as text, binary as binary, up to 16 MiB a message.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen, as HOST:PORT; port 0 picks a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
-    listen: String,
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9001")]
+    listen: Listen,
 }
 
 fn main() -> io::Result<()> {
-    let listener = TcpListener::bind(Arguments::parse().listen)?;
-    let address = listener.local_addr()?;
+    let listeners = listener::bind(Arguments::parse().listen).map_err(io::Error::other)?;
     actix_rt::System::new().block_on(async {
-        let server = echo::server(listener)?.shutdown_timeout(1).run();
-        println!("listening on {address}");
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+        let server = echo::server(listeners)?.shutdown_timeout(1).run();
+        for address in addresses {
+            println!("listening on {address}");
+        }
         server.await
     })
 }
