@@ -9,7 +9,7 @@ use std::{
 use quinn::TransportConfig;
 use switchboard::client::{Discovery, Door, Transport};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, endpoint::endpoint_side, tls::Sha256Digest};
@@ -65,6 +65,19 @@ pub fn header(first: u8, announced: u64) -> Vec<u8> {
     header
 }
 
+/// The next frame that a server sent: its first byte and what is in it.
+pub async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
+    let first = from.read_u8().await?;
+    let length = match from.read_u8().await? {
+        126 => from.read_u16().await?.into(),
+        127 => from.read_u64().await?,
+        short => short.into(),
+    };
+    let mut payload = vec![0; length as usize];
+    from.read_exact(&mut payload).await?;
+    Ok((first, payload))
+}
+
 impl RawWebSocket {
     /// Connects and shakes hands.
     pub async fn open(address: SocketAddr, subprotocol: &str) -> io::Result<Self> {
@@ -88,15 +101,7 @@ impl RawWebSocket {
 
     /// The next frame of the server: its first byte and what is in it.
     pub async fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        let first = self.tcp.read_u8().await?;
-        let length = match self.tcp.read_u8().await? {
-            126 => self.tcp.read_u16().await?.into(),
-            127 => self.tcp.read_u64().await?,
-            short => short.into(),
-        };
-        let mut payload = vec![0; length as usize];
-        self.tcp.read_exact(&mut payload).await?;
-        Ok((first, payload))
+        receive(&mut self.tcp).await
     }
 
     /// Reads up to the server's Close frame and the end of the socket behind it: the code, if there is a Close frame.
