@@ -1,4 +1,7 @@
 //! How long a client may be silent: first it is probed, then it is gone. Is handed the time, never asks for it.
+//!
+//! A server that stood still, or did not read, heard nobody. What it was sent meanwhile may still wait in the socket, so that silence is its
+//! own and counts for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,8 @@ pub struct Heartbeat {
     dead_after: Duration,
     heard_at: Instant,
     probed: bool,
+    /// When it is to be asked next, at the latest.
+    due: Instant,
 }
 
 /// What silence calls for.
@@ -25,7 +30,7 @@ pub enum Beat {
 impl Heartbeat {
     /// A client that was heard just now, is probed after a silence of `probe_after` and given up after one of `dead_after`, which is longer.
     pub fn new(probe_after: Duration, dead_after: Duration, now: Instant) -> Self {
-        Self { probe_after, dead_after, heard_at: now, probed: false }
+        Self { probe_after, dead_after, heard_at: now, probed: false, due: now + probe_after }
     }
 
     /// Notes a sign of life.
@@ -41,6 +46,19 @@ impl Heartbeat {
 
     /// Decides; to be asked again at the time that it names, and not before.
     pub fn beat(&mut self, now: Instant) -> Beat {
+        // Asked so late that a probe would have been due meanwhile.
+        if now >= self.due + self.probe_after {
+            self.heard(now - self.probe_after);
+        }
+        let beat = self.judge(now);
+        self.due = match beat {
+            Beat::Wait(until) | Beat::Probe(until) => until,
+            Beat::Dead => now,
+        };
+        beat
+    }
+
+    fn judge(&mut self, now: Instant) -> Beat {
         let (probe_at, dead_at) = (self.heard_at + self.probe_after, self.heard_at + self.dead_after);
         if now >= dead_at {
             Beat::Dead
@@ -73,5 +91,20 @@ mod tests {
         assert_eq!(heartbeat.beat(at(30)), Beat::Wait(at(39)));
         assert_eq!(heartbeat.beat(at(39)), Beat::Probe(at(54)));
         assert_eq!(heartbeat.beat(at(54)), Beat::Dead);
+    }
+
+    /// A server that was stopped for longer than its patience gave up every client on a WebSocket as it went on, before it read what they
+    /// had sent meanwhile: the timers fire first.
+    #[test]
+    fn who_was_not_listened_to_is_probed_before_it_is_given_up() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut heartbeat = Heartbeat::new(Duration::from_secs(10), Duration::from_secs(25), start);
+        assert_eq!(heartbeat.beat(at(0)), Beat::Wait(at(10)));
+        assert_eq!(heartbeat.beat(at(100)), Beat::Probe(at(115)));
+        assert_eq!(heartbeat.beat(at(115)), Beat::Dead, "and no later than any other");
+        heartbeat.heard(at(115));
+        assert_eq!(heartbeat.beat(at(125)), Beat::Probe(at(140)));
+        assert_eq!(heartbeat.beat(at(149)), Beat::Dead, "a little late is not too late");
     }
 }
