@@ -137,6 +137,11 @@ impl Proxy {
         self.network.passage(way).send_replace(Passage::PartThen(end));
     }
 
+    /// Has it ended in either direction?
+    pub fn has_ended(&self) -> bool {
+        [Way::Up, Way::Down].iter().any(|way| matches!(*self.network.passage(*way).borrow(), Passage::Ended(_)))
+    }
+
     /// The network moves: from here on, UDP reaches the server from another port of this address.
     pub fn move_to(&self, outside: Ipv4Addr) {
         self.network.outside.send_replace(outside);
