@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use support::{
-    TestServer, doors, eventually, http,
+    Random, TestServer, doors, eventually, http,
     proxy::Proxy,
     resuming::{Cut, Resuming},
-    within,
+    seed, within,
 };
 use switchboard::{
     Config,
@@ -17,6 +17,7 @@ use switchboard::{
     config::Rates,
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
 };
+use tokio::task::JoinSet;
 
 /// A server that clients may come back to, and send to as fast as they can.
 fn resumable(change: impl FnOnce(&mut Config)) -> TestServer {
@@ -99,10 +100,10 @@ async fn a_client_that_fell_silent_comes_back_after_it_was_given_up() {
         // Ben goes on talking until the server has given Anna's connection up, and a little longer.
         let silent = tokio::time::Instant::now();
         let mut told = 0;
-        while silent.elapsed() < std::time::Duration::from_millis(2_500) {
+        while silent.elapsed() < Duration::from_millis(2_500) {
             ben.send(None, offer(a, told)).await;
             told += 1;
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         anna.cut(Cut::LeftBehind);
         let mut anna = anna.by(&direct);
@@ -180,6 +181,32 @@ async fn past_the_window_the_others_see_a_timeout_and_the_client_begins_anew() {
     }
     assert!(!anna.resume(Door::WebTransport).await);
     assert_ne!(anna.peer_id, gone);
+}
+
+/// A client that came back in the same moment in which its window ended was welcomed to a session that ended right then: a cancelled timer
+/// may still fire. Its connection stayed open, and what it said vanished.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_in_the_last_moment_has_a_session_or_is_told_that_it_has_not() {
+    const WINDOW: Duration = Duration::from_millis(400);
+    let server = resumable(|config| config.timeouts.resume_window_ms = WINDOW.as_millis() as u64);
+    let connector = Arc::new(doors(server.base()).await);
+    let mut clients = JoinSet::new();
+    let mut random = Random::new(seed());
+    for n in 0..400 {
+        let (connector, moment) = (connector.clone(), WINDOW - Duration::from_micros(random.below(100_000)));
+        clients.spawn(async move {
+            let mut client = Resuming::join(&connector, Door::ALL[n % 2], "r").await;
+            client.cut(Cut::Reset);
+            // The moment is all that this is about.
+            tokio::time::sleep(moment).await;
+            let resumed = client.resume(Door::ALL[n % 2]).await;
+            client.acknowledge().await;
+            while !matches!(client.hear().await, ServerMessage::Pong { .. }) {}
+            resumed
+        });
+    }
+    let resumed = within("all of them", clients.join_all()).await.into_iter().filter(|resumed| *resumed).count();
+    println!("{resumed} of 400 were in time");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -467,7 +467,13 @@ impl Session {
         self.place = None;
         self.backlog.reopen();
         let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
-        self.window = Some(ctx.run_later(left, |session, ctx| session.end(LeaveReason::Timeout, ctx)));
+        let lost = self.connection;
+        self.window = Some(ctx.run_later(left, move |session, ctx| {
+            // Actix fires a timer that was cancelled in the same turn in which it is due.
+            if session.connection == lost {
+                session.end(LeaveReason::Timeout, ctx);
+            }
+        }));
     }
 
     /// Lets go of the connection. What it has not written waits for the next one.
