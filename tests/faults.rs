@@ -20,6 +20,7 @@ use support::{
 use switchboard::{
     Config,
     client::{Connector, Door},
+    config::Rates,
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
 };
 use tokio::{
@@ -57,6 +58,7 @@ const FAULTS: &[(&str, Strike, Duration)] = &[
 /// A server that clients may come back to.
 fn resumable(change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::with(|config| {
+        config.rates = Rates::Off;
         config.timeouts.resume_window_ms = 30_000;
         change(config);
     })
@@ -122,7 +124,7 @@ impl Talker {
     /// Listens until then, or until its connection is seen to be over. It may be told that it was too silent.
     async fn listens_until(&mut self, then: Instant) {
         while let Ok(Ok(message)) = timeout_at(then, self.client.try_hear()).await {
-            if !matches!(message, ServerMessage::Goodbye(CloseCode::Timeout)) {
+            if !matches!(message, ServerMessage::Goodbye { code: CloseCode::Timeout, .. }) {
                 self.take(&message);
             }
         }

@@ -23,6 +23,7 @@ use support::{
 use switchboard::{
     Config,
     client::{Connector, Door},
+    config::Rates,
     protocol::{ClientMessage, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
 };
 
@@ -811,6 +812,7 @@ fn room_of(name: &str) -> usize {
 /// Lives so many steps on a server with these settings.
 async fn live(steps: usize, returns: Return, change: impl FnOnce(&mut Config)) -> World {
     let server = TestServer::with(|config| {
+        config.rates = Rates::Off;
         config.timeouts.resume_window_ms = 30_000;
         change(config);
     });
