@@ -168,8 +168,10 @@ impl Inlet for Mailbox {
         if added.is_err() || self.backlog.is_over() {
             self.overflow();
         }
+        // The session may be at its end already for that very reason.
+        added.map_err(|Overflow| Untaken::Overflow)?;
         // It may have come behind the end. Better told twice than never.
-        if self.backlog.is_closed() { Err(Untaken::Gone) } else { added.map_err(|Overflow| Untaken::Overflow) }
+        if self.backlog.is_closed() { Err(Untaken::Gone) } else { Ok(()) }
     }
 
     fn answer(&self, answer: Answer) {
