@@ -53,8 +53,13 @@ async fn a_client_that_says_nothing_is_sent_away_and_gives_its_place_back() {
     });
     let connector = doors(server.base()).await;
     for door in Door::ALL {
-        let mut silent = connector.connect(door).await.unwrap();
-        assert_eq!(goodbye(&mut silent).await, CloseCode::HelloTimeout, "{door}");
+        eventually("a place to be silent at", async || {
+            let code = goodbye(&mut connector.connect(door).await.unwrap()).await;
+            // The client of the door before may not be quite gone.
+            assert!(matches!(code, CloseCode::HelloTimeout | CloseCode::ServerFull), "{door}: {code}");
+            code == CloseCode::HelloTimeout
+        })
+        .await;
         eventually("its place to be free", async || connector.connect(door).await.unwrap().hello().await.is_ok()).await;
     }
 }

@@ -5,17 +5,18 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use support::{
     Random, TestServer, doors, eventually, http,
     proxy::Proxy,
     resuming::{Cut, Resuming},
-    seed, within,
+    seed, unanswered, within,
 };
 use switchboard::{
     Config,
-    client::Door,
+    client::{Connector, Door},
     config::Rates,
-    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, ServerMessage},
+    protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Resume, ServerMessage},
 };
 use tokio::task::JoinSet;
 
@@ -353,4 +354,43 @@ async fn who_was_too_slow_comes_back_and_has_everything_that_was_accepted() {
         slow.leave().await;
         sender.leave().await;
     }
+}
+
+/// Half of it is the time after which a welcome may have been lost.
+const HEARTBEAT: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_welcome_that_was_lost_costs_no_session_and_its_secret_is_of_no_use_to_others() {
+    let server = resumable(|config| config.timeouts.heartbeat_ms = HEARTBEAT.as_millis() as u64);
+    let connector = Arc::new(doors(server.base()).await);
+    join_all(Door::ALL.map(|door| lose_a_welcome(&connector, door))).await;
+}
+
+async fn lose_a_welcome(connector: &Arc<Connector>, door: Door) {
+    let room: &str = door.to_string().leak();
+    let mut ben = Resuming::join(connector, Door::ALL[0], room).await;
+    let mut anna = Resuming::join(connector, door, room).await;
+    assert!(matches!(ben.hear().await, ServerMessage::PeerJoined { .. }));
+    anna.cut(Cut::LeftBehind);
+    let (a, b, token, received) = (anna.peer_id, ben.peer_id, anna.token, anna.received);
+    // It asks, and never hears the answer.
+    let mut deaf = connector.connect(door).await.unwrap();
+    let resume = Some(Resume { token: Some(token), received });
+    deaf.send(&unanswered(ClientMessage::Hello { resume })).await.unwrap();
+    eventually("the secret to be used", async || anna.left_behind[0].receive().await.is_err()).await;
+
+    let mut thief = connector.connect(door).await.unwrap();
+    assert!(!within("a welcome", thief.resume(token, received)).await.unwrap().resumed, "{door}: used just now");
+    ben.send(None, offer(a, 1)).await;
+    // The time that is told to clients; it began before the old connection was told.
+    tokio::time::sleep(HEARTBEAT / 2).await;
+    assert!(anna.resume(door).await, "{door}: the welcome may have been lost");
+    // Now it has spoken, and the used secret is of no use any more.
+    anna.send(None, offer(b, 2)).await;
+    hears(&mut ben, a, 2..3).await;
+    let mut thief = connector.connect(door).await.unwrap();
+    assert!(!within("a welcome", thief.resume(token, received)).await.unwrap().resumed, "{door}: used long ago");
+    hears(&mut anna, b, 1..2).await;
+    ben.send(None, offer(a, 3)).await;
+    hears(&mut anna, b, 3..4).await;
 }

@@ -78,7 +78,7 @@ impl Doorkeeper {
         };
         let session = self.resumables.take(token)?;
         let (attached, answer) = oneshot::channel();
-        session.do_send(Attach { connection: connection.clone(), received, id, attached });
+        session.do_send(Attach { connection: connection.clone(), token, received, id, attached });
         Some(Line { connection: answer.await.ok()?, session })
     }
 
@@ -114,6 +114,7 @@ impl Doorkeeper {
             outbox_bytes_max: limits.outbox_bytes_max,
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
             resume_window,
+            welcome_lost_after: self.timeouts.heartbeat() / 2,
             drain: self.timeouts.drain(),
         };
         Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone())

@@ -64,6 +64,8 @@ pub struct Session {
     dialect: Arc<dyn Dialect>,
     outbox: Option<Arc<Outbox>>,
     connection: ConnectionId,
+    /// The secret that the latest connection used, and when: as long as nothing came over it, its welcome may be lost, and with it the new secret.
+    unconfirmed: Option<(ResumeToken, Instant)>,
     /// Bytes of the backlog that wait for the next connection.
     detached_bytes: usize,
     /// Ends a session that nobody comes back to.
@@ -98,6 +100,8 @@ pub struct SessionSettings {
     pub replay: ReplayLimits,
     /// How long the session outlives the client's last sign of life; not at all if zero.
     pub resume_window: Duration,
+    /// A client that came back and says nothing for so long may not have heard its welcome.
+    pub welcome_lost_after: Duration,
     /// The time in which all clients of a server that shuts down are told so.
     pub drain: Duration,
 }
@@ -135,6 +139,8 @@ pub struct Heard {
 #[rtype(result = "()")]
 pub struct Attach {
     pub connection: Connection,
+    /// The secret by which it found the session.
+    pub token: ResumeToken,
     /// How many of the session's messages the client has received.
     pub received: u64,
     /// The `id` of its `hello`.
@@ -205,6 +211,7 @@ impl Session {
             dialect,
             outbox: Some(outbox),
             connection: ConnectionId::FIRST,
+            unconfirmed: None,
             detached_bytes: 0,
             window: None,
             drained_at: None,
@@ -251,6 +258,7 @@ impl Session {
         }
         if !best_effort {
             self.received += 1;
+            self.confirm();
         }
         let first = self.state.greet();
         if first {
@@ -271,6 +279,13 @@ impl Session {
             Ok(Outcome::Done) => self.acknowledge(id, ctx),
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining }),
             Err(code) => self.refuse(id, code, ctx),
+        }
+    }
+
+    /// The client has its new secret, for it has spoken: the used one is of no use any more.
+    fn confirm(&mut self) {
+        if let Some((used, _)) = self.unconfirmed.take() {
+            self.resumables.take(used);
         }
     }
 
@@ -459,7 +474,8 @@ impl Session {
         if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
             return self.end(reason, ctx);
         }
-        self.detached = self.resumables.detach(self.replay.bytes(), ctx.address().recipient());
+        let session = ctx.address();
+        self.detached = self.resumables.detach(self.replay.bytes(), move |forgotten| session.do_send(forgotten));
         if self.detached.is_none() {
             return self.end(reason, ctx);
         }
@@ -509,6 +525,7 @@ impl Session {
         };
         self.welcome.resumed = true;
         self.welcome.received = self.received;
+        self.resumables.take(self.welcome.resume_token);
         self.welcome.resume_token = ResumeToken::random();
         let welcome = dialect.spell(&ServerMessage::Welcome(Box::new(self.welcome.clone())));
         outbox.open(self.backlog.clone(), [welcome].into_iter().chain(missed));
@@ -518,8 +535,22 @@ impl Session {
         self.address = address;
         self.connection = ConnectionId(self.connection.0 + 1);
         self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
-        self.resumables.insert(self.welcome.resume_token, ctx.address());
         true
+    }
+
+    /// Is this secret used, by a connection whose client most likely has its new one?
+    fn is_used(&self, token: ResumeToken) -> bool {
+        let Some((used, at)) = self.unconfirmed else { return false };
+        used == token && self.outbox.is_some() && at.elapsed() < self.settings.welcome_lost_after
+    }
+
+    /// Notes the secret that is in the welcome, and keeps the one that was used for as long as that welcome may be lost.
+    fn renew(&mut self, used: ResumeToken, ctx: &mut Context<Self>) {
+        if let Some((before, _)) = self.unconfirmed.replace((used, Instant::now())) {
+            self.resumables.take(before);
+        }
+        self.resumables.insert(used, ctx.address());
+        self.resumables.insert(self.welcome.resume_token, ctx.address());
     }
 }
 
@@ -551,6 +582,7 @@ impl Actor for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.resumables.take(self.welcome.resume_token);
+        self.confirm();
         let mut rooms = self.state.take_rooms(None).unwrap_or_default();
         rooms.extend(self.awaited.take().and_then(|awaited| awaited.joining));
         self.registry.do_send(Unregister { peer_id: self.peer_id(), rooms, reason: self.reason });
@@ -571,8 +603,12 @@ impl Handler<Heard> for Session {
 impl Handler<Attach> for Session {
     type Result = ();
 
-    fn handle(&mut self, Attach { connection, received, id, attached }: Attach, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Attach { connection, token, received, id, attached }: Attach, ctx: &mut Context<Self>) {
+        if self.is_used(token) {
+            return self.resumables.insert(token, ctx.address());
+        }
         if self.attach(connection, received, ctx) {
+            self.renew(token, ctx);
             self.acknowledge(id, ctx);
             // A door that is gone says so when it drops its line, and without an answer it has none.
             if attached.send(self.connection).is_err() {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use actix::prelude::*;
+use actix::{Addr, Message};
 
 use super::Session;
 use crate::protocol::ResumeToken;
@@ -21,7 +21,7 @@ pub struct Resumables {
 #[derive(Default)]
 struct Waiting {
     /// In the order of the bytes that each takes.
-    sessions: BTreeMap<Size, Recipient<Forgotten>>,
+    sessions: BTreeMap<Size, Forget>,
     bytes: usize,
     /// How many there have been.
     count: u64,
@@ -29,6 +29,9 @@ struct Waiting {
 
 /// What one of them takes, and which of all it is.
 type Size = (usize, u64);
+
+/// How one of them is told to make room.
+type Forget = Box<dyn Fn(Forgotten) + Send>;
 
 /// A session's leave to wait without a connection, with what it keeps. Given back when dropped.
 pub struct Detached {
@@ -64,11 +67,11 @@ impl Resumables {
 
     /// Lets a session wait for its client, for which it keeps so many bytes, unless that is too much. Those that take more make room: a few
     /// whose clients did not read are not to cost everybody their sessions.
-    pub fn detach(self: &Arc<Self>, kept_bytes: usize, session: Recipient<Forgotten>) -> Option<Detached> {
+    pub fn detach(self: &Arc<Self>, kept_bytes: usize, forget: impl Fn(Forgotten) + Send + 'static) -> Option<Detached> {
         let mut waiting = self.waiting();
         let size = (SESSION_BYTES + kept_bytes, waiting.count);
         waiting.count += 1;
-        waiting.add(size, session, self.detached_bytes_max).then(|| Detached { resumables: self.clone(), size })
+        waiting.add(size, Box::new(forget), self.detached_bytes_max).then(|| Detached { resumables: self.clone(), size })
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, Addr<Session>>> {
@@ -82,19 +85,19 @@ impl Resumables {
 
 impl Waiting {
     /// Adds one if it can, at the cost of those that take more.
-    fn add(&mut self, size: Size, session: Recipient<Forgotten>, bytes_max: usize) -> bool {
+    fn add(&mut self, size: Size, forget: Forget, bytes_max: usize) -> bool {
         while self.bytes + size.0 > bytes_max {
             let Some(largest) = self.sessions.last_entry().filter(|largest| largest.key().0 > size.0) else { return false };
-            let ((bytes, which), session) = largest.remove_entry();
+            let ((bytes, which), forget) = largest.remove_entry();
             self.bytes -= bytes;
-            session.do_send(Forgotten { which });
+            forget(Forgotten { which });
         }
         self.bytes += size.0;
-        self.sessions.insert(size, session);
+        self.sessions.insert(size, forget);
         true
     }
 
-    fn remove(&mut self, size: Size) -> Option<Recipient<Forgotten>> {
+    fn remove(&mut self, size: Size) -> Option<Forget> {
         self.sessions.remove(&size).inspect(|_| self.bytes -= size.0)
     }
 }
@@ -103,9 +106,9 @@ impl Detached {
     /// Counts more bytes that are kept. False if that is too much; then it is over.
     pub fn keep(&mut self, bytes: usize) -> bool {
         let mut waiting = self.resumables.waiting();
-        let Some(session) = waiting.remove(self.size) else { return false };
+        let Some(forget) = waiting.remove(self.size) else { return false };
         self.size.0 += bytes;
-        waiting.add(self.size, session, self.resumables.detached_bytes_max)
+        waiting.add(self.size, forget, self.resumables.detached_bytes_max)
     }
 
     /// Is it this one that has to make room?
@@ -124,43 +127,24 @@ impl Drop for Detached {
 mod tests {
     use super::*;
 
-    /// A session that only notes that it was forgotten.
-    #[derive(Default)]
-    struct Noted(Arc<Mutex<Vec<u64>>>);
-
-    impl Actor for Noted {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<Forgotten> for Noted {
-        type Result = ();
-
-        fn handle(&mut self, forgotten: Forgotten, _: &mut Context<Self>) {
-            self.0.lock().unwrap().push(forgotten.which);
-        }
-    }
-
     #[test]
     fn those_who_wait_share_a_bound_and_who_takes_most_makes_room() {
-        System::new().block_on(async {
-            let noted = Noted::default();
-            let forgotten = noted.0.clone();
-            let session = noted.start();
-            let resumables = Resumables::new(3 * SESSION_BYTES);
-            let detach = |bytes| resumables.detach(bytes, session.clone().recipient());
-            let mut large = detach(SESSION_BYTES - 1).unwrap();
-            let mut small = detach(1).unwrap();
-            assert!(detach(SESSION_BYTES).is_none(), "it would take the most, and there is no room for it");
-            assert!(!large.keep(1), "nor for what would make it larger");
-            assert!(!large.keep(0), "and so its wait is over");
-            let large = detach(SESSION_BYTES - 1).unwrap();
-            assert!(small.keep(1), "who takes less goes before");
-            let kept = [detach(0).unwrap(), small];
-            // Who is told to make room has been told when this is answered.
-            session.send(Forgotten { which: u64::MAX }).await.unwrap();
-            assert_eq!(*forgotten.lock().unwrap(), [large.size.1, u64::MAX]);
-            drop((kept, large));
-            assert_eq!(resumables.waiting().bytes, 0);
-        });
+        let forgotten: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let resumables = Resumables::new(3 * SESSION_BYTES);
+        let detach = |bytes| {
+            let forgotten = forgotten.clone();
+            resumables.detach(bytes, move |who: Forgotten| forgotten.lock().unwrap().push(who.which))
+        };
+        let mut large = detach(SESSION_BYTES - 1).unwrap();
+        let mut small = detach(1).unwrap();
+        assert!(detach(SESSION_BYTES).is_none(), "it would take the most, and there is no room for it");
+        assert!(!large.keep(1), "nor for what would make it larger");
+        assert!(!large.keep(0), "and so its wait is over");
+        let large = detach(SESSION_BYTES - 1).unwrap();
+        assert!(small.keep(1), "who takes less goes before");
+        let kept = [detach(0).unwrap(), small];
+        assert_eq!(*forgotten.lock().unwrap(), [large.size.1]);
+        drop((kept, large));
+        assert_eq!(resumables.waiting().bytes, 0);
     }
 }
