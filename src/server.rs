@@ -214,6 +214,7 @@ impl Parts {
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
+        actix_tls::accept::max_concurrent_tls_connect(limits.handshakes_max);
         let proxies: Arc<[IpNet]> = config.trusted_proxies.clone().into();
         let mut sockets = Vec::new();
         let (worker_up, mut workers_up) = tokio::sync::mpsc::unbounded_channel();

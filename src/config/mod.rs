@@ -102,8 +102,8 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", default = 134217728, deserialize_with = integer::<_, _, 0, 17_179_869_184>)]
     pub detached_bytes_max: usize,
 
-    /// QUIC handshakes under way at once. From half of it on, newcomers have to prove their address first (QUIC retry); past it they are
-    /// refused.
+    /// Handshakes under way at once: those of QUIC together, where from half of it on newcomers have to prove their address first (retry) and
+    /// past it are refused, and those of TLS on each worker, where past it they wait.
     /// Range: 2 to 100000.
     #[config(env = "SWITCHBOARD_LIMITS_HANDSHAKES_MAX", default = 1000, deserialize_with = integer::<_, _, 2, 100_000>)]
     pub handshakes_max: usize,
