@@ -1,7 +1,7 @@
 //! One of a hundred members of a room stops reading: what the others notice, and what it costs the server.
 //!
-//! `cargo bench --bench slow_member` broadcasts at a fixed rate, in turns with everybody reading and with one who does not, and prints the latency of the
-//! others, counted from when a message was due, and the server's memory.
+//! `cargo bench --bench slow_member` broadcasts at a fixed rate, and sends more to one member than the kernel's buffers and its outbox take, in turns while
+//! that member reads and while it does not. It prints the latency of the others, counted from when a message was due, and the server's memory.
 
 #[path = "../tests/support/process.rs"]
 #[allow(dead_code)]
@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use process::ServerProcess;
 use switchboard::{
     client::{Client, Connector, Door, Options},
-    protocol::{ClientMessage, Payload, Request, ServerMessage},
+    protocol::{ClientMessage, Kind, Payload, Request, ServerMessage},
 };
 use tokio::{
     task::JoinSet,
@@ -25,8 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MEMBERS: usize = 100;
 const PAYLOAD_BYTES: usize = 1024;
 const PER_SECOND: u32 = 100;
-/// Enough for one who does not read to be past the bound of 1 MiB, closed, and waited for.
 const MESSAGES: u32 = 2_000;
+/// With every second broadcast goes as much to the one member alone: in all 32 MiB, until it is closed.
+const EXTRA_BYTES: usize = 32 * 1024;
 const TURNS: usize = 3;
 
 #[tokio::main]
@@ -55,10 +56,10 @@ async fn turn(stalled: bool) -> (Vec<Duration>, u64) {
     let server = ServerProcess::with(&[("SWITCHBOARD_RATES", "off")]);
     let connector = Arc::new(Connector::new(server.url(), Options::default()).await.expect("the doors"));
     let mut sender = member(&connector, Door::ALL[0]).await;
-    // Dropped only at the end: its sockets stay open, and nobody reads them.
-    let _silent = if stalled { Some(member(&connector, Door::ALL[0]).await) } else { None };
+    let mut one = member(&connector, Door::ALL[0]).await;
+    let one_id = one.peer_id().expect("it was welcomed");
     let mut readers = Vec::new();
-    for n in usize::from(stalled) + 1..MEMBERS {
+    for n in 2..MEMBERS {
         readers.push(member(&connector, Door::ALL[n % Door::ALL.len()]).await);
     }
     let begin = Instant::now() + Duration::from_secs(1);
@@ -77,17 +78,35 @@ async fn turn(stalled: bool) -> (Vec<Duration>, u64) {
             latencies
         });
     }
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let one = tokio::spawn(async move {
+        if stalled {
+            // Its socket stays open, and nobody reads it.
+            drop(stopped.await);
+        } else {
+            let reading = async { while one.receive().await.is_ok() {} };
+            tokio::select! { () = reading => panic!("it reads, and is closed"), _ = stopped => {} }
+        }
+    });
     let filler = "x".repeat(PAYLOAD_BYTES);
-    let mut bytes = 0;
+    let extra = Payload::from_serialize(&"x".repeat(EXTRA_BYTES)).expect("a payload");
+    let (mut bytes, mut closed) = (0, false);
     for number in 0..MESSAGES {
         tokio::time::sleep_until(due(number)).await;
         let payload = Payload::from_serialize(&(number, &filler)).expect("a payload");
         let broadcast = ClientMessage::Broadcast { room: None, payload };
         timeout(DEADLINE, sender.send(&Request { id: None, message: broadcast })).await.expect("in time").expect("a connection");
+        if number % 2 == 0 && !closed {
+            let extra = ClientMessage::Forward { kind: Kind::Message, to: one_id, room: None, payload: extra.clone() };
+            closed = timeout(DEADLINE, sender.request(extra)).await.expect("in time").is_err();
+        }
         if number % PER_SECOND == 0 {
             bytes = server.resident_bytes().max(bytes);
         }
     }
+    assert_eq!(closed, stalled, "who does not read is closed, and nobody else");
+    drop(stop);
+    one.await.expect("no panic");
     let mut latencies: Vec<Duration> = reading.join_all().await.into_iter().flatten().collect();
     latencies.sort_unstable();
     (latencies, bytes)
