@@ -15,13 +15,13 @@ pub struct Register {
     pub inlet: Arc<dyn Inlet>,
 }
 
-/// A session ends, and with it its place in these rooms.
+/// A session ends, and with it its place in these rooms. Without a reason the others are not told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Unregister {
     pub peer_id: PeerId,
     pub rooms: Vec<RoomId>,
-    pub reason: LeaveReason,
+    pub reason: Option<LeaveReason>,
 }
 
 /// Enter a room. Answered through the inlet, like every command that a session waits for; a session waits for one at a time, so the

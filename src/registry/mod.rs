@@ -72,7 +72,7 @@ impl Handler<Leave> for RoomRegistry {
 
     fn handle(&mut self, Leave { peer_id, inlet, rooms }: Leave, _: &mut Context<Self>) {
         for room in rooms {
-            self.rooms.leave(peer_id, &room, LeaveReason::Left);
+            self.rooms.leave(peer_id, &room, Some(LeaveReason::Left));
         }
         inlet.answer(Answer::Left);
     }

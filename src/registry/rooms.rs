@@ -93,8 +93,8 @@ impl Rooms {
         Ok(())
     }
 
-    /// Takes a peer out and tells the others why. False if it was not there.
-    pub fn leave(&mut self, peer_id: PeerId, id: &RoomId, reason: LeaveReason) -> bool {
+    /// Takes a peer out and tells the others why, if there is a reason to tell. False if it was not there.
+    pub fn leave(&mut self, peer_id: PeerId, id: &RoomId, reason: Option<LeaveReason>) -> bool {
         let Some(room) = self.rooms.get(id) else {
             return false;
         };
@@ -103,9 +103,11 @@ impl Rooms {
             return false;
         };
         members.metadata_bytes -= kept_bytes(&member.metadata);
-        members.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
-        if reason == LeaveReason::Left {
-            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason });
+        if let Some(reason) = reason {
+            members.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
+        }
+        if reason == Some(LeaveReason::Left) {
+            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason: LeaveReason::Left });
             // Who is over its bound is being closed and needs no farewell from a room.
             let _ = member.inlet.deliver(&Arc::new(left));
         }
@@ -292,12 +294,23 @@ mod tests {
         assert_eq!(ear_a.heard()[1..], [format!(r#"{{"type":"peer-joined","room":"r","peerId":"{b}"}}"#)]);
         let joined = format!(r#"{{"type":"joined","room":"r","peerId":"{b}","peers":[{{"peerId":"{a}","metadata":7}}]}}"#);
         assert_eq!(ear_b.heard(), [joined]);
-        assert!(rooms.leave(b, &room("r"), LeaveReason::Left));
-        assert!(!rooms.leave(b, &room("r"), LeaveReason::Left));
+        assert!(rooms.leave(b, &room("r"), Some(LeaveReason::Left)));
+        assert!(!rooms.leave(b, &room("r"), Some(LeaveReason::Left)));
         assert_eq!(ear_a.heard(), [format!(r#"{{"type":"peer-left","room":"r","peerId":"{b}","reason":"left"}}"#)]);
         assert_eq!(ear_b.heard(), [r#"{"type":"left","room":"r","reason":"left"}"#]);
-        assert!(rooms.leave(a, &room("r"), LeaveReason::Timeout));
+        assert!(rooms.leave(a, &room("r"), Some(LeaveReason::Timeout)));
         assert!(ear_a.heard().is_empty() && rooms.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_without_a_reason_leaves_in_silence() {
+        let mut rooms = Rooms::new(LIMITS);
+        let (_, ear_a) = join(&mut rooms, "r", None).unwrap();
+        let (b, _) = join(&mut rooms, "r", None).unwrap();
+        ear_a.heard();
+        assert!(rooms.leave(b, &room("r"), None));
+        assert!(ear_a.heard().is_empty());
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }), Err(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -313,7 +326,7 @@ mod tests {
         join(&mut rooms, "b", None).unwrap();
         assert_eq!(refusal(join(&mut rooms, "c", None)), Some(ErrorCode::NoMoreRooms));
         assert_eq!(rooms.len(), 2);
-        assert!(rooms.leave(peer_id, &room("a"), LeaveReason::Left));
+        assert!(rooms.leave(peer_id, &room("a"), Some(LeaveReason::Left)));
         join(&mut rooms, "a", digits(1)).unwrap();
     }
 

@@ -78,7 +78,8 @@ pub struct Session {
     detached: Option<Detached>,
     heard: VecDeque<Heard>,
     awaited: Option<Awaited>,
-    reason: LeaveReason,
+    /// Why the others lose it; they are not told if the server tells them goodbye as well.
+    reason: Option<LeaveReason>,
 }
 
 /// The bounds that a session watches itself, and how long it waits for its client.
@@ -219,7 +220,7 @@ impl Session {
             detached: None,
             heard: VecDeque::new(),
             awaited: None,
-            reason: LeaveReason::Disconnected,
+            reason: Some(LeaveReason::Disconnected),
         };
         session.start()
     }
@@ -443,8 +444,8 @@ impl Session {
             outbox.close(code, self.dialect.spell(&goodbye));
         }
         let reason = match code {
+            CloseCode::Draining => return self.end(None, ctx),
             CloseCode::Timeout => LeaveReason::Timeout,
-            CloseCode::Draining => LeaveReason::Disconnected,
             CloseCode::SlowConsumer if self.outbox.is_none() => LeaveReason::Timeout,
             _ => LeaveReason::Removed,
         };
@@ -500,10 +501,10 @@ impl Session {
         self.heard.clear();
     }
 
-    fn end(&mut self, reason: LeaveReason, ctx: &mut Context<Self>) {
+    fn end(&mut self, reason: impl Into<Option<LeaveReason>>, ctx: &mut Context<Self>) {
         if self.state.close() {
             self.backlog.close();
-            self.reason = reason;
+            self.reason = reason.into();
             ctx.stop();
         }
     }
