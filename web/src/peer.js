@@ -24,6 +24,8 @@ export class PeerLink extends EventTarget {
   #polite;
   #offering = false;
   #ignoring = false;
+  /** Settles with the first candidate, or when there are none. */
+  #gathering;
   /** Signals are taken one after another, in the order in which they came. */
   #signals = Promise.resolve();
   /** Candidates that came before the description that they belong to. */
@@ -44,9 +46,12 @@ export class PeerLink extends EventTarget {
     this.#polite = localId < remoteId;
     this.#connection = new RTCPeerConnection({ iceServers });
     this.#connection.onnegotiationneeded = () => this.#offer();
-    this.#connection.onicecandidate = ({ candidate }) => {
-      if (candidate) this.#send("ice-candidate", candidate.toJSON());
-    };
+    this.#gathering = new Promise((resolve) => {
+      this.#connection.onicecandidate = ({ candidate }) => {
+        resolve();
+        if (candidate) this.#send("ice-candidate", candidate.toJSON());
+      };
+    });
     this.#connection.onconnectionstatechange = () => {
       if (this.#connection.connectionState === "failed") this.close();
     };
@@ -115,6 +120,8 @@ export class PeerLink extends EventTarget {
     this.#ignoring = glare && !this.#polite;
     if (this.#ignoring) return;
 
+    // Chromium may find no candidates for the answer if its own offer is taken back before it has found one for that.
+    if (glare) await this.#gathering;
     // Where there is glare, this takes back our own offer.
     await connection.setRemoteDescription(description);
     if (description.type === "offer") {

@@ -14,9 +14,8 @@ test("refusals have a range of their own", () => {
   assert.ok(ERROR_CODES.every(within(4300, 4399)));
 });
 
-test("no number and no name stands twice", () => {
-  const codes = [...CLOSE_CODES, ...ERROR_CODES, ...LOCAL_CODES];
-  assert.equal(new Set(codes.map((code) => code.slug)).size, codes.length);
+test("no number stands twice, and no name among what may end a connection or among refusals", () => {
+  for (const codes of [[...CLOSE_CODES, ...LOCAL_CODES], ERROR_CODES]) assert.equal(new Set(codes.map((code) => code.slug)).size, codes.length);
   const numbers = [...CLOSE_CODES, ...ERROR_CODES].map((code) => code.number);
   assert.deepEqual(numbers, [...new Set(numbers)].sort((a, b) => a - b));
 });
