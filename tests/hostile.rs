@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use support::{
     Random, TestServer,
     bystanders::Bystanders,
-    connect, connect_to, doors, own_id,
+    connect, connect_to, doors, hear, own_id,
     process::ServerProcess,
     raw::{self, RawWebSocket, RawWebTransport, first},
-    seed, within,
+    seed, unanswered, within,
 };
 use switchboard::{
     client::Door,
-    protocol::{Codec, PeerId, ServerMessage, framing::Frame},
+    protocol::{ClientMessage, Codec, PeerId, Request, ServerMessage, framing::Frame},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -120,7 +120,7 @@ async fn what_is_no_message_is_refused_and_the_session_goes_on() {
             client.send_frame(frame).await.unwrap();
             sent += 1;
         }
-        client.request(switchboard::protocol::ClientMessage::Ping { received: None }).await.unwrap();
+        client.request(ClientMessage::Ping { received: None }).await.unwrap();
         loop {
             match within("an answer", client.receive()).await.unwrap() {
                 // `hello`, the garbage, and the ping.
@@ -433,4 +433,51 @@ async fn noise_at_every_door_is_not_noticed_by_anybody() {
     let log = server.log();
     let panic: Vec<&str> = log.lines().skip_while(|line| !line.contains("panicked")).take(60).collect();
     assert!(panic.is_empty(), "the server's log:\n{}", panic.join("\n"));
+}
+
+/// Rooms that one client enters and leaves before it waits for an answer.
+const ROOMS_AT_ONCE: u64 = 32;
+/// What the server may take more after the last room than before the first.
+const ROOMS_GROWTH_BYTES_MAX: u64 = 12 * 1024 * 1024;
+
+fn distinct_rooms() -> u64 {
+    std::env::var("DISTINCT_ROOMS").map_or(60_000, |rooms| rooms.parse().expect("DISTINCT_ROOMS is a number"))
+}
+
+/// Names as like each other as can be: to a hash of their beginning, their end or the sum of their bytes they are all the same.
+fn name_like_the_others(n: u64) -> String {
+    format!("{:a>30}{n:08}{:a>30}{:08}{:a>30}", "", "", 99_999_999 - n, "")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_rooms_that_are_left_again_leaves_nothing_behind() {
+    let mut server = ServerProcess::with(&[("SWITCHBOARD_RATES", "off")]);
+    let connector = doors(server.url()).await;
+    let bystanders = Bystanders::start(&connector, "bystanders").await;
+    let start = server.resident_bytes();
+    let mut visitors = JoinSet::new();
+    for (n, door) in Door::ALL.into_iter().enumerate() {
+        let mut client = connect_to(&connector, door, "lobby").await;
+        visitors.spawn(async move {
+            for first in (n as u64 * ROOMS_AT_ONCE..distinct_rooms()).step_by(Door::ALL.len() * ROOMS_AT_ONCE as usize) {
+                for n in first..first + ROOMS_AT_ONCE {
+                    let room = name_like_the_others(n);
+                    let leave = ClientMessage::Leave { room: Some(room.clone().into()) };
+                    client.send(&unanswered(ClientMessage::Join { room: room.into(), metadata: None })).await.unwrap();
+                    client.send(&Request { id: Some(n), message: leave }).await.unwrap();
+                }
+                for n in first..first + ROOMS_AT_ONCE {
+                    hear("the way out", &mut client, |message| matches!(message, ServerMessage::Ack { id } if id == n).then_some(())).await;
+                }
+            }
+        });
+    }
+    while let Some(visitor) = visitors.join_next().await {
+        visitor.unwrap();
+    }
+    bystanders.noticed_nothing().await;
+    let more = server.resident_bytes().saturating_sub(start);
+    println!("memory: {} KiB at the start, {} KiB more after {} rooms", start / 1024, more / 1024, distinct_rooms());
+    assert!(more < ROOMS_GROWTH_BYTES_MAX, "{} KiB more", more / 1024);
+    assert!(server.is_running(), "the server ended");
 }
