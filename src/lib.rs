@@ -17,7 +17,7 @@
 //! 1. [`ingress::websocket`] reads what the socket has, cuts it into frames, checks their size, and hands them to the session, for
 //!    which it waits: a flood slows its own socket.
 //! 2. [`dialect`] turns a frame into a [`protocol::ClientMessage`]; the payload stays the bytes that it came in.
-//! 3. [`session`] asks what is legal now, adds the sender's identity from its own state, and looks the target up in the
+//! 3. [`session`] asks whether it comes too fast and what is legal now, adds the sender's identity from its own state, and looks the target up in the
 //!    [room's handle](registry::rooms::Room) that it got when it joined. The registry is not asked.
 //! 4. A [`protocol::Envelope`] goes into the mailbox of the target's session by way of its [inlet](registry::inlet::Inlet), which
 //!    counts the bytes that wait for that client. Nobody waits there: who is over the bound is closed.
@@ -40,6 +40,8 @@
 //! | [`server`] | the parts, joined; the order of shutdown | |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
+//!
+//! Beside these, `cli`, `logging` and `soak` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!

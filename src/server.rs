@@ -3,11 +3,15 @@
 //! It runs on threads of its own: one for the registry and the QUIC endpoints, and the workers, among which both doors deal out their
 //! connections. A session lives on the thread of its connection.
 
-use std::{net::SocketAddr, sync::Arc, sync::mpsc, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
-use ipnet::IpNet;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -17,6 +21,7 @@ use crate::{
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
+        handshakes::Handshakes,
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
@@ -27,6 +32,7 @@ use crate::{
     registry::{
         RoomRegistry,
         command::{Drain, Snapshot, TakeSnapshot},
+        drain::DrainWindow,
         rooms::RoomLimits,
     },
     session::resumable::Resumables,
@@ -76,7 +82,7 @@ impl Server {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
-                        parts.run(stopped, config.timeouts.shutdown_grace()).await;
+                        parts.run(stopped, config.timeouts.drain(), config.timeouts.shutdown_grace()).await;
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -193,10 +199,8 @@ impl Parts {
         let registry = registry.start();
         let clients = Clients::new(limits.clients_max);
         let bounded = config.rates == Rates::On;
-        let addresses = Addresses::new(bounded.then_some(AddressLimits {
-            connections_max: limits.address_connections_max,
-            joins_per_second: limits.address_joins_per_second,
-        }));
+        let address_limits =
+            AddressLimits { connections_max: limits.address_connections_max, joins_per_second: limits.address_joins_per_second };
         let rates = ClientRates {
             messages_per_second: limits.messages_per_second,
             bytes_per_second: limits.bytes_per_second,
@@ -207,15 +211,13 @@ impl Parts {
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
-            addresses,
+            addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
-        actix_tls::accept::max_concurrent_tls_connect(limits.handshakes_max);
-        let proxies: Arc<[IpNet]> = config.trusted_proxies.clone().into();
         let mut sockets = Vec::new();
         let (worker_up, mut workers_up) = tokio::sync::mpsc::unbounded_channel();
         let mut builder = actix_server::Server::build()
@@ -226,8 +228,8 @@ impl Parts {
             .max_concurrent_connections((limits.clients_max + HTTP_CONNECTIONS).div_ceil(config.workers()));
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);
-            let site =
-                Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, proxies: proxies.clone() });
+            let handshakes = Handshakes::new(limits.handshakes_max, config.timeouts.hello());
+            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, handshakes });
             let worker_up = worker_up.clone();
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {
@@ -261,12 +263,13 @@ impl Parts {
     }
 
     /// Serves until told to stop, then shuts down: first nobody new, then goodbye to all, then the doors.
-    async fn run(self, mut stopped: watch::Receiver<bool>, grace: Duration) {
+    async fn run(self, mut stopped: watch::Receiver<bool>, drain: Duration, grace: Duration) {
         // The sender is gone only when the whole program is.
         let _ = stopped.wait_for(|stopped| *stopped).await;
         info!(clients = self.clients.count(), "shutting down");
-        self.clients.drain();
-        self.registry.do_send(Drain);
+        let window = DrainWindow::open(drain, Instant::now());
+        self.clients.drain(window);
+        self.registry.do_send(Drain(window));
         if tokio::time::timeout(grace, self.clients.all_gone()).await.is_err() {
             warn!(clients = self.clients.count(), "the grace period is over, clients are cut off");
         }

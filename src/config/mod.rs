@@ -102,8 +102,8 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", default = 134217728, deserialize_with = integer::<_, _, 0, 17_179_869_184>)]
     pub detached_bytes_max: usize,
 
-    /// Handshakes under way at once: those of QUIC together, where from half of it on newcomers have to prove their address first (retry) and
-    /// past it are refused, and those of TLS on each worker, where past it they wait.
+    /// Handshakes under way at once at each listening address, of TLS and of QUIC each: for one more the oldest is cut. From half of it on
+    /// newcomers have to prove their address first (QUIC: retry).
     /// Range: 2 to 100000.
     #[config(env = "SWITCHBOARD_LIMITS_HANDSHAKES_MAX", default = 1000, deserialize_with = integer::<_, _, 2, 100_000>)]
     pub handshakes_max: usize,
@@ -228,7 +228,8 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_CLOSE_MS", default = 2000, deserialize_with = integer::<_, _, 10, 60_000>)]
     pub close_ms: u64,
 
-    /// The time over which a shutdown spreads its goodbyes, so that clients do not all come back at once. 0 says all of them at once.
+    /// The time over which a shutdown spreads its goodbyes, so that clients do not all come back at once. 0 says all of them at once. It ends
+    /// `close_ms` before `shutdown_grace_ms` does, so that the last one has time to read.
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_DRAIN_MS", default = 3000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub drain_ms: u64,
@@ -366,9 +367,9 @@ impl Timeouts {
         Duration::from_millis(self.close_ms)
     }
 
-    /// The time over which a shutdown spreads its goodbyes: no longer than it waits.
+    /// The time over which a shutdown spreads its goodbyes: so long that the last to be told can still read it.
     pub fn drain(&self) -> Duration {
-        Duration::from_millis(self.drain_ms.min(self.shutdown_grace_ms))
+        Duration::from_millis(self.drain_ms.min(self.shutdown_grace_ms.saturating_sub(self.close_ms)))
     }
 
     /// How long a shutdown waits for connections to close.
@@ -453,8 +454,8 @@ mod tests {
             resume_window_ms: 5,
             close_ms: 6,
             drain_ms: 7,
-            shutdown_grace_ms: 8,
-            certificate_check_ms: 9,
+            shutdown_grace_ms: 15,
+            certificate_check_ms: 16,
         };
         let all = [
             timeouts.hello(),
@@ -467,7 +468,9 @@ mod tests {
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16]);
+        let late = Timeouts { drain_ms: 10, ..timeouts };
+        assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }
 
     #[test]

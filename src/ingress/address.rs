@@ -27,6 +27,8 @@ pub struct AddressLimits {
 pub struct Addresses {
     /// None where rates are not bounded.
     limits: Option<AddressLimits>,
+    /// Those who connect for others, and name them.
+    proxies: Vec<IpNet>,
     known: Mutex<Known>,
 }
 
@@ -59,8 +61,8 @@ const SWEEP_LEAST: usize = 1024;
 
 impl Addresses {
     /// Nobody is known yet.
-    pub fn new(limits: Option<AddressLimits>) -> Arc<Self> {
-        Arc::new(Self { limits, known: Mutex::default() })
+    pub fn new(limits: Option<AddressLimits>, proxies: Vec<IpNet>) -> Arc<Self> {
+        Arc::new(Self { limits, proxies, known: Mutex::default() })
     }
 
     /// Notes a connection from this address.
@@ -81,11 +83,30 @@ impl Addresses {
         Visit { addresses: self.clone(), address, joins: Some(entry.joins.clone()), is_too_many }
     }
 
-    /// Has this address so many connections that one more is not worth a word?
+    /// Has this address so many connections that one more is not worth a word? Behind a proxy's there are others.
     pub fn is_swamped(&self, address: IpAddr) -> bool {
-        let Some(limits) = self.limits else { return false };
+        let Some(limits) = self.limits.filter(|_| !self.is_proxy(address)) else { return false };
         let connections = self.known().entries.get(&block(address)).map_or(0, |entry| entry.connections);
         connections >= limits.connections_max.saturating_add(REFUSED_MAX)
+    }
+
+    /// Does this address connect for others?
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|block| block.contains(&address.to_canonical()))
+    }
+
+    /// The address of a client that `peer` connected for: that of `peer` itself, unless that is a proxy, which names it.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.to_canonical();
+        let named = headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+        // Every proxy adds whom it heard from at the end, so what stands before an address that is no proxy's may be a lie.
+        for name in named.rsplit(',') {
+            match parse(name.trim()) {
+                Some(address) if self.is_proxy(client) => client = address,
+                _ => break,
+            }
+        }
+        client
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -100,26 +121,6 @@ impl Drop for Visit {
             entry.connections -= 1;
         }
     }
-}
-
-/// The address of a client that `peer` connected for: that of `peer` itself, unless that is a trusted proxy, which names it.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &[IpNet]) -> IpAddr {
-    let is_proxy = |address: IpAddr| proxies.iter().any(|block| block.contains(&address));
-    let peer = peer.to_canonical();
-    if !is_proxy(peer) {
-        return peer;
-    }
-    let named = headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
-    let mut client = peer;
-    // Every proxy adds whom it heard from at the end, so what stands before an address that is no proxy's may be a lie.
-    for name in named.rsplit(',') {
-        let Some(address) = parse(name.trim()) else { break };
-        client = address;
-        if !is_proxy(address) {
-            break;
-        }
-    }
-    client
 }
 
 /// An address as proxies write it: some add the port, and brackets.
@@ -144,13 +145,14 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::{protocol::ClientRates, session::throttle::Throttle};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
     fn addresses(connections_max: usize) -> Arc<Addresses> {
-        Addresses::new(Some(AddressLimits { connections_max, joins_per_second: 1 }))
+        Addresses::new(Some(AddressLimits { connections_max, joins_per_second: 1 }), vec![])
     }
 
     #[test]
@@ -181,7 +183,8 @@ mod tests {
         let now = Instant::now();
         let stays = addresses.visit(ip("192.0.2.1"), now);
         let joined = addresses.visit(ip("192.0.2.2"), now);
-        joined.joins.as_ref().unwrap().take(now + Duration::from_secs(1000)).unwrap();
+        let rates = ClientRates { messages_per_second: 1, bytes_per_second: 1, joins_per_second: 1 };
+        Throttle::new(rates, now).take(1, joined.joins.as_deref(), now + Duration::from_secs(1000)).unwrap();
         drop(joined);
         for n in 0..100 * SWEEP_LEAST as u32 {
             drop(addresses.visit(IpAddr::V4((0x0a00_0000 + n).into()), now + Duration::from_secs(1)));
@@ -195,12 +198,13 @@ mod tests {
     #[test]
     fn a_client_has_the_address_that_the_last_trusted_proxy_names() {
         let proxies: Vec<IpNet> = ["10.0.0.0/8", "2001:db8::/32"].map(|block| block.parse().unwrap()).into();
+        let addresses = Addresses::new(None, proxies);
         let address = |peer, forwarded: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in forwarded {
                 headers.append(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_str(value).unwrap());
             }
-            client_address(ip(peer), &headers, &proxies).to_string()
+            addresses.client(ip(peer), &headers).to_string()
         };
         // Who is no proxy may write what it wants.
         assert_eq!(address("192.0.2.1", &["192.0.2.9"]), "192.0.2.1");

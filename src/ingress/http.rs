@@ -18,8 +18,7 @@ use actix_http::{
     h1, ws,
 };
 use actix_rt::net::TcpStream;
-use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config};
-use actix_tls::accept::{TlsError, rustls_0_23::TlsStream};
+use actix_service::{IntoServiceFactory as _, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
     App, Error, HttpRequest, HttpResponse,
     dev::{AppConfig, ServiceResponse},
@@ -32,22 +31,13 @@ use actix_web::{
 };
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::{Bytes, BytesMut};
-use futures_util::{
-    SinkExt as _,
-    future::{Either, Ready, ready},
-};
-use ipnet::IpNet;
+use futures_util::{SinkExt as _, future::ready};
 use rust_embed::RustEmbed;
 use serde::Serialize;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
-use super::{
-    Doorkeeper,
-    address::{Visit, client_address},
-    self_signed::Hash,
-    tls::Certificates,
-    websocket, webtransport,
-};
+use super::{Doorkeeper, address::Visit, handshakes::Handshakes, self_signed::Hash, tls::Certificates, websocket, webtransport};
 use crate::config::Timeouts;
 
 /// Where WebSockets are asked for.
@@ -71,15 +61,23 @@ pub struct Site {
     pub certificates: Arc<Certificates>,
     /// Where this listener is, for clients that name no host.
     pub address: SocketAddr,
-    /// Those who connect for others, and name them.
-    pub proxies: Arc<[IpNet]>,
+    pub handshakes: Arc<Handshakes>,
 }
 
 impl Site {
+    /// Drops a connection whose address has far too many, before it costs anything.
+    fn let_in(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>), DispatchError> {
+        let peer = io.peer_addr().map_err(DispatchError::Io)?;
+        if self.doorkeeper.addresses.is_swamped(peer.ip()) {
+            return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()));
+        }
+        Ok((io, Some(peer)))
+    }
+
     /// Notes a connection from `peer`. Those of a proxy are noted for whom it names, which is not known yet.
     fn visit(&self, peer: IpAddr) -> Option<Arc<Visit>> {
-        let is_proxy = self.proxies.iter().any(|block| block.contains(&peer.to_canonical()));
-        (!is_proxy).then(|| Arc::new(self.doorkeeper.addresses.visit(peer, Instant::now())))
+        let addresses = &self.doorkeeper.addresses;
+        (!addresses.is_proxy(peer)).then(|| Arc::new(addresses.visit(peer, Instant::now())))
     }
 
     /// The client that asks for an upgrade. None when its connection is gone already.
@@ -87,8 +85,9 @@ impl Site {
         match request.conn_data::<Option<Arc<Visit>>>()? {
             Some(visit) => Some(visit.clone()),
             None => {
-                let address = client_address(request.peer_addr()?.ip(), request.headers(), &self.proxies);
-                Some(Arc::new(self.doorkeeper.addresses.visit(address, Instant::now())))
+                let addresses = &self.doorkeeper.addresses;
+                let client = addresses.client(request.peer_addr()?.ip(), request.headers());
+                Some(Arc::new(addresses.visit(client, Instant::now())))
             }
         }
     }
@@ -242,34 +241,44 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
 
 /// Serves connections in the clear.
 pub fn service(site: Arc<Site>) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
-    let visit = note_visit(site.clone(), |io: &TcpStream| io.peer_addr());
-    let http = builder(&site.doorkeeper.timeouts).on_connect_ext(visit).upgrade(upgrade_service(site.clone())).h1(app(site.clone()));
-    apply_fn_factory(http.tcp(), unless_swamped(site))
+    let http = http(site.clone(), |io: &TcpStream| io.peer_addr());
+    fn_service(move |io| ready(site.let_in(io))).and_then(http)
 }
 
 /// Serves connections over TLS.
 pub fn service_tls(
     site: Arc<Site>,
     tls: rustls::ServerConfig,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()> {
-    let visit = note_visit(site.clone(), |io: &TlsStream<TcpStream>| io.get_ref().0.peer_addr());
-    let http = builder(&site.doorkeeper.timeouts).on_connect_ext(visit).secure();
-    let http = http.upgrade(upgrade_service(site.clone())).h1(app(site.clone()));
-    apply_fn_factory(http.rustls_0_23(tls), unless_swamped(site))
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let http = http(site.clone(), |io: &TlsStream<TcpStream>| io.get_ref().0.peer_addr());
+    let handshake = move |io| {
+        let (site, acceptor) = (site.clone(), acceptor.clone());
+        async move {
+            let (io, peer) = site.let_in(io)?;
+            let accepted = site.handshakes.run(acceptor.accept(io)).await;
+            match accepted.unwrap_or_else(|given_up| Err(io::Error::other(given_up))) {
+                Ok(io) => Ok((io, peer)),
+                Err(error) => {
+                    debug!(%error, "a TLS handshake failed");
+                    Err(DispatchError::Io(error))
+                }
+            }
+        }
+    };
+    fn_service(handshake).and_then(http)
 }
 
-/// What a service makes of a connection, or nothing.
-type Served<S> = Either<<S as Service<TcpStream>>::Future, Ready<Result<(), <S as Service<TcpStream>>::Error>>>;
-
-/// Drops a connection whose address has far too many, before it costs anything.
-fn unless_swamped<S>(site: Arc<Site>) -> impl Fn(TcpStream, &S) -> Served<S> + Clone
+/// HTTP on connections of either kind.
+fn http<Io>(
+    site: Arc<Site>,
+    peer: fn(&Io) -> io::Result<SocketAddr>,
+) -> impl ServiceFactory<(Io, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
-    S: Service<TcpStream, Response = ()>,
+    Io: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    move |io, http| match io.peer_addr() {
-        Ok(peer) if site.doorkeeper.addresses.is_swamped(peer.ip()) => Either::Right(ready(Ok(()))),
-        _ => Either::Left(http.call(io)),
-    }
+    let builder = builder(&site.doorkeeper.timeouts).on_connect_ext(note_visit(site.clone(), peer));
+    builder.upgrade(upgrade_service(site.clone())).h1(app(site))
 }
 
 /// Keeps a note of a connection for as long as it lasts.
@@ -340,9 +349,12 @@ where
                 if let Some(subprotocol) = subprotocol {
                     accepted.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
                 }
-                let place = site.visitor(&request).and_then(|visit| site.doorkeeper.clients.admit(visit));
-                let Some(place) = place else {
-                    return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, "the server is full\n").await;
+                let Some(visit) = site.visitor(&request) else { return Ok(()) };
+                let place = match site.doorkeeper.clients.admit(visit) {
+                    Ok(place) => place,
+                    Err(code) => {
+                        return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
+                    }
                 };
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
                 websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()).await;

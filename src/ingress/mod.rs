@@ -4,6 +4,7 @@
 //! holds. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
+pub mod handshakes;
 pub mod http;
 pub mod listener;
 pub mod self_signed;
@@ -35,7 +36,7 @@ use crate::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
         Welcome, framing::Frame,
     },
-    registry::RoomRegistry,
+    registry::{RoomRegistry, drain::DrainWindow},
     session::{
         Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings,
         outbox::{End, Outbox},
@@ -115,9 +116,13 @@ impl Doorkeeper {
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
             resume_window,
             welcome_lost_after: self.timeouts.heartbeat() / 2,
-            drain: self.timeouts.drain(),
         };
         Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone())
+    }
+
+    /// Ends a connection that has no session.
+    pub fn turn_away(&self, outbox: &Outbox, dialect: &dyn Dialect, code: CloseCode) {
+        outbox.close(code, dialect.spell(&self.clients.goodbye(code)));
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.
@@ -155,11 +160,6 @@ pub async fn overdue(outbox: &Outbox, timeouts: &Timeouts) -> End {
     end
 }
 
-/// Ends a connection that has no session.
-pub fn turn_away(outbox: &Outbox, dialect: &dyn Dialect, code: CloseCode) {
-    outbox.close(code, dialect.spell(&ServerMessage::goodbye(code)));
-}
-
 /// A connection's line to its session. However the connection ends, the session learns of it.
 pub struct Line {
     session: Addr<Session>,
@@ -193,7 +193,7 @@ pub struct Clients {
     /// Those who are only there to be told that they cannot stay.
     refused: AtomicUsize,
     max: usize,
-    draining: watch::Sender<bool>,
+    draining: watch::Sender<Option<DrainWindow>>,
     /// Wakes whoever waits for the last one to go.
     gone: tokio::sync::Notify,
 }
@@ -223,13 +223,13 @@ impl Clients {
             now: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             max,
-            draining: watch::Sender::new(false),
+            draining: watch::Sender::new(None),
             gone: tokio::sync::Notify::new(),
         })
     }
 
-    /// Gives a place to a client, perhaps only to hear the reason why there is none. `None` when even that is too much.
-    pub fn admit(self: &Arc<Self>, visit: Arc<Visit>) -> Option<Place> {
+    /// Gives a place to a client, perhaps only to hear the reason why there is none; just the reason when even that is too much.
+    pub fn admit(self: &Arc<Self>, visit: Arc<Visit>) -> Result<Place, CloseCode> {
         let reason =
             if self.is_draining() { Some(CloseCode::Draining) } else { visit.is_too_many.then_some(CloseCode::TooManyConnections) };
         let taken = |counter: &AtomicUsize, max| {
@@ -238,12 +238,14 @@ impl Clients {
         };
         let refusal = if reason.is_none() && taken(&self.now, self.max) {
             None
-        } else if taken(&self.refused, REFUSED_MAX) {
-            Some(reason.unwrap_or(CloseCode::ServerFull))
         } else {
-            return None;
+            let reason = reason.unwrap_or(CloseCode::ServerFull);
+            if !taken(&self.refused, REFUSED_MAX) {
+                return Err(reason);
+            }
+            Some(reason)
         };
-        Some(Place { clients: self.clone(), visit, refusal })
+        Ok(Place { clients: self.clone(), visit, refusal })
     }
 
     /// How many there are.
@@ -262,19 +264,27 @@ impl Clients {
     }
 
     /// Takes no more.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
+    pub fn drain(&self, window: DrainWindow) {
+        self.draining.send_replace(Some(window));
     }
 
     /// Are no more taken?
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.draining.borrow().is_some()
+    }
+
+    /// What to say to a client that is not taken.
+    pub fn goodbye(&self, code: CloseCode) -> ServerMessage {
+        match *self.draining.borrow() {
+            Some(window) if code == CloseCode::Draining => window.goodbye(Instant::now()),
+            _ => ServerMessage::goodbye(code),
+        }
     }
 
     /// Waits until no more are taken.
     pub async fn drained(&self) {
         let mut draining = self.draining.subscribe();
-        draining.wait_for(|draining| *draining).await.expect("the sender is in self");
+        draining.wait_for(Option::is_some).await.expect("the sender is in self");
     }
 
     /// Waits until the last one has gone.
@@ -300,23 +310,25 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn clients_are_admitted_to_the_bound_then_told_then_dropped() {
         let clients = Clients::new(1);
-        let addresses = Addresses::new(None);
+        let addresses = Addresses::new(None, vec![]);
         let admit = || clients.admit(Arc::new(addresses.visit([192, 0, 2, 1].into(), Instant::now())));
         let first = admit().unwrap();
         assert_eq!(first.refusal, None);
         let refused: Vec<_> = (0..REFUSED_MAX).map(|_| admit().unwrap()).collect();
         assert!(refused.iter().all(|place| place.refusal == Some(CloseCode::ServerFull)));
-        assert!(admit().is_none());
+        assert_eq!(admit().err(), Some(CloseCode::ServerFull));
         drop(first);
         assert_eq!(admit().unwrap().refusal, None, "those who are refused take nobody's place");
         drop(refused);
         assert_eq!(clients.count(), 0);
-        clients.drain();
+        clients.drain(DrainWindow::open(Duration::ZERO, Instant::now()));
         assert_eq!(admit().unwrap().refusal, Some(CloseCode::Draining));
     }
 }

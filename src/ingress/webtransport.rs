@@ -17,14 +17,11 @@ use std::{
 use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture};
 
-use super::{BATCH_FRAMES, Doorkeeper, Line, Place, converse, overdue, turn_away};
+use super::{BATCH_FRAMES, Doorkeeper, Line, Place, converse, handshakes::Handshakes, overdue};
 use crate::{
     dialect::Native,
     protocol::{
@@ -88,32 +85,33 @@ fn clocks(heartbeat: Duration, silence: Duration) -> (Duration, Duration) {
 /// Takes connections until the endpoint is closed, and deals them out to the workers.
 pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, doorkeeper: Arc<Doorkeeper>) {
     let mut turn = workers.iter().cycle();
-    let handshakes_max = doorkeeper.limits.handshakes_max;
-    let handshakes = Arc::new(Semaphore::new(handshakes_max));
+    let handshakes = Handshakes::new(doorkeeper.limits.handshakes_max, doorkeeper.timeouts.hello());
     while let Some(incoming) = endpoint.accept().await {
         // A connection may outlive its place while its client does not let it end, so they have a bound of their own.
         if endpoint.open_connections() >= doorkeeper.clients.connections_max() {
             incoming.refuse();
             continue;
         }
+        let proven = incoming.remote_address_validated();
         // Under a flood a newcomer first proves that it is where it says, and until then costs nothing: RFC 9000 §8.1.2.
-        if handshakes.available_permits() <= handshakes_max / 2 && !incoming.remote_address_validated() {
+        if handshakes.are_many() && !proven {
             if let Err(error) = incoming.retry() {
                 error.into_incoming().refuse();
             }
             continue;
         }
-        let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
+        if proven && doorkeeper.addresses.is_swamped(incoming.remote_address().ip()) {
             incoming.refuse();
             continue;
-        };
+        }
+        let handshakes = handshakes.clone();
         let doorkeeper = doorkeeper.clone();
         let worker = turn.next().expect("a server has workers");
-        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshake, doorkeeper))));
+        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshakes, doorkeeper))));
     }
 }
 
-async fn connection(incoming: quinn::Incoming, handshake: OwnedSemaphorePermit, doorkeeper: Arc<Doorkeeper>) {
+async fn connection(incoming: quinn::Incoming, handshakes: Arc<Handshakes>, doorkeeper: Arc<Doorkeeper>) {
     let accepting = async {
         let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
@@ -124,20 +122,18 @@ async fn connection(incoming: quinn::Incoming, handshake: OwnedSemaphorePermit, 
         }
         request.accept().await.map(Some)
     };
-    let accepted = timeout(doorkeeper.timeouts.hello(), accepting).await;
-    drop(handshake);
-    match accepted {
+    match handshakes.run(accepting).await {
         Ok(Ok(Some(connection))) => {
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
             match doorkeeper.clients.admit(Arc::new(visit)) {
-                Some(place) => serve(connection, place, &doorkeeper).await,
-                None => close(&connection, CloseCode::ServerFull),
+                Ok(place) => serve(connection, place, &doorkeeper).await,
+                Err(code) => close(&connection, code),
             }
         }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
-        Err(_) => debug!("a WebTransport handshake took too long"),
+        Err(given_up) => debug!(%given_up, "a WebTransport handshake failed"),
     }
 }
 
@@ -250,7 +246,7 @@ impl Reader {
         };
         match first {
             Err(code) | Ok(Err(Stop::Fault(code))) => {
-                turn_away(outbox, &*connection.dialect, code);
+                doorkeeper.turn_away(outbox, &*connection.dialect, code);
                 self.discard().await;
             }
             Ok(Err(Stop::Left | Stop::Lost(_))) => outbox.answer_close(None),

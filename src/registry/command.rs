@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
 
-use super::{inlet::Inlet, rooms::Room};
+use super::{drain::DrainWindow, inlet::Inlet, rooms::Room};
 use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, PeerId, RoomId};
 
 /// A session begins. It is told to close when the server drains.
@@ -54,10 +54,10 @@ pub struct Update {
     pub metadata: Option<Payload>,
 }
 
-/// End every session some time soon, and every one that comes later.
+/// End every session within this time, and every one that comes later.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Drain;
+pub struct Drain(pub DrainWindow);
 
 /// Who is where, for tests and for looking at a running server.
 #[derive(Message)]
@@ -77,8 +77,8 @@ pub enum Deliver {
     Answer(Answer),
     /// More waits for its client than may wait.
     Overflowed,
-    /// The server shuts down: it is to end some time soon.
-    Drain,
+    /// The server shuts down: it is to end within this time.
+    Drain(DrainWindow),
 }
 
 /// What became of a command.

@@ -11,7 +11,10 @@ use std::sync::{
 
 use actix::Recipient;
 
-use super::command::{Answer, Deliver};
+use super::{
+    command::{Answer, Deliver},
+    drain::DrainWindow,
+};
 use crate::protocol::Envelope;
 
 /// Where deliveries for one peer go. The rules of membership know no more of a session than this.
@@ -20,8 +23,8 @@ pub trait Inlet: Send + Sync {
     fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken>;
     /// Hands over the answer to a command. Never fails: a session waits for one at a time.
     fn answer(&self, answer: Answer);
-    /// Tells the session to end some time soon: the server shuts down.
-    fn drain(&self);
+    /// Tells the session to end within this time: the server shuts down.
+    fn drain(&self, window: DrainWindow);
 }
 
 /// Why a session did not take a message.
@@ -178,8 +181,8 @@ impl Inlet for Mailbox {
         self.recipient.do_send(Deliver::Answer(answer));
     }
 
-    fn drain(&self) {
-        self.recipient.do_send(Deliver::Drain);
+    fn drain(&self, window: DrainWindow) {
+        self.recipient.do_send(Deliver::Drain(window));
     }
 }
 

@@ -3,6 +3,7 @@
 //! The rules are in `rooms`; this file only receives commands. The registry knows no session, just the way into each.
 
 pub mod command;
+pub mod drain;
 pub mod inlet;
 pub mod rooms;
 
@@ -12,6 +13,7 @@ use actix::prelude::*;
 
 use self::{
     command::{Answer, Drain, Join, Leave, Register, TakeSnapshot, Unregister, Update},
+    drain::DrainWindow,
     inlet::Inlet,
     rooms::{RoomLimits, Rooms},
 };
@@ -21,13 +23,13 @@ use crate::protocol::{LeaveReason, PeerId};
 pub struct RoomRegistry {
     rooms: Rooms,
     sessions: HashMap<PeerId, Arc<dyn Inlet>>,
-    draining: bool,
+    draining: Option<DrainWindow>,
 }
 
 impl RoomRegistry {
     /// Nobody is anywhere yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: Rooms::new(limits), sessions: HashMap::new(), draining: false }
+        Self { rooms: Rooms::new(limits), sessions: HashMap::new(), draining: None }
     }
 }
 
@@ -39,8 +41,8 @@ impl Handler<Register> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Register { peer_id, inlet }: Register, _: &mut Context<Self>) {
-        if self.draining {
-            inlet.drain();
+        if let Some(window) = self.draining {
+            inlet.drain(window);
         }
         self.sessions.insert(peer_id, inlet);
     }
@@ -92,10 +94,10 @@ impl Handler<Update> for RoomRegistry {
 impl Handler<Drain> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, Drain: Drain, _: &mut Context<Self>) {
-        self.draining = true;
+    fn handle(&mut self, Drain(window): Drain, _: &mut Context<Self>) {
+        self.draining = Some(window);
         for inlet in self.sessions.values() {
-            inlet.drain();
+            inlet.drain(window);
         }
     }
 }

@@ -231,7 +231,10 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::protocol::{Codec, Kind};
+    use crate::{
+        protocol::{Codec, Kind},
+        registry::drain::DrainWindow,
+    };
 
     /// Remembers what it is told, as JSON; takes nothing once it is full.
     #[derive(Default)]
@@ -258,7 +261,7 @@ mod tests {
             }
         }
 
-        fn drain(&self) {}
+        fn drain(&self, _: DrainWindow) {}
     }
 
     impl Ear {
@@ -365,7 +368,7 @@ mod tests {
                 Err(Untaken::Overflow)
             }
             fn answer(&self, _: Answer) {}
-            fn drain(&self) {}
+            fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
         assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));

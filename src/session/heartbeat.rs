@@ -44,10 +44,10 @@ impl Heartbeat {
         self.heard_at
     }
 
-    /// Decides; to be asked again at the time that it names, and not before.
+    /// Decides; to be asked again at the time that it names, or before.
     pub fn beat(&mut self, now: Instant) -> Beat {
-        // Asked so late that a probe would have been due meanwhile.
-        if now >= self.due + self.probe_after {
+        // Asked so late that a probe would have been due meanwhile, and nothing was read since.
+        if now >= self.due + self.probe_after && now >= self.heard_at + self.probe_after {
             self.heard(now - self.probe_after);
         }
         let beat = self.judge(now);
@@ -106,5 +106,7 @@ mod tests {
         heartbeat.heard(at(115));
         assert_eq!(heartbeat.beat(at(125)), Beat::Probe(at(140)));
         assert_eq!(heartbeat.beat(at(149)), Beat::Dead, "a little late is not too late");
+        heartbeat.heard(at(200));
+        assert_eq!(heartbeat.beat(at(200)), Beat::Wait(at(210)), "what it had sent is read before the silence is looked at");
     }
 }

@@ -39,6 +39,7 @@ use crate::{
     registry::{
         RoomRegistry,
         command::{Answer, Deliver, Join, Leave, Register, Unregister, Update},
+        drain::DrainWindow,
         inlet::{Backlog, Inlet, Mailbox, Overflow},
         rooms::Room,
     },
@@ -70,8 +71,8 @@ pub struct Session {
     detached_bytes: usize,
     /// Ends a session that nobody comes back to.
     window: Option<SpawnHandle>,
-    /// When all clients of a server that shuts down have been told.
-    drained_at: Option<Instant>,
+    /// The time in which it is to end, once the server shuts down.
+    draining: Option<DrainWindow>,
     /// The client's place, held while it is connected.
     place: Option<Arc<dyn Any + Send + Sync>>,
     /// The leave to wait, held while it is not.
@@ -103,8 +104,6 @@ pub struct SessionSettings {
     pub resume_window: Duration,
     /// A client that came back and says nothing for so long may not have heard its welcome.
     pub welcome_lost_after: Duration,
-    /// The time in which all clients of a server that shuts down are told so.
-    pub drain: Duration,
 }
 
 /// What a door brings to a session. The place is held as long as the session may use the connection.
@@ -215,7 +214,7 @@ impl Session {
             unconfirmed: None,
             detached_bytes: 0,
             window: None,
-            drained_at: None,
+            draining: None,
             place: Some(place),
             detached: None,
             heard: VecDeque::new(),
@@ -293,11 +292,8 @@ impl Session {
     /// Is it too soon for this message?
     fn pace(&mut self, frame: &Frame, request: Option<&Request<'_>>, now: Instant) -> Result<(), TooSoon> {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
-        throttle.message(frame.bytes().len(), now)?;
-        match (request, &self.address) {
-            (Some(Request { message: ClientMessage::Join { .. }, .. }), Some(address)) => throttle.join(address, now),
-            _ => Ok(()),
-        }
+        let is_join = matches!(request, Some(Request { message: ClientMessage::Join { .. }, .. }));
+        throttle.take(frame.bytes().len(), self.address.as_deref().filter(|_| is_join), now)
     }
 
     /// Refuses a message that came too soon, and closes a client that goes on in spite of that.
@@ -397,7 +393,9 @@ impl Session {
             ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
-            ErrorCode::RateLimited => "you, or all clients of your address, send faster than `limits` in `welcome` allows".into(),
+            ErrorCode::RateLimited => {
+                "you send faster than `limits` in `welcome` allows, or all clients of your address together join too fast".into()
+            }
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }
@@ -428,7 +426,8 @@ impl Session {
             Some(outbox) => outbox.push(frame, counted),
             None => self.backlog.exchange(counted, bytes).map(|()| self.detached_bytes += bytes),
         };
-        if self.detached.as_mut().is_some_and(|detached| !detached.keep(bytes)) {
+        let kept = self.replay.bytes();
+        if self.detached.as_mut().is_some_and(|detached| !detached.resize(kept)) {
             return self.end(LeaveReason::Timeout, ctx);
         }
         if let Err(Overflow) = taken {
@@ -440,7 +439,10 @@ impl Session {
     fn close(&mut self, code: CloseCode, heard_at: Instant, ctx: &mut Context<Self>) {
         let may_return = matches!(code, CloseCode::SlowConsumer | CloseCode::Timeout) && self.outbox.is_some();
         if let Some(outbox) = &self.outbox {
-            let goodbye = ServerMessage::Goodbye { code, reconnect_after_ms: self.reconnect_after_ms(code) };
+            let goodbye = match (code, self.draining) {
+                (CloseCode::Draining, Some(window)) => window.goodbye(Instant::now()),
+                _ => ServerMessage::goodbye(code),
+            };
             outbox.close(code, self.dialect.spell(&goodbye));
         }
         let reason = match code {
@@ -452,22 +454,10 @@ impl Session {
         if may_return { self.detach(reason, heard_at, ctx) } else { self.end(reason, ctx) }
     }
 
-    /// Ends the session for a server that shuts down, at a time of its own, so that not all clients are told at once.
-    fn drain(&mut self, ctx: &mut Context<Self>) {
-        let told_after = random_part(self.settings.drain);
-        self.drained_at = Some(Instant::now() + self.settings.drain);
-        ctx.run_later(told_after, |session, ctx| session.close(CloseCode::Draining, Instant::now(), ctx));
-    }
-
-    /// A client that is told to go while others are as well comes back when all have been told, and not at the same time as they.
-    fn reconnect_after_ms(&self, code: CloseCode) -> u64 {
-        let wait = match self.drained_at {
-            Some(drained_at) if code == CloseCode::Draining => {
-                drained_at.saturating_duration_since(Instant::now()) + random_part(self.settings.drain)
-            }
-            _ => Duration::ZERO,
-        };
-        code.reconnect_after_ms() + wait.as_millis() as u64
+    /// Ends the session for a server that shuts down, at a time of its own.
+    fn drain(&mut self, window: DrainWindow, ctx: &mut Context<Self>) {
+        self.draining = Some(window);
+        ctx.run_later(window.turn(Instant::now()), |session, ctx| session.close(CloseCode::Draining, Instant::now(), ctx));
     }
 
     /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.
@@ -534,6 +524,9 @@ impl Session {
         self.backlog.reopen();
         (self.dialect, self.outbox, self.place, self.detached) = (dialect, Some(outbox), Some(place), None);
         self.address = address;
+        if let Some(throttle) = &mut self.throttle {
+            throttle.resume(self.settings.resume_window, Instant::now());
+        }
         self.connection = ConnectionId(self.connection.0 + 1);
         self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
         true
@@ -553,13 +546,6 @@ impl Session {
         self.resumables.insert(used, ctx.address());
         self.resumables.insert(self.welcome.resume_token, ctx.address());
     }
-}
-
-/// Some time from none to the whole.
-fn random_part(whole: Duration) -> Duration {
-    // Without randomness all would be told at once, which is not worth failing for.
-    let part = getrandom::u32().unwrap_or(0);
-    whole.mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
 fn forwarded(kind: Kind, from: PeerId, room: &Room, payload: Payload, to: Option<PeerId>, best_effort: bool) -> ServerMessage {
@@ -654,7 +640,7 @@ impl Handler<Deliver> for Session {
             // This may be about a connection that is gone for the same reason by now.
             Deliver::Overflowed if !self.backlog.has_overflowed() => {}
             Deliver::Overflowed => self.close(CloseCode::SlowConsumer, Instant::now(), ctx),
-            Deliver::Drain => self.drain(ctx),
+            Deliver::Drain(window) => self.drain(window, ctx),
         }
     }
 }

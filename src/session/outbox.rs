@@ -122,9 +122,10 @@ impl Outbox {
         .await;
     }
 
-    /// Gives the connection up, and with it the count of what it has not written: so many bytes, which the caller releases.
+    /// Gives the connection up, and with it what it has not written: so many bytes, which the caller releases. Only a goodbye still goes out.
     pub fn abandon(&self) -> usize {
         let mut waiting = self.waiting();
+        (waiting.frames, waiting.again) = (VecDeque::new(), 0);
         let bytes = std::mem::take(&mut waiting.counted) + std::mem::take(&mut waiting.in_flight);
         waiting.backlog = None;
         bytes
@@ -179,8 +180,7 @@ impl Outbox {
         }
     }
 
-    /// Waits until there is something to write, then gives it out, one at a time; `None` while nothing is left of a batch. After
-    /// [`Outgoing::End`] it is not to be called again.
+    /// Waits until there is something to write, then gives it out, one at a time. After [`Outgoing::End`] it is not to be called again.
     pub async fn next(&self) -> Outgoing {
         poll_fn(|cx| {
             let mut waiting = self.waiting();
@@ -195,7 +195,7 @@ impl Outbox {
         .await
     }
 
-    /// The next that is there already.
+    /// The next that is there already; `None` while nothing is left of a batch.
     pub fn try_next(&self) -> Option<Outgoing> {
         self.waiting().pop()
     }
@@ -375,11 +375,13 @@ mod tests {
         outbox.open(backlog.clone(), [frame("again")]);
         outbox.push(frame("abc"), 0).unwrap();
         outbox.push(frame("de"), 0).unwrap();
+        outbox.push(frame("f"), 0).unwrap_err();
         outbox.try_next();
         outbox.try_next();
         assert_eq!(outbox.abandon(), 5 + 256, "three bytes on their way and two that wait");
         outbox.written();
-        outbox.answer_close(None);
+        outbox.close(CloseCode::Timeout, frame("bye"));
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
         assert_eq!(backlog.add(5), Ok(()));
         assert_eq!(backlog.add(1), Err(Overflow), "nothing was released behind the back of the new owner");
     }

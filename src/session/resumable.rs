@@ -103,11 +103,11 @@ impl Waiting {
 }
 
 impl Detached {
-    /// Counts more bytes that are kept. False if that is too much; then it is over.
-    pub fn keep(&mut self, bytes: usize) -> bool {
+    /// Counts so many bytes as kept, in place of what was kept before. False if that is too much; then it is over.
+    pub fn resize(&mut self, kept_bytes: usize) -> bool {
         let mut waiting = self.resumables.waiting();
         let Some(forget) = waiting.remove(self.size) else { return false };
-        self.size.0 += bytes;
+        self.size.0 = SESSION_BYTES + kept_bytes;
         waiting.add(self.size, forget, self.resumables.detached_bytes_max)
     }
 
@@ -138,10 +138,10 @@ mod tests {
         let mut large = detach(SESSION_BYTES - 1).unwrap();
         let mut small = detach(1).unwrap();
         assert!(detach(SESSION_BYTES).is_none(), "it would take the most, and there is no room for it");
-        assert!(!large.keep(1), "nor for what would make it larger");
-        assert!(!large.keep(0), "and so its wait is over");
+        assert!(!large.resize(SESSION_BYTES), "nor for what would make it larger");
+        assert!(!large.resize(SESSION_BYTES - 1), "and so its wait is over");
         let large = detach(SESSION_BYTES - 1).unwrap();
-        assert!(small.keep(1), "who takes less goes before");
+        assert!(small.resize(2), "who takes less goes before");
         let kept = [detach(0).unwrap(), small];
         assert_eq!(*forgotten.lock().unwrap(), [large.size.1]);
         drop((kept, large));

@@ -1,10 +1,10 @@
-//! How fast one client may send. Is handed the time, never asks for it.
+//! How fast one client may send, and all clients of one address may join. Is handed the time, never asks for it.
 //!
 //! A bucket is the one number of GCRA (ITU-T I.371), the time at which it is full again, so an idle client costs nothing and nothing has to be
 //! refilled.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,8 @@ pub struct Throttle {
     bytes: Bucket,
     joins: Bucket,
     refusals: Bucket,
+    /// When it sent something last.
+    heard_at: Instant,
 }
 
 /// A message comes too soon; the same may pass after so long.
@@ -33,29 +35,37 @@ pub struct TooSoon(pub Duration);
 impl Throttle {
     /// A client that has sent nothing yet.
     pub fn new(rates: ClientRates, now: Instant) -> Self {
-        let full = Bucket { full_at: now };
-        Self { rates, messages: full, bytes: full, joins: full, refusals: full }
+        let full = Bucket::full(now);
+        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now }
     }
 
-    /// May a message of so many bytes pass?
-    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), TooSoon> {
-        let messages = self.messages.with(time(1, self.rates.messages_per_second), BURST, now);
-        let bytes = self.bytes.with(time(bytes as u64, self.rates.bytes_per_second), BURST, now);
-        match (messages, bytes) {
-            (Ok(messages), Ok(bytes)) => {
-                (self.messages, self.bytes) = (messages, bytes);
+    /// May a message of so many bytes pass? If it is a `join`, its address has to allow it as well. What may not pass takes nothing.
+    pub fn take(&mut self, bytes: usize, join: Option<&AddressJoins>, now: Instant) -> Result<(), TooSoon> {
+        self.heard_at = now;
+        let rates = self.rates;
+        let mut shared = join.map(|address| (address.bucket(), address.per_second));
+        let messages = self.messages.with(time(1, rates.messages_per_second), BURST, now);
+        let bytes = self.bytes.with(time(bytes as u64, rates.bytes_per_second), BURST, now);
+        let joins = if join.is_some() { self.joins.with(time(1, rates.joins_per_second), BURST, now) } else { Ok(self.joins) };
+        let address = shared.as_ref().map(|(bucket, per_second)| bucket.with(time(1, *per_second), BURST, now)).transpose();
+        match (messages, bytes, joins, address) {
+            (Ok(messages), Ok(bytes), Ok(joins), Ok(address)) => {
+                (self.messages, self.bytes, self.joins) = (messages, bytes, joins);
+                if let (Some((bucket, _)), Some(address)) = (&mut shared, address) {
+                    **bucket = address;
+                }
                 Ok(())
             }
-            (messages, bytes) => Err(TooSoon(wait(messages).max(wait(bytes)))),
+            (messages, bytes, joins, address) => Err(TooSoon(wait(messages).max(wait(bytes)).max(wait(joins)).max(wait(address)))),
         }
     }
 
-    /// May a `join` pass, for the client and for its address?
-    pub fn join(&mut self, address: &AddressJoins, now: Instant) -> Result<(), TooSoon> {
-        let joins = self.joins.with(time(1, self.rates.joins_per_second), BURST, now)?;
-        address.take(now)?;
-        self.joins = joins;
-        Ok(())
+    /// The client is back on another connection, and says again what it may have said since it was last heard, at the most for so long.
+    pub fn resume(&mut self, at_most: Duration, now: Instant) {
+        let away = now.saturating_duration_since(self.heard_at).min(at_most);
+        for bucket in [&mut self.messages, &mut self.bytes, &mut self.joins] {
+            bucket.credit = away;
+        }
     }
 
     /// Notes a refusal; whether the client is to be borne any longer.
@@ -76,45 +86,49 @@ pub struct AddressJoins {
 impl AddressJoins {
     /// So many a second over time, and twice that at once.
     pub fn new(per_second: u32, now: Instant) -> Arc<Self> {
-        Arc::new(Self { per_second, bucket: Mutex::new(Bucket { full_at: now }) })
-    }
-
-    /// Takes one, unless that is too soon.
-    pub fn take(&self, now: Instant) -> Result<(), TooSoon> {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        *bucket = bucket.with(time(1, self.per_second), BURST, now)?;
-        Ok(())
+        Arc::new(Self { per_second, bucket: Mutex::new(Bucket::full(now)) })
     }
 
     /// Is there nothing to remember?
     pub fn is_full(&self, now: Instant) -> bool {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).full_at <= now
+        self.bucket().full_at <= now
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A token bucket. It starts full.
+/// A token bucket.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     full_at: Instant,
+    /// What may be taken beside the burst, as the time in which it would have come: it does not come back.
+    credit: Duration,
 }
 
 impl Bucket {
+    fn full(now: Instant) -> Self {
+        Self { full_at: now, credit: Duration::ZERO }
+    }
+
     /// What it is when something is taken that takes `time` to come back, of which there is at most `burst`.
     fn with(self, time: Duration, burst: Duration, now: Instant) -> Result<Self, TooSoon> {
-        let full_at = self.full_at.max(now) + time;
-        match (full_at - now).checked_sub(burst) {
-            None | Some(Duration::ZERO) => Ok(Self { full_at }),
+        let unused_since = now.checked_sub(self.credit).unwrap_or(now);
+        let full_at = self.full_at.max(unused_since) + time;
+        match full_at.saturating_duration_since(now).checked_sub(burst) {
+            None | Some(Duration::ZERO) => Ok(Self { full_at, credit: self.credit.min(now.saturating_duration_since(full_at)) }),
             Some(wait) => Err(TooSoon(wait)),
         }
     }
 }
 
-/// How long so much takes to come back.
+/// How long so much takes to come back. A rate of zero, which only a program that embeds the server can set, is taken for one.
 fn time(amount: u64, per_second: u32) -> Duration {
-    Duration::from_nanos(amount.saturating_mul(1_000_000_000) / u64::from(per_second))
+    Duration::from_nanos(amount.saturating_mul(1_000_000_000) / u64::from(per_second.max(1)))
 }
 
-fn wait(outcome: Result<Bucket, TooSoon>) -> Duration {
+fn wait<T>(outcome: Result<T, TooSoon>) -> Duration {
     outcome.err().map_or(Duration::ZERO, |TooSoon(wait)| wait)
 }
 
@@ -134,13 +148,13 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut throttle = Throttle::new(RATES, start);
         for _ in 0..20 {
-            assert_eq!(throttle.message(1, start), Ok(()));
+            assert_eq!(throttle.take(1, None, start), Ok(()));
         }
-        assert_eq!(throttle.message(1, start), after(100));
-        assert_eq!(throttle.message(1, at(99)), after(1));
+        assert_eq!(throttle.take(1, None, start), after(100));
+        assert_eq!(throttle.take(1, None, at(99)), after(1));
         for n in 1..=1000 {
-            assert_eq!(throttle.message(1, at(100 * n)), Ok(()));
-            assert_eq!(throttle.message(1, at(100 * n)), after(100));
+            assert_eq!(throttle.take(1, None, at(100 * n)), Ok(()));
+            assert_eq!(throttle.take(1, None, at(100 * n)), after(100));
         }
     }
 
@@ -148,11 +162,11 @@ mod tests {
     fn bytes_are_counted_and_what_is_refused_takes_none() {
         let start = Instant::now();
         let mut throttle = Throttle::new(RATES, start);
-        assert_eq!(throttle.message(1500, start), Ok(()));
-        assert_eq!(throttle.message(700, start), after(200));
-        assert_eq!(throttle.message(500, start), Ok(()));
-        assert_eq!(throttle.message(1, start), after(1));
-        assert_eq!(throttle.message(0, start), Ok(()));
+        assert_eq!(throttle.take(1500, None, start), Ok(()));
+        assert_eq!(throttle.take(700, None, start), after(200));
+        assert_eq!(throttle.take(500, None, start), Ok(()));
+        assert_eq!(throttle.take(1, None, start), after(1));
+        assert_eq!(throttle.take(0, None, start), Ok(()));
     }
 
     #[test]
@@ -161,17 +175,23 @@ mod tests {
         let address = AddressJoins::new(3, start);
         let [mut one, mut other] = [Throttle::new(RATES, start), Throttle::new(RATES, start)];
         for _ in 0..4 {
-            assert_eq!(one.join(&address, start), Ok(()));
+            assert_eq!(one.take(1, Some(&address), start), Ok(()));
         }
-        assert_eq!(one.join(&address, start), after(500));
+        assert_eq!(one.take(1, Some(&address), start), after(500));
         for _ in 0..2 {
-            assert_eq!(other.join(&address, start), Ok(()));
+            assert_eq!(other.take(1, Some(&address), start), Ok(()));
         }
-        assert!(matches!(other.join(&address, start), Err(TooSoon(wait)) if wait.as_millis() == 333));
-        // What the address refused, the client has not used.
+        assert!(matches!(other.take(1, Some(&address), start), Err(TooSoon(wait)) if wait.as_millis() == 333));
+        // The longest of all waits: the same message would be refused again after a shorter one.
+        assert_eq!(one.take(1, Some(&address), start), after(500));
+        // What was refused took nothing, neither of the joins nor of the messages.
+        for _ in 0..16 {
+            assert_eq!(one.take(1, None, start), Ok(()));
+        }
+        assert_eq!(one.take(1, None, start), after(100));
         let later = start + Duration::from_millis(700);
-        assert_eq!(other.join(&address, later), Ok(()));
-        assert_eq!(other.join(&address, later), Ok(()));
+        assert_eq!(other.take(1, Some(&address), later), Ok(()));
+        assert_eq!(other.take(1, Some(&address), later), Ok(()));
         assert!(!address.is_full(later));
         assert!(address.is_full(start + Duration::from_secs(4)));
     }
@@ -187,5 +207,25 @@ mod tests {
             assert!(throttle.refused(start + Duration::from_secs(second)));
             assert!(!throttle.refused(start + Duration::from_secs(second)));
         }
+    }
+
+    #[test]
+    fn who_was_away_may_say_what_it_could_have_said_meanwhile_and_once() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut throttle = Throttle::new(RATES, start);
+        let mut pass_at_once = |ms| (0..1000).take_while(|_| throttle.take(1, None, at(ms)).is_ok()).count();
+        assert_eq!(pass_at_once(0), 20);
+        // Without a break of the connection a burst is all.
+        assert_eq!(pass_at_once(10_000), 20);
+        throttle.resume(Duration::from_secs(5), at(13_000));
+        let mut pass_at_once = |ms| (0..1000).take_while(|_| throttle.take(1, None, at(ms)).is_ok()).count();
+        assert_eq!(pass_at_once(13_000), 30, "all that was saved in three seconds, and a burst less what was used");
+        assert_eq!(pass_at_once(23_000), 20);
+        throttle.resume(Duration::from_secs(5), at(60_000));
+        assert_eq!(throttle.take(1, None, at(60_000)), Ok(()));
+        let mut pass_at_once = |ms| (0..1000).take_while(|_| throttle.take(1, None, at(ms)).is_ok()).count();
+        assert_eq!(pass_at_once(100_000), 69, "what is not used stays, and does not grow");
+        assert_eq!(pass_at_once(200_000), 20);
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::debug;
 
 use self::frame::{Decoder, Fault, Item};
-use super::{BATCH_FRAMES, Doorkeeper, Place, converse, overdue, turn_away};
+use super::{BATCH_FRAMES, Doorkeeper, Place, converse, overdue};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Native},
@@ -123,7 +123,7 @@ where
     };
     match first {
         Err(code) | Ok(Err(Stop::Fault(code))) => {
-            turn_away(&connection.outbox, &*connection.dialect, code);
+            doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
             Stop::Fault(code)
         }
         Ok(Err(stop)) => stop,

@@ -1,0 +1,119 @@
+//! Handshakes under way: so many at once, and for one more the oldest gives way. An honest one is soon over, one that is only begun is not;
+//! so whoever begins more than there may be drives out itself.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+/// The handshakes of one listener.
+pub struct Handshakes {
+    max: usize,
+    /// How long one may take.
+    patience: Duration,
+    under_way: Mutex<UnderWay>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    begun: u64,
+    /// In the order in which they began. Whoever is taken out gives up.
+    places: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+/// Why a handshake did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GivenUp {
+    /// It took too long.
+    #[error("a handshake took too long")]
+    TooSlow,
+    /// Too many others began after it.
+    #[error("a handshake gave way to others")]
+    GaveWay,
+}
+
+impl Handshakes {
+    /// None is under way.
+    pub fn new(max: usize, patience: Duration) -> Arc<Self> {
+        Arc::new(Self { max, patience, under_way: Mutex::default() })
+    }
+
+    /// Are there so many that a newcomer should first prove who it is?
+    pub fn are_many(&self) -> bool {
+        self.under_way().places.len() >= self.max.div_ceil(2)
+    }
+
+    /// Sees a handshake to its end, if that comes in time.
+    pub async fn run<T>(&self, handshake: impl Future<Output = T>) -> Result<T, GivenUp> {
+        let (_place, gives_way) = self.begin();
+        tokio::select! {
+            biased;
+            done = timeout(self.patience, handshake) => done.map_err(|_| GivenUp::TooSlow),
+            _ = gives_way => Err(GivenUp::GaveWay),
+        }
+    }
+
+    fn begin(&self) -> (Place<'_>, oneshot::Receiver<()>) {
+        let (stays, gives_way) = oneshot::channel();
+        let mut under_way = self.under_way();
+        if under_way.places.len() >= self.max {
+            under_way.places.pop_first();
+        }
+        let number = under_way.begun;
+        under_way.begun += 1;
+        under_way.places.insert(number, stays);
+        (Place { handshakes: self, number }, gives_way)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handshake's place among the others. Given back when dropped.
+struct Place<'a> {
+    handshakes: &'a Handshakes,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.handshakes.under_way().places.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn for_one_too_many_the_oldest_gives_way() {
+        let handshakes = Handshakes::new(2, Duration::MAX);
+        let begin = || {
+            let handshakes = handshakes.clone();
+            tokio::spawn(async move { handshakes.run(pending::<()>()).await })
+        };
+        let [first, second] = [begin(), begin()];
+        tokio::task::yield_now().await;
+        assert!(handshakes.are_many());
+        assert_eq!(handshakes.run(ready(7)).await, Ok(7));
+        assert_eq!(first.await.unwrap(), Err(GivenUp::GaveWay));
+        assert!(!second.is_finished());
+        second.abort();
+        assert!(second.await.unwrap_err().is_cancelled());
+        assert!(!handshakes.are_many() && handshakes.under_way().places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_too_long_is_given_up() {
+        let handshakes = Handshakes::new(1, Duration::ZERO);
+        assert_eq!(handshakes.run(pending::<()>()).await, Err(GivenUp::TooSlow));
+        assert!(handshakes.under_way().places.is_empty());
+    }
+}
