@@ -254,12 +254,7 @@ impl Client {
         }
     }
 
-    /// Did it come in over WebTransport?
-    pub fn is_webtransport(&self) -> bool {
-        matches!(self.sender.half, SenderHalf::WebTransport(_))
-    }
-
-    /// Ends the connection at once, as if this program had crashed: a TCP reset on WebSocket, QUIC's own close on WebTransport.
+    /// Ends the connection at once, as if this program had crashed: a TCP reset on WebSocket, QUIC's close with H3_INTERNAL_ERROR on WebTransport.
     pub fn abort(self) {
         match (self.sender.half, self.receiver.half) {
             (SenderHalf::WebSocket(sender), ReceiverHalf::WebSocket(receiver)) => websocket::abort(sender, receiver),

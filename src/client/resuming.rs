@@ -3,7 +3,7 @@
 //!
 //! When to come back, and by which door, is for its owner to say.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{Client, ConnectError, Connector, Disconnected, Door};
 use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome};
@@ -59,15 +59,17 @@ impl ResumingClient {
         self.client.is_some()
     }
 
-    /// Says something, now or as soon as it is back. What is not acknowledged is kept, however much that is. Dropping the returned future may
-    /// break the connection, and loses nothing.
+    /// Says something, now or as soon as it is back. What is not acknowledged is kept, however much that is: whoever says much acknowledges often.
+    /// Dropping the returned future may break the connection, and loses nothing.
     pub async fn send(&mut self, id: Option<u64>, message: ClientMessage<'static>) {
         let request = Request { id, message };
         self.sent += 1;
         self.unacknowledged.push_back(request.clone());
-        if let Some(client) = &mut self.client {
+        // Taken out, so that a message that was cut off is the last on its connection.
+        if let Some(mut client) = self.client.take() {
             // Whoever receives learns that the connection is over.
             let _ = client.send(&request).await;
+            self.client = Some(client);
         }
     }
 
@@ -106,15 +108,29 @@ impl ResumingClient {
                 return Err(Disconnected::without_code(reason).into());
             }
             self.forget(welcome.received);
-            for request in &self.unacknowledged {
-                client.send(request).await?;
-            }
+            self.repeat(&mut client).await?;
         } else {
             (self.received, self.sent) = (1, 1);
             self.unacknowledged.clear();
         }
         self.client = Some(client);
         Ok(welcome.resumed)
+    }
+
+    /// Says again what the server has not received, and keeps what it says meanwhile: while nobody reads its answers, it reads no more either.
+    async fn repeat(&self, Client { sender, receiver, .. }: &mut Client) -> Result<(), Disconnected> {
+        let mut repeated = pin!(async {
+            for request in &self.unacknowledged {
+                sender.send(request).await?;
+            }
+            Ok(())
+        });
+        loop {
+            tokio::select! {
+                repeated = &mut repeated => return repeated,
+                heard = receiver.hear() => receiver.kept.push_back(heard?),
+            }
+        }
     }
 
     /// Closes as the door provides for it, which ends the session.

@@ -4,6 +4,7 @@ use std::{
     future::ready,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Deref,
     pin::Pin,
     sync::Arc,
 };
@@ -29,20 +30,40 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
+/// RFC 9114 §8.1: something went wrong on this side.
+const H3_INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
 /// What the kernel may keep of packets in either direction.
 const UDP_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
 /// A UDP socket for any number of clients of one server.
 pub type Endpoint = wtransport::Endpoint<endpoint_side::Client>;
 
+/// A session that ends when both of its halves are dropped. Then the client has not left: QUIC tells the server at once that the connection is
+/// gone, and this code that it broke off.
+struct Session(Connection);
+
+impl Deref for Session {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close(H3_INTERNAL_ERROR, b"");
+    }
+}
+
 pub struct Sender {
-    connection: Connection,
+    connection: Arc<Session>,
     stream: Arc<Mutex<SendStream>>,
     buffer: BytesMut,
 }
 
 pub struct Receiver {
-    connection: Connection,
+    connection: Arc<Session>,
     stream: RecvStream,
     buffer: BytesMut,
     /// The other direction, to be ended when this one is.
@@ -97,7 +118,7 @@ pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), 
     let connection = endpoint.connect(url.as_str()).await.map_err(|error| ConnectError::unreachable(url, error))?;
     let opening = connection.open_bi().await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (send, receive) = opening.await.map_err(|error| ConnectError::unreachable(url, error))?;
-    let stream = Arc::new(Mutex::new(send));
+    let (connection, stream) = (Arc::new(Session(connection)), Arc::new(Mutex::new(send)));
     let sender = Sender { connection: connection.clone(), stream: stream.clone(), buffer: BytesMut::new() };
     let receiver = Receiver { connection, stream: receive, buffer: BytesMut::new(), sending: stream, finished: false, lost: None };
     Ok((sender, receiver))
@@ -126,7 +147,7 @@ impl Sender {
     }
 
     pub fn abort(self) {
-        self.connection.close(VarInt::from_u32(0), b"");
+        self.connection.close(H3_INTERNAL_ERROR, b"");
     }
 
     fn refused(&self, error: &wtransport::error::StreamWriteError) -> Disconnected {

@@ -19,7 +19,7 @@ use bytes::{Buf as _, BytesMut};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture};
+use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
 use super::{BATCH_FRAMES, Doorkeeper, Line, Place, converse, handshakes::Handshakes, overdue};
 use crate::{
@@ -43,6 +43,8 @@ const SEND_WINDOW_BYTES: u32 = 256 * 1024;
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/3 needs three streams of its own each way, a session and its messages two more.
 const STREAMS_MAX: u32 = 8;
+/// A client that broke off and may come back closes its connection with this code: RFC 9114 §8.1.
+const H3_INTERNAL_ERROR: u64 = 0x102;
 /// Bytes that are written at once, about.
 const WRITE_BYTES: usize = 32 * 1024;
 
@@ -292,7 +294,7 @@ impl Reader {
             match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
                 Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
                 Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
-                Err(_) => return Err(Stop::why_lost(connection)),
+                Err(_) => return Err(Stop::why_lost(connection).await),
             }
         }
     }
@@ -305,10 +307,17 @@ impl Reader {
 
 impl Stop {
     /// How a connection that is gone went.
-    fn why_lost(connection: &wtransport::Connection) -> Self {
-        match connection.quic_connection().close_reason() {
-            Some(quinn::ConnectionError::TimedOut) => Self::Lost(LeaveReason::Timeout),
-            Some(quinn::ConnectionError::ApplicationClosed(_)) => Self::Left,
+    async fn why_lost(connection: &wtransport::Connection) -> Self {
+        // The crate tells it in place of a datagram, and to a capsule that closes the session it adds its own close of the connection.
+        let error = loop {
+            if let Err(error) = connection.receive_datagram().await {
+                break error;
+            }
+        };
+        debug!(%error, "a WebTransport connection is gone");
+        match error {
+            ConnectionError::TimedOut => Self::Lost(LeaveReason::Timeout),
+            ConnectionError::ApplicationClosed(close) if close.code().into_inner() != H3_INTERNAL_ERROR => Self::Left,
             _ => Self::Lost(LeaveReason::Disconnected),
         }
     }
@@ -336,7 +345,7 @@ async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Sto
     loop {
         match connection.receive_datagram().await {
             Ok(datagram) => line.hear(VecDeque::from([Frame::Datagram(datagram.payload())])).await,
-            Err(_) => return Stop::why_lost(connection),
+            Err(_) => return Stop::why_lost(connection).await,
         }
     }
 }

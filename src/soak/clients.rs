@@ -182,10 +182,10 @@ fn hear(soak: &Soak, me: Talker, message: ServerMessage) {
 /// Loses the connection in one of the ways that there are.
 fn lose_connection(client: &mut ResumingClient, random: &mut Rng) {
     let Some(connection) = client.leave_behind() else { return };
-    if random.bool() && !connection.is_webtransport() { connection.abort() } else { linger(connection) }
+    if random.bool() { connection.abort() } else { linger(connection) }
 }
 
-/// Leaves a connection looking alive until it has been replaced. One of QUIC cannot be ended before: its end would say that the client leaves.
+/// Leaves a connection looking alive until it has been replaced.
 fn linger(connection: Client) {
     tokio::task::spawn_local(async move {
         sleep(PATIENCE).await;

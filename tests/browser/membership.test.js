@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { QUICK, connectedTo, eventually, others, startBrowser, startServer, visit } from "./support.js";
+import { QUICK, connectedTo, eventually, others, startBrowser, startServer, visit, within } from "./support.js";
 
 const DOORS = ["webtransport", "websocket"];
 
@@ -54,5 +54,37 @@ for (const door of DOORS) {
     for (const page of witnesses) await eventually(async () => assert.equal((await others(page)).length, 2));
     await doomed.kill();
     for (const [i, page] of witnesses.entries()) await connectedTo(page, [{ name: DOORS[1 - i], door: DOORS[1 - i] }]);
+  });
+}
+
+for (const [how, leave] of [
+  ["closes its session", (page) => page.evaluate(() => globalThis.session.close({ closeCode: 7, reason: "bye" }))],
+  ["closes its tab", (page) => page.close()],
+]) {
+  test(`who ${how} without ending its stream has left at once`, async (t) => {
+    const server = await startServer(t);
+    const witness = await browser.newPage(t);
+    await witness.goto(`${server.url}/healthz`);
+    const left = witness.evaluate(async (base) => {
+      const { connect } = await import(`${base}/client.js`);
+      const client = await connect(base, { room: "hall", transport: "websocket" });
+      return new Promise((resolve) => client.addEventListener("peer-left", ({ detail }) => resolve(detail.reason)));
+    }, server.url);
+    const page = await browser.newPage(t);
+    await page.goto(`${server.url}/healthz`);
+    await page.evaluate(async () => {
+      const { transports } = await (await fetch("/.well-known/switchboard")).json();
+      const { url, certificateHashes } = transports.find(({ type }) => type === "webtransport");
+      const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+      globalThis.session = new WebTransport(url, { serverCertificateHashes: certificateHashes.map(({ algorithm, value }) => ({ algorithm, value: bytes(value) })) });
+      const { readable, writable } = await globalThis.session.createBidirectionalStream();
+      // {"type": "join", "room": "hall"}, in MessagePack behind its length.
+      await writable.getWriter().write(Uint8Array.of(0, 0, 0, 21, 0x82, 0xa4, ...new TextEncoder().encode("type"), 0xa4, ...new TextEncoder().encode("join"), 0xa4, ...new TextEncoder().encode("room"), 0xa4, ...new TextEncoder().encode("hall")));
+      // Past the welcome, it is in.
+      let heard = "";
+      for (const reader = readable.getReader(); !heard.includes("joined"); ) heard += new TextDecoder("latin1").decode((await reader.read()).value);
+    });
+    await leave(page);
+    assert.equal(await within(left, "a peer-left"), "disconnected");
   });
 }

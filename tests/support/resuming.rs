@@ -62,8 +62,8 @@ impl Resuming {
     pub fn cut(&mut self, cut: Cut) {
         let Some(client) = self.client.leave_behind() else { return };
         match cut {
-            Cut::Reset if !client.is_webtransport() => client.abort(),
-            Cut::Reset | Cut::LeftBehind => self.left_behind.push(client),
+            Cut::Reset => client.abort(),
+            Cut::LeftBehind => self.left_behind.push(client),
         }
     }
 
