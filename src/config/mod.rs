@@ -160,9 +160,10 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_REPLAY_BYTES_MAX", default = 1048576, deserialize_with = integer::<_, _, 0, 134_217_728>)]
     pub replay_bytes_max: usize,
 
-    /// Messages that are kept for one client until it says that it has received them.
+    /// Messages that are kept for one client until it says that it has received them. The default is as many as can be in replay_bytes_max, at
+    /// 128 bytes beside each.
     /// Range: 0 to 1000000.
-    #[config(env = "SWITCHBOARD_LIMITS_REPLAY_MESSAGES_MAX", default = 4096, deserialize_with = integer::<_, _, 0, 1_000_000>)]
+    #[config(env = "SWITCHBOARD_LIMITS_REPLAY_MESSAGES_MAX", default = 8192, deserialize_with = integer::<_, _, 0, 1_000_000>)]
     pub replay_messages_max: usize,
 
     /// Messages from one client in a second; twice as many at once. More are refused as `rate-limited`, and a client that has as many

@@ -98,7 +98,7 @@ impl Addresses {
     /// The address of a client that `peer` connected for: that of `peer` itself, unless that is a proxy, which names it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
-        let named = headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+        let named = headers.get_all("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes())).collect::<Vec<_>>().join(",");
         // Every proxy adds whom it heard from at the end, so what stands before an address that is no proxy's may be a lie.
         for name in named.rsplit(',') {
             match parse(name.trim()) {
@@ -218,6 +218,9 @@ mod tests {
         for (name, meant) in [("192.0.2.9:1234", "192.0.2.9"), ("[2001:db9::7]:1234", "2001:db9::7"), ("[2001:db9::7]", "2001:db9::7")] {
             assert_eq!(address("10.0.0.1", &[name]), meant);
         }
+        let junk_before = HeaderValue::from_bytes(b"\xff, 192.0.2.9").unwrap();
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), junk_before)]);
+        assert_eq!(addresses.client(ip("10.0.0.1"), &headers).to_string(), "192.0.2.9", "nobody hides behind what it writes itself");
         for nothing in ["", "unknown", "192.0.2.8, _hidden"] {
             assert_eq!(address("10.0.0.1", &[nothing]), "10.0.0.1");
         }

@@ -297,12 +297,12 @@ impl Session {
     }
 
     /// Refuses a message that came too soon, and closes a client that goes on in spite of that.
-    fn slow_down(&mut self, id: Option<u64>, TooSoon(wait): TooSoon, now: Instant, ctx: &mut Context<Self>) {
-        let wait_ms = wait.as_nanos().div_ceil(1_000_000) as u64;
+    fn slow_down(&mut self, id: Option<u64>, too_soon: TooSoon, now: Instant, ctx: &mut Context<Self>) {
+        let wait_ms = too_soon.0.as_nanos().div_ceil(1_000_000) as u64;
         let code = ErrorCode::RateLimited;
         let refusal = Refusal { retry_after_ms: Some(wait_ms), ..Refusal::new(id, code, self.explain(code)) };
         self.tell(&ServerMessage::Error(refusal), ctx);
-        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refused(now)) {
+        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refuse(too_soon, now)) {
             self.close(CloseCode::RateLimited, now, ctx);
         }
     }
@@ -437,21 +437,23 @@ impl Session {
 
     /// Says goodbye on the connection, if there is one; the door writes what it still can. Who only fell behind or silent may come back.
     fn close(&mut self, code: CloseCode, heard_at: Instant, ctx: &mut Context<Self>) {
-        let may_return = matches!(code, CloseCode::SlowConsumer | CloseCode::Timeout) && self.outbox.is_some();
-        if let Some(outbox) = &self.outbox {
+        let outbox = self.outbox.clone();
+        match code {
+            CloseCode::Draining => self.end(None, ctx),
+            CloseCode::Timeout => self.detach(LeaveReason::Timeout, heard_at, ctx),
+            // What it cannot take is refused, and what it has taken waits for the client.
+            CloseCode::SlowConsumer if outbox.is_none() => {}
+            CloseCode::SlowConsumer => self.detach(LeaveReason::Removed, heard_at, ctx),
+            _ => self.end(LeaveReason::Removed, ctx),
+        }
+        if let Some(outbox) = outbox {
             let goodbye = match (code, self.draining) {
                 (CloseCode::Draining, Some(window)) => window.goodbye(Instant::now()),
                 _ => ServerMessage::goodbye(code),
             };
+            // Behind the detaching, which takes what waits for the next connection.
             outbox.close(code, self.dialect.spell(&goodbye));
         }
-        let reason = match code {
-            CloseCode::Draining => return self.end(None, ctx),
-            CloseCode::Timeout => LeaveReason::Timeout,
-            CloseCode::SlowConsumer if self.outbox.is_none() => LeaveReason::Timeout,
-            _ => LeaveReason::Removed,
-        };
-        if may_return { self.detach(reason, heard_at, ctx) } else { self.end(reason, ctx) }
     }
 
     /// Ends the session for a server that shuts down, at a time of its own.
@@ -591,7 +593,7 @@ impl Handler<Attach> for Session {
     type Result = ();
 
     fn handle(&mut self, Attach { connection, token, received, id, attached }: Attach, ctx: &mut Context<Self>) {
-        if self.is_used(token) {
+        if self.is_used(token) || received > self.replay.sent() {
             return self.resumables.insert(token, ctx.address());
         }
         if self.attach(connection, received, ctx) {

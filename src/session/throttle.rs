@@ -26,6 +26,8 @@ pub struct Throttle {
     refusals: Bucket,
     /// When it sent something last.
     heard_at: Instant,
+    /// Until when it was told to wait.
+    told_until: Instant,
 }
 
 /// A message comes too soon; the same may pass after so long.
@@ -36,7 +38,7 @@ impl Throttle {
     /// A client that has sent nothing yet.
     pub fn new(rates: ClientRates, now: Instant) -> Self {
         let full = Bucket::full(now);
-        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now }
+        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now, told_until: now }
     }
 
     /// May a message of so many bytes pass? If it is a `join`, its address has to allow it as well. What may not pass takes nothing.
@@ -68,8 +70,13 @@ impl Throttle {
         }
     }
 
-    /// Notes a refusal; whether the client is to be borne any longer.
-    pub fn refused(&mut self, now: Instant) -> bool {
+    /// Notes that the client is told to wait; whether it is to be borne any longer. One that has waited as it was told always is.
+    pub fn refuse(&mut self, TooSoon(wait): TooSoon, now: Instant) -> bool {
+        let has_waited = now >= self.told_until;
+        self.told_until = now + wait;
+        if has_waited {
+            return true;
+        }
         let time = |messages| time(messages, self.rates.messages_per_second);
         let burst = BURST * u32::try_from(REFUSED_PART).expect("a small number");
         self.refusals.with(time(REFUSED_PART), burst, now).map(|refusals| self.refusals = refusals).is_ok()
@@ -200,12 +207,27 @@ mod tests {
     fn who_goes_on_is_borne_for_a_burst_and_for_a_tenth_over_time() {
         let start = Instant::now();
         let mut throttle = Throttle::new(RATES, start);
-        assert!((0..20).all(|_| throttle.refused(start)));
-        assert!(!throttle.refused(start));
-        assert!(!throttle.refused(start + Duration::from_millis(999)));
+        let long = TooSoon(Duration::from_secs(1000));
+        assert!(throttle.refuse(long, start), "nobody has told it yet");
+        assert!((0..20).all(|_| throttle.refuse(long, start)));
+        assert!(!throttle.refuse(long, start));
+        assert!(!throttle.refuse(long, start + Duration::from_millis(999)));
         for second in 1..100 {
-            assert!(throttle.refused(start + Duration::from_secs(second)));
-            assert!(!throttle.refused(start + Duration::from_secs(second)));
+            assert!(throttle.refuse(long, start + Duration::from_secs(second)));
+            assert!(!throttle.refuse(long, start + Duration::from_secs(second)));
+        }
+    }
+
+    #[test]
+    fn who_waits_as_it_is_told_is_borne_for_ever() {
+        let mut now = Instant::now();
+        let mut throttle = Throttle::new(RATES, now);
+        for _ in 0..10_000 {
+            if let Err(told) = throttle.take(1, None, now) {
+                assert!(throttle.refuse(told, now));
+                now += told.0;
+                assert_eq!(throttle.take(1, None, now), Ok(()));
+            }
         }
     }
 
