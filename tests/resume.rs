@@ -7,14 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use support::{
-    Random, TestServer, doors, eventually, http,
+    Random, TestServer, connect_to, doors, eventually, goodbye, http,
     proxy::Proxy,
     resuming::{Cut, Resuming},
     seed, unanswered, within,
 };
 use switchboard::{
     Config,
-    client::{Connector, Door},
+    client::{Client, Connector, Door, ResumingClient},
     config::Rates,
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Resume, ServerMessage},
 };
@@ -310,6 +310,71 @@ async fn nobody_has_received_more_than_was_sent() {
         let mut again = connector.connect(door).await.unwrap();
         assert!(within("a welcome", again.resume(token, received)).await.unwrap().resumed, "{door}: and no harm done");
     }
+}
+
+/// Its place is its own as long as it looks alive; after that it has to wait for one like everybody, and is still not forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_server_is_full_a_client_comes_back_to_its_own_place() {
+    for door in Door::ALL {
+        let server = resumable(|config| config.limits.clients_max = 2);
+        let connector = Arc::new(doors(server.base()).await);
+        let mut ben = Resuming::join(&connector, Door::ALL[0], "r").await;
+        let mut anna = Resuming::join(&connector, door, "r").await;
+        assert!(matches!(ben.hear().await, ServerMessage::PeerJoined { .. }));
+        for n in 0..3 {
+            anna.cut(Cut::LeftBehind);
+            assert!(anna.resume(Door::ALL[n]).await, "{door}: it looked alive");
+        }
+        anna.cut(Cut::Reset);
+        let mut other = Client::connect(server.base(), door).await.unwrap();
+        eventually("her place to be taken", async || {
+            let taken = other.hello().await.is_ok();
+            if !taken {
+                other = Client::connect(server.base(), door).await.unwrap();
+            }
+            taken
+        })
+        .await;
+        let mut early = connector.connect(door).await.unwrap();
+        let resume = Some(Resume { token: Some(anna.token), received: anna.received });
+        early.send(&unanswered(ClientMessage::Hello { resume })).await.unwrap();
+        assert_eq!(goodbye(&mut early).await, CloseCode::ServerFull, "{door}");
+        other.close().await;
+        eventually("a place", async || ResumingClient::resume(&mut anna, door).await.is_ok_and(|resumed| resumed)).await;
+        let (a, b) = (anna.peer_id, ben.peer_id);
+        ben.send(None, offer(a, 1)).await;
+        hears(&mut anna, b, 1..2).await;
+    }
+}
+
+/// An address is not to fill the server with sessions that wait; but those that do can be resumed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_wait_count_for_their_address() {
+    let server = resumable(|config| {
+        config.rates = Rates::On;
+        config.limits.address_connections_max = 4;
+    });
+    let connector = Arc::new(doors(server.base()).await);
+    let mut waiting = vec![];
+    for door in [Door::ALL[0], Door::ALL[1], Door::WebTransport] {
+        // What asked for the doors may not be quite gone.
+        eventually("a place", async || match ResumingClient::connect(&connector, door).await {
+            Ok(mut client) => {
+                client.leave_behind().expect("a connection").abort();
+                waiting.push(client);
+                true
+            }
+            Err(_) => false,
+        })
+        .await;
+    }
+    let last = connect_to(&connector, Door::ALL[0], "r").await;
+    let mut late = connector.connect(Door::ALL[0]).await.unwrap();
+    assert_eq!(goodbye(&mut late).await, CloseCode::TooManyConnections);
+    for client in &mut waiting {
+        assert!(within("a welcome", client.resume(Door::ALL[1])).await.unwrap());
+    }
+    drop(last);
 }
 
 /// Who falls behind is closed, but not forgotten: what was accepted for it waits, and what is too much its sender is told.

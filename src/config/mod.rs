@@ -189,7 +189,7 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_JOINS_PER_SECOND", default = 1000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_joins_per_second: u32,
 
-    /// Connections from one address, over all doors. One more is closed as `too-many-connections`.
+    /// Connections from one address, over all doors, and sessions that wait for theirs. One more is closed as `too-many-connections`.
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_connections_max: usize,

@@ -17,9 +17,9 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -38,7 +38,7 @@ use crate::{
     },
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
-        Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings,
+        AddressShare, Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings,
         outbox::{End, Outbox},
         replay::ReplayLimits,
         resumable::Resumables,
@@ -63,23 +63,35 @@ pub struct Doorkeeper {
 impl Doorkeeper {
     /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
     /// connection. A frame that did nothing but resume is taken out.
-    pub async fn open(&self, connection: Connection, frames: &mut VecDeque<Frame>) -> Line {
-        if let Some(line) = self.resume(&connection, frames).await {
+    /// Without a place for it, only one that takes over the place of its own connection before.
+    pub async fn open(&self, place: &Arc<Place>, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
+        let refusal = place.refusal();
+        let has_place = match refusal {
+            None => true,
+            // A session that waits is counted for its address already.
+            Some(CloseCode::TooManyConnections) => !self.clients.is_full(),
+            Some(_) => false,
+        };
+        if let Some(line) = self.resume(connection, has_place, frames).await {
             frames.pop_front();
-            return line;
+            place.keep();
+            return Ok(line);
         }
-        Line { session: self.begin(connection), connection: ConnectionId::FIRST }
+        match refusal {
+            Some(code) => Err(code),
+            None => Ok(Line { session: self.begin(connection.clone()), connection: ConnectionId::FIRST }),
+        }
     }
 
     /// The line to the session that the first frame resumes, if there is such a session and it goes on.
-    async fn resume(&self, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
+    async fn resume(&self, connection: &Connection, has_place: bool, frames: &VecDeque<Frame>) -> Option<Line> {
         let request = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()?;
         let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
             return None;
         };
         let session = self.resumables.take(token)?;
         let (attached, answer) = oneshot::channel();
-        session.do_send(Attach { connection: connection.clone(), token, received, id, attached });
+        session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
         Some(Line { connection: answer.await.ok()?, session })
     }
 
@@ -125,10 +137,15 @@ impl Doorkeeper {
         outbox.close(code, dialect.spell(&self.clients.goodbye(code)));
     }
 
-    /// Waits for a client's first frames, as long as it may take and the server takes clients.
-    pub async fn first<T>(&self, frames: impl Future<Output = T>) -> Result<T, CloseCode> {
+    /// Waits for a client's first frames, as long as it may take and the server takes clients. One that is refused can only be let in for what
+    /// they say, so it is not waited for long.
+    pub async fn first<T>(&self, place: &Place, frames: impl Future<Output = T>) -> Result<T, CloseCode> {
+        let (patience, too_late) = match place.refusal() {
+            Some(code) => (self.timeouts.hello().min(REFUSED_PATIENCE), code),
+            None => (self.timeouts.hello(), CloseCode::HelloTimeout),
+        };
         tokio::select! {
-            frames = timeout(self.timeouts.hello(), frames) => frames.map_err(|_| CloseCode::HelloTimeout),
+            frames = timeout(patience, frames) => frames.map_err(|_| too_late),
             () = self.clients.drained() => Err(CloseCode::Draining),
         }
     }
@@ -202,19 +219,36 @@ pub struct Clients {
 pub struct Place {
     clients: Arc<Clients>,
     visit: Arc<Visit>,
-    /// Why the client has to go again at once, if it has to.
-    pub refusal: Option<CloseCode>,
+    refusal: Option<CloseCode>,
+    /// Was it refused, and has a place all the same?
+    kept: AtomicBool,
 }
 
 impl Place {
     /// What a door brings to a session that takes this place.
     pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
-        Connection { dialect, outbox, address: self.visit.joins.clone(), place: self.clone() }
+        let address = AddressShare { visit: self.visit.clone(), joins: self.visit.joins.clone() };
+        Connection { dialect, outbox, address, place: self.clone() }
+    }
+
+    /// Why the client has to go again, if it has to.
+    pub fn refusal(&self) -> Option<CloseCode> {
+        self.refusal.filter(|_| !self.kept.load(Ordering::Relaxed))
+    }
+
+    /// Makes it a place to stay at: the client has given up another one for it, or will have in a moment.
+    fn keep(&self) {
+        if self.refusal.is_some() && !self.kept.swap(true, Ordering::Relaxed) {
+            self.clients.now.fetch_add(1, Ordering::Relaxed);
+            self.clients.refused.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 /// So many clients beyond the bound are told why they have to go; more are turned away without a word.
 const REFUSED_MAX: usize = 64;
+/// A client that is refused has so long to say that it is in already, by another connection.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Clients {
     /// At most `max` clients.
@@ -245,7 +279,7 @@ impl Clients {
             }
             Some(reason)
         };
-        Ok(Place { clients: self.clone(), visit, refusal })
+        Ok(Place { clients: self.clone(), visit, refusal, kept: AtomicBool::new(false) })
     }
 
     /// How many there are.
@@ -301,7 +335,7 @@ impl Clients {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let counter = if self.refusal.is_none() { &self.clients.now } else { &self.clients.refused };
+        let counter = if self.refusal().is_none() { &self.clients.now } else { &self.clients.refused };
         if counter.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.clients.gone.notify_waiters();
         }
@@ -310,8 +344,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -320,15 +352,15 @@ mod tests {
         let addresses = Addresses::new(None, vec![]);
         let admit = || clients.admit(Arc::new(addresses.visit([192, 0, 2, 1].into(), Instant::now())));
         let first = admit().unwrap();
-        assert_eq!(first.refusal, None);
+        assert_eq!(first.refusal(), None);
         let refused: Vec<_> = (0..REFUSED_MAX).map(|_| admit().unwrap()).collect();
-        assert!(refused.iter().all(|place| place.refusal == Some(CloseCode::ServerFull)));
+        assert!(refused.iter().all(|place| place.refusal() == Some(CloseCode::ServerFull)));
         assert_eq!(admit().err(), Some(CloseCode::ServerFull));
         drop(first);
-        assert_eq!(admit().unwrap().refusal, None, "those who are refused take nobody's place");
+        assert_eq!(admit().unwrap().refusal(), None, "those who are refused take nobody's place");
         drop(refused);
         assert_eq!(clients.count(), 0);
         clients.drain(DrainWindow::open(Duration::ZERO, Instant::now()));
-        assert_eq!(admit().unwrap().refusal, Some(CloseCode::Draining));
+        assert_eq!(admit().unwrap().refusal(), Some(CloseCode::Draining));
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        Ending,
+        Connection, Ending,
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -240,33 +240,37 @@ enum Stop {
 
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let refusal = place.refusal;
         let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
-        let first = match refusal {
-            Some(code) => Err(code),
-            None => doorkeeper.first(self.frames(quic)).await,
-        };
-        match first {
-            Err(code) | Ok(Err(Stop::Fault(code))) => {
-                doorkeeper.turn_away(outbox, &*connection.dialect, code);
-                self.discard().await;
-            }
-            Ok(Err(Stop::Left | Stop::Lost(_))) => outbox.answer_close(None),
-            Ok(Ok(mut frames)) => {
-                let line = doorkeeper.open(connection, &mut frames).await;
-                let stop = tokio::select! {
-                    // The first message has to reach the session before any datagram does.
-                    biased;
-                    stop = converse(frames, outbox, self.answers_max, async |frames| line.hear(frames).await, async || self.frames(quic).await) => stop,
-                    stop = hear_datagrams(&line, quic) => stop,
-                };
-                line.ended(stop.ending(), stop.heard_at(self.silence));
-                match stop {
-                    Stop::Fault(_) => self.discard().await,
-                    Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
-                }
-            }
+        match self.attend(quic, place, connection, doorkeeper).await {
+            Stop::Fault(_) => self.discard().await,
+            Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
         }
+    }
+
+    /// Opens a session with the client's first frames and hands it all that follow.
+    async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, connection: Connection, doorkeeper: &Doorkeeper) -> Stop {
+        let turn_away = |code| {
+            doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
+            Stop::Fault(code)
+        };
+        let mut frames = match doorkeeper.first(place, self.frames(quic)).await {
+            Err(code) | Ok(Err(Stop::Fault(code))) => return turn_away(code),
+            Ok(Err(stop)) => return stop,
+            Ok(Ok(frames)) => frames,
+        };
+        let line = match doorkeeper.open(place, &connection, &mut frames).await {
+            Err(code) => return turn_away(code),
+            Ok(line) => line,
+        };
+        let (outbox, answers_max) = (&connection.outbox, self.answers_max);
+        let stop = tokio::select! {
+            // The first message has to reach the session before any datagram does.
+            biased;
+            stop = converse(frames, outbox, answers_max, async |frames| line.hear(frames).await, async || self.frames(quic).await) => stop,
+            stop = hear_datagrams(&line, quic) => stop,
+        };
+        line.ended(stop.ending(), stop.heard_at(self.silence));
+        stop
     }
 
     /// The next whole frames, one or more.

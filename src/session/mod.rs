@@ -56,7 +56,7 @@ pub struct Session {
     state: State,
     /// How fast the client sends; not watched if missing.
     throttle: Option<Throttle>,
-    address: Option<Arc<AddressJoins>>,
+    address: AddressShare,
     /// How many messages the client has sent, best-effort ones aside.
     received: u64,
     replay: Replay,
@@ -112,8 +112,16 @@ pub struct Connection {
     pub dialect: Arc<dyn Dialect>,
     pub outbox: Arc<Outbox>,
     pub place: Arc<dyn Any + Send + Sync>,
-    /// What all clients of its address share; nothing where rates are not bounded.
-    pub address: Option<Arc<AddressJoins>>,
+    pub address: AddressShare,
+}
+
+/// What a client takes of its address, for as long as its session lasts: with a connection or without.
+#[derive(Clone)]
+pub struct AddressShare {
+    /// Given back when dropped.
+    pub visit: Arc<dyn Any + Send + Sync>,
+    /// What all clients of the address share; nothing where rates are not bounded.
+    pub joins: Option<Arc<AddressJoins>>,
 }
 
 /// One of the connections of a session, so that an old one can never harm its successor.
@@ -145,6 +153,8 @@ pub struct Attach {
     pub received: u64,
     /// The `id` of its `hello`.
     pub id: Option<u64>,
+    /// Is there a place for one more client? Otherwise it can only take over that of the connection before.
+    pub has_place: bool,
     /// Answered if the session goes on. It does not if what the client missed is no longer known.
     pub attached: oneshot::Sender<ConnectionId>,
 }
@@ -293,7 +303,7 @@ impl Session {
     fn pace(&mut self, frame: &Frame, request: Option<&Request<'_>>, now: Instant) -> Result<(), TooSoon> {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
         let is_join = matches!(request, Some(Request { message: ClientMessage::Join { .. }, .. }));
-        throttle.take(frame.bytes().len(), self.address.as_deref().filter(|_| is_join), now)
+        throttle.take(frame.bytes().len(), self.address.joins.as_deref().filter(|_| is_join), now)
     }
 
     /// Refuses a message that came too soon, and closes a client that goes on in spite of that.
@@ -592,8 +602,8 @@ impl Handler<Heard> for Session {
 impl Handler<Attach> for Session {
     type Result = ();
 
-    fn handle(&mut self, Attach { connection, token, received, id, attached }: Attach, ctx: &mut Context<Self>) {
-        if self.is_used(token) || received > self.replay.sent() {
+    fn handle(&mut self, Attach { connection, token, received, id, has_place, attached }: Attach, ctx: &mut Context<Self>) {
+        if self.is_used(token) || received > self.replay.sent() || !has_place && self.outbox.is_none() {
             return self.resumables.insert(token, ctx.address());
         }
         if self.attach(connection, received, ctx) {

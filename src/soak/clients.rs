@@ -43,6 +43,7 @@ pub struct Tally {
     /// Talkers that another saw leave.
     pub left: u64,
     pub visits: u64,
+    pub visits_failed: u64,
     pub slow_closed: u64,
 }
 
@@ -214,7 +215,13 @@ pub async fn visit(soak: Rc<Soak>, rooms: usize, mut random: Rng) {
     while *phase.borrow_and_update() == Phase::Busy {
         let visit = timeout(PATIENCE, visit_once(&soak, rooms, &mut random));
         tokio::select! {
-            _ = visit => soak.tally.borrow_mut().visits += 1,
+            visited = visit => match visited {
+                Ok(Ok(())) => soak.tally.borrow_mut().visits += 1,
+                Ok(Err(_)) | Err(_) => {
+                    soak.tally.borrow_mut().visits_failed += 1;
+                    sleep(Duration::from_millis(100)).await;
+                }
+            },
             _ = phase.changed() => {}
         }
     }

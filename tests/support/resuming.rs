@@ -22,7 +22,7 @@ pub struct Resuming {
 /// How a connection dies.
 #[derive(Clone, Copy, Debug)]
 pub enum Cut {
-    /// The socket is reset. QUIC has no such thing, so there the connection is left behind.
+    /// The socket is reset; QUIC says that something went wrong.
     Reset,
     /// The client is elsewhere, and its old connection still looks alive.
     LeftBehind,

@@ -55,11 +55,11 @@ where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
-    let (outbox, refusal) = (Outbox::new(), place.refusal);
+    let outbox = Outbox::new();
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
     let connection = place.connection(dialect, outbox.clone());
-    exchange(io, leftover, &outbox, limits, timeouts, async |reader| attend(reader, connection, refusal, &doorkeeper).await).await;
+    exchange(io, leftover, &outbox, limits, timeouts, async |reader| attend(reader, connection, &place, &doorkeeper).await).await;
 }
 
 /// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only
@@ -113,27 +113,26 @@ pub async fn exchange<Io>(
 }
 
 /// Opens a session with the client's first frames and hands it all that follow.
-async fn attend<R>(reader: &mut Reader<'_, R>, connection: Connection, refusal: Option<CloseCode>, doorkeeper: &Doorkeeper) -> Stop
+async fn attend<R>(reader: &mut Reader<'_, R>, connection: Connection, place: &Arc<Place>, doorkeeper: &Doorkeeper) -> Stop
 where
     R: AsyncRead + Unpin,
 {
-    let first = match refusal {
-        Some(code) => Err(code),
-        None => doorkeeper.first(reader.frames()).await,
+    let turn_away = |code| {
+        doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
+        Stop::Fault(code)
     };
-    match first {
-        Err(code) | Ok(Err(Stop::Fault(code))) => {
-            doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
-            Stop::Fault(code)
-        }
-        Ok(Err(stop)) => stop,
-        Ok(Ok(mut frames)) => {
-            let line = doorkeeper.open(connection, &mut frames).await;
-            let stop = reader.converse(frames, async |frames| line.hear(frames).await).await;
-            line.ended(stop.ending(), reader.heartbeat.heard_at());
-            stop
-        }
-    }
+    let mut frames = match doorkeeper.first(place, reader.frames()).await {
+        Err(code) | Ok(Err(Stop::Fault(code))) => return turn_away(code),
+        Ok(Err(stop)) => return stop,
+        Ok(Ok(frames)) => frames,
+    };
+    let line = match doorkeeper.open(place, &connection, &mut frames).await {
+        Err(code) => return turn_away(code),
+        Ok(line) => line,
+    };
+    let stop = reader.converse(frames, async |frames| line.hear(frames).await).await;
+    line.ended(stop.ending(), reader.heartbeat.heard_at());
+    stop
 }
 
 /// Bytes that are read at once, at the least.
