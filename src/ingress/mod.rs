@@ -38,7 +38,8 @@ use crate::{
     },
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
-        AddressShare, Attach, Connection, ConnectionId, Ended, Ending, Heard, Session, SessionSettings,
+        Heard, Session, SessionSettings,
+        connection::{AddressShare, Attach, Connection, ConnectionId, Ended, Ending},
         outbox::{End, Outbox},
         replay::ReplayLimits,
         resumable::Resumables,

@@ -29,7 +29,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        Connection, Ending,
+        connection::{Connection, Ending},
         outbox::{End, Outbox, Outgoing},
     },
 };

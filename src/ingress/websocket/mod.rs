@@ -30,7 +30,7 @@ use crate::{
     dialect::{Dialect, Native},
     protocol::{CloseCode, Codec, LeaveReason, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame},
     session::{
-        Connection, Ending,
+        connection::{Connection, Ending},
         heartbeat::{Beat, Heartbeat},
         outbox::{End, Outbox, Outgoing},
     },
