@@ -10,10 +10,12 @@ use std::{
 };
 
 use clap::Parser as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use switchboard::{
     Server,
     config::{Config, Sources},
 };
+use tracing::warn;
 
 use crate::cli::{Cli, Command};
 
@@ -39,10 +41,23 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);
+            open_as_many_files_as_allowed(config.limits.clients_max);
             let server = Server::start(config)?;
             // Nobody has to read it.
             Ok(server.serve(|server| drop(print(&format!("Switchboard is open: {}\n", server.url()))))?)
         }
+    }
+}
+
+/// Every connection of TCP is an open file, and shells start programs with few allowed, for the sake of old ones that could not take more.
+fn open_as_many_files_as_allowed(clients_max: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused, it stays as it is.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let open_files = getrlimit(Resource::Nofile).current;
+    if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
+        warn!(open_files, clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)");
     }
 }
 
