@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
-use super::{Client, ConnectError, Connector, Disconnected, Door};
+use super::{Client, ConnectError, Connector, Disconnected, Door, KEPT_MESSAGES_MAX};
 use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome};
 
 /// A client over all of its connections.
@@ -60,7 +60,7 @@ impl ResumingClient {
     }
 
     /// Says something, now or as soon as it is back. What is not acknowledged is kept, however much that is: whoever says much acknowledges often.
-    /// Dropping the returned future may break the connection, and loses nothing.
+    /// Dropping the returned future ends the connection, and loses nothing.
     pub async fn send(&mut self, id: Option<u64>, message: ClientMessage<'static>) {
         let request = Request { id, message };
         self.sent += 1;
@@ -128,7 +128,7 @@ impl ResumingClient {
         loop {
             tokio::select! {
                 repeated = &mut repeated => return repeated,
-                heard = receiver.hear() => receiver.kept.push_back(heard?),
+                heard = receiver.hear(), if receiver.kept.len() < KEPT_MESSAGES_MAX => receiver.kept.push_back(heard?),
             }
         }
     }

@@ -6,7 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::Deref,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::BytesMut;
@@ -23,36 +26,42 @@ use wtransport::{
 };
 
 use super::{Disconnected, MESSAGE_BYTES_MAX, connect::ConnectError};
-use crate::protocol::framing::{self, Frame};
+use crate::protocol::{
+    H3_INTERNAL_ERROR,
+    framing::{self, Frame},
+};
 
 /// What the server may send ahead of what is received.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// RFC 9114 §8.1: something went wrong on this side.
-const H3_INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
+/// RFC 9114 §8.1: nothing went wrong.
+const H3_NO_ERROR: u32 = 0x100;
 /// What the kernel may keep of packets in either direction.
 const UDP_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
 /// A UDP socket for any number of clients of one server.
 pub type Endpoint = wtransport::Endpoint<endpoint_side::Client>;
 
-/// A session that ends when both of its halves are dropped. Then the client has not left: QUIC tells the server at once that the connection is
-/// gone, and this code that it broke off.
-struct Session(Connection);
+/// A session that ends when both of its halves are dropped. A client that has not closed it before has not left: the code says that it broke off.
+struct Session {
+    connection: Connection,
+    has_left: AtomicBool,
+}
 
 impl Deref for Session {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.0
+        &self.connection
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.close(H3_INTERNAL_ERROR, b"");
+        let code = if self.has_left.load(Ordering::Relaxed) { H3_NO_ERROR } else { H3_INTERNAL_ERROR };
+        self.close(VarInt::from_u32(code), b"");
     }
 }
 
@@ -118,7 +127,7 @@ pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), 
     let connection = endpoint.connect(url.as_str()).await.map_err(|error| ConnectError::unreachable(url, error))?;
     let opening = connection.open_bi().await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (send, receive) = opening.await.map_err(|error| ConnectError::unreachable(url, error))?;
-    let (connection, stream) = (Arc::new(Session(connection)), Arc::new(Mutex::new(send)));
+    let (connection, stream) = (Arc::new(Session { connection, has_left: false.into() }), Arc::new(Mutex::new(send)));
     let sender = Sender { connection: connection.clone(), stream: stream.clone(), buffer: BytesMut::new() };
     let receiver = Receiver { connection, stream: receive, buffer: BytesMut::new(), sending: stream, finished: false, lost: None };
     Ok((sender, receiver))
@@ -141,13 +150,14 @@ impl Sender {
     }
 
     pub async fn close(&mut self) -> Result<(), Disconnected> {
+        self.connection.has_left.store(true, Ordering::Relaxed);
         // Already reset by the server, perhaps; there is nothing more to say either way.
         let _ = self.stream.lock().await.quic_stream_mut().finish();
         Ok(())
     }
 
     pub fn abort(self) {
-        self.connection.close(H3_INTERNAL_ERROR, b"");
+        self.connection.close(VarInt::from_u32(H3_INTERNAL_ERROR), b"");
     }
 
     fn refused(&self, error: &wtransport::error::StreamWriteError) -> Disconnected {

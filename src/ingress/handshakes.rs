@@ -1,5 +1,5 @@
-//! Handshakes under way: so many at once, and for one more the oldest gives way. An honest one is soon over, one that is only begun is not;
-//! so whoever begins more than there may be drives out itself.
+//! Handshakes under way: so many at once, and for one more the oldest gives way. An honest one is soon over, one that is only begun is not, so
+//! those that are driven out are those that were only begun, unless a flood begins as many as there may be in the time of one round trip.
 
 use std::{
     collections::BTreeMap,
@@ -47,17 +47,8 @@ impl Handshakes {
         self.under_way().places.len() >= self.max.div_ceil(2)
     }
 
-    /// Sees a handshake to its end, if that comes in time.
-    pub async fn run<T>(&self, handshake: impl Future<Output = T>) -> Result<T, GivenUp> {
-        let (_place, gives_way) = self.begin();
-        tokio::select! {
-            biased;
-            done = timeout(self.patience, handshake) => done.map_err(|_| GivenUp::TooSlow),
-            _ = gives_way => Err(GivenUp::GaveWay),
-        }
-    }
-
-    fn begin(&self) -> (Place<'_>, oneshot::Receiver<()>) {
+    /// Begins one; the oldest gives way if there are too many.
+    pub fn begin(self: &Arc<Self>) -> Handshake {
         let (stays, gives_way) = oneshot::channel();
         let mut under_way = self.under_way();
         if under_way.places.len() >= self.max {
@@ -66,7 +57,7 @@ impl Handshakes {
         let number = under_way.begun;
         under_way.begun += 1;
         under_way.places.insert(number, stays);
-        (Place { handshakes: self, number }, gives_way)
+        Handshake { handshakes: self.clone(), number, gives_way }
     }
 
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
@@ -74,13 +65,25 @@ impl Handshakes {
     }
 }
 
-/// A handshake's place among the others. Given back when dropped.
-struct Place<'a> {
-    handshakes: &'a Handshakes,
+/// One of them. Over when dropped.
+pub struct Handshake {
+    handshakes: Arc<Handshakes>,
     number: u64,
+    gives_way: oneshot::Receiver<()>,
 }
 
-impl Drop for Place<'_> {
+impl Handshake {
+    /// Sees it to its end, if that comes in time.
+    pub async fn run<T>(mut self, handshake: impl Future<Output = T>) -> Result<T, GivenUp> {
+        tokio::select! {
+            biased;
+            _ = &mut self.gives_way => Err(GivenUp::GaveWay),
+            done = timeout(self.handshakes.patience, handshake) => done.map_err(|_| GivenUp::TooSlow),
+        }
+    }
+}
+
+impl Drop for Handshake {
     fn drop(&mut self) {
         self.handshakes.under_way().places.remove(&self.number);
     }
@@ -95,14 +98,10 @@ mod tests {
     #[tokio::test]
     async fn for_one_too_many_the_oldest_gives_way() {
         let handshakes = Handshakes::new(2, Duration::MAX);
-        let begin = || {
-            let handshakes = handshakes.clone();
-            tokio::spawn(async move { handshakes.run(pending::<()>()).await })
-        };
+        let begin = || tokio::spawn(handshakes.begin().run(pending::<()>()));
         let [first, second] = [begin(), begin()];
-        tokio::task::yield_now().await;
         assert!(handshakes.are_many());
-        assert_eq!(handshakes.run(ready(7)).await, Ok(7));
+        assert_eq!(handshakes.begin().run(ready(7)).await, Ok(7));
         assert_eq!(first.await.unwrap(), Err(GivenUp::GaveWay));
         assert!(!second.is_finished());
         second.abort();
@@ -113,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_takes_too_long_is_given_up() {
         let handshakes = Handshakes::new(1, Duration::ZERO);
-        assert_eq!(handshakes.run(pending::<()>()).await, Err(GivenUp::TooSlow));
+        assert_eq!(handshakes.begin().run(pending::<()>()).await, Err(GivenUp::TooSlow));
         assert!(handshakes.under_way().places.is_empty());
     }
 }

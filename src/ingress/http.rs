@@ -256,7 +256,7 @@ pub fn service_tls(
         let (site, acceptor) = (site.clone(), acceptor.clone());
         async move {
             let (io, peer) = site.let_in(io)?;
-            let accepted = site.handshakes.run(acceptor.accept(io)).await;
+            let accepted = site.handshakes.begin().run(acceptor.accept(io)).await;
             match accepted.unwrap_or_else(|given_up| Err(io::Error::other(given_up))) {
                 Ok(io) => Ok((io, peer)),
                 Err(error) => {

@@ -39,7 +39,7 @@ use crate::{
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
         Heard, Session, SessionSettings,
-        connection::{AddressShare, Attach, Connection, ConnectionId, Ended, Ending},
+        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
         outbox::{End, Outbox},
         replay::ReplayLimits,
         resumable::Resumables,
@@ -66,26 +66,23 @@ impl Doorkeeper {
     /// connection. A frame that did nothing but resume is taken out.
     /// Without a place for it, only one that takes over the place of its own connection before.
     pub async fn open(&self, place: &Arc<Place>, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
-        let refusal = place.refusal();
-        let has_place = match refusal {
-            None => true,
-            // A session that waits is counted for its address already.
-            Some(CloseCode::TooManyConnections) => !self.clients.is_full(),
-            Some(_) => false,
+        // A session that waits is counted for its address already.
+        let has_place = match place.refusal {
+            Some(CloseCode::TooManyConnections) => place.reserve(),
+            refusal => refusal.is_none(),
         };
-        if let Some(line) = self.resume(connection, has_place, frames).await {
+        if let Some(line) = self.resume(place, connection, has_place, frames).await {
             frames.pop_front();
-            place.keep();
             return Ok(line);
         }
-        match refusal {
+        match place.refusal {
             Some(code) => Err(code),
             None => Ok(Line { session: self.begin(connection.clone()), connection: ConnectionId::FIRST }),
         }
     }
 
-    /// The line to the session that the first frame resumes, if there is such a session and it goes on.
-    async fn resume(&self, connection: &Connection, has_place: bool, frames: &VecDeque<Frame>) -> Option<Line> {
+    /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
+    async fn resume(&self, place: &Place, connection: &Connection, has_place: bool, frames: &VecDeque<Frame>) -> Option<Line> {
         let request = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()?;
         let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
             return None;
@@ -93,7 +90,11 @@ impl Doorkeeper {
         let session = self.resumables.take(token)?;
         let (attached, answer) = oneshot::channel();
         session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
-        Some(Line { connection: answer.await.ok()?, session })
+        let Attached { connection, place_before } = answer.await.ok()?;
+        if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
+            place.take_over(&before);
+        }
+        Some(Line { connection, session })
     }
 
     fn begin(&self, connection: Connection) -> Addr<Session> {
@@ -138,15 +139,11 @@ impl Doorkeeper {
         outbox.close(code, dialect.spell(&self.clients.goodbye(code)));
     }
 
-    /// Waits for a client's first frames, as long as it may take and the server takes clients. One that is refused can only be let in for what
-    /// they say, so it is not waited for long.
+    /// Waits for a client's first frames, as long as it may take and the server takes clients.
     pub async fn first<T>(&self, place: &Place, frames: impl Future<Output = T>) -> Result<T, CloseCode> {
-        let (patience, too_late) = match place.refusal() {
-            Some(code) => (self.timeouts.hello().min(REFUSED_PATIENCE), code),
-            None => (self.timeouts.hello(), CloseCode::HelloTimeout),
-        };
+        let frames = place.wait(frames, self.timeouts.hello(), CloseCode::HelloTimeout);
         tokio::select! {
-            frames = timeout(patience, frames) => frames.map_err(|_| too_late),
+            frames = frames => frames,
             () = self.clients.drained() => Err(CloseCode::Draining),
         }
     }
@@ -220,9 +217,10 @@ pub struct Clients {
 pub struct Place {
     clients: Arc<Clients>,
     visit: Arc<Visit>,
-    refusal: Option<CloseCode>,
-    /// Was it refused, and has a place all the same?
-    kept: AtomicBool,
+    /// Why the client has to go again, unless it is in already by another connection.
+    pub refusal: Option<CloseCode>,
+    /// Is it one of those that clients may stay at?
+    stays: AtomicBool,
 }
 
 impl Place {
@@ -232,18 +230,35 @@ impl Place {
         Connection { dialect, outbox, address, place: self.clone() }
     }
 
-    /// Why the client has to go again, if it has to.
-    pub fn refusal(&self) -> Option<CloseCode> {
-        self.refusal.filter(|_| !self.kept.load(Ordering::Relaxed))
+    /// Waits for what a client has to do before it is in, and tells why it is not if that takes too long. One that is refused can only be let in for
+    /// what it says, so it is not waited for long.
+    pub async fn wait<T>(&self, step: impl Future<Output = T>, patience: Duration, too_late: CloseCode) -> Result<T, CloseCode> {
+        let patience = if self.refusal.is_some() { patience.min(REFUSED_PATIENCE) } else { patience };
+        timeout(patience, step).await.map_err(|_| self.refusal.unwrap_or(too_late))
     }
 
-    /// Makes it a place to stay at: the client has given up another one for it, or will have in a moment.
-    fn keep(&self) {
-        if self.refusal.is_some() && !self.kept.swap(true, Ordering::Relaxed) {
-            self.clients.now.fetch_add(1, Ordering::Relaxed);
+    /// Makes it one to stay at, if there is one left.
+    fn reserve(&self) -> bool {
+        let reserved = take_one(&self.clients.now, self.clients.max);
+        if reserved {
             self.clients.refused.fetch_sub(1, Ordering::Relaxed);
+            self.stays.store(true, Ordering::Relaxed);
+        }
+        reserved
+    }
+
+    /// Makes it one to stay at in place of the client's earlier one, which is soon gone.
+    fn take_over(&self, before: &Self) {
+        if !self.stays.load(Ordering::Relaxed) && before.stays.swap(false, Ordering::Relaxed) {
+            self.stays.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Counts one more, if there are less than `max`.
+fn take_one(counter: &AtomicUsize, max: usize) -> bool {
+    let more = |count| (count < max).then_some(count + 1);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 /// So many clients beyond the bound are told why they have to go; more are turned away without a word.
@@ -267,20 +282,15 @@ impl Clients {
     pub fn admit(self: &Arc<Self>, visit: Arc<Visit>) -> Result<Place, CloseCode> {
         let reason =
             if self.is_draining() { Some(CloseCode::Draining) } else { visit.is_too_many.then_some(CloseCode::TooManyConnections) };
-        let taken = |counter: &AtomicUsize, max| {
-            let more = |count| (count < max).then_some(count + 1);
-            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-        };
-        let refusal = if reason.is_none() && taken(&self.now, self.max) {
-            None
-        } else {
-            let reason = reason.unwrap_or(CloseCode::ServerFull);
-            if !taken(&self.refused, REFUSED_MAX) {
-                return Err(reason);
-            }
-            Some(reason)
-        };
-        Ok(Place { clients: self.clone(), visit, refusal, kept: AtomicBool::new(false) })
+        let stays = reason.is_none() && take_one(&self.now, self.max);
+        if stays {
+            return Ok(Place { clients: self.clone(), visit, refusal: None, stays: true.into() });
+        }
+        let reason = reason.unwrap_or(CloseCode::ServerFull);
+        match take_one(&self.refused, REFUSED_MAX) {
+            true => Ok(Place { clients: self.clone(), visit, refusal: Some(reason), stays: false.into() }),
+            false => Err(reason),
+        }
     }
 
     /// How many there are.
@@ -336,7 +346,7 @@ impl Clients {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let counter = if self.refusal().is_none() { &self.clients.now } else { &self.clients.refused };
+        let counter = if self.stays.load(Ordering::Relaxed) { &self.clients.now } else { &self.clients.refused };
         if counter.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.clients.gone.notify_waiters();
         }
@@ -353,15 +363,15 @@ mod tests {
         let addresses = Addresses::new(None, vec![]);
         let admit = || clients.admit(Arc::new(addresses.visit([192, 0, 2, 1].into(), Instant::now())));
         let first = admit().unwrap();
-        assert_eq!(first.refusal(), None);
+        assert_eq!(first.refusal, None);
         let refused: Vec<_> = (0..REFUSED_MAX).map(|_| admit().unwrap()).collect();
-        assert!(refused.iter().all(|place| place.refusal() == Some(CloseCode::ServerFull)));
+        assert!(refused.iter().all(|place| place.refusal == Some(CloseCode::ServerFull)));
         assert_eq!(admit().err(), Some(CloseCode::ServerFull));
         drop(first);
-        assert_eq!(admit().unwrap().refusal(), None, "those who are refused take nobody's place");
+        assert_eq!(admit().unwrap().refusal, None, "those who are refused take nobody's place");
         drop(refused);
         assert_eq!(clients.count(), 0);
         clients.drain(DrainWindow::open(Duration::ZERO, Instant::now()));
-        assert_eq!(admit().unwrap().refusal(), Some(CloseCode::Draining));
+        assert_eq!(admit().unwrap().refusal, Some(CloseCode::Draining));
     }
 }

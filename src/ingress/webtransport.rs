@@ -21,11 +21,15 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
-use super::{BATCH_FRAMES, Doorkeeper, Line, Place, converse, handshakes::Handshakes, overdue};
+use super::{
+    BATCH_FRAMES, Doorkeeper, Line, Place, converse,
+    handshakes::{Handshake, Handshakes},
+    overdue,
+};
 use crate::{
     dialect::Native,
     protocol::{
-        CloseCode, Codec, LeaveReason,
+        CloseCode, Codec, H3_INTERNAL_ERROR, LeaveReason,
         framing::{self, Frame},
     },
     session::{
@@ -43,8 +47,6 @@ const SEND_WINDOW_BYTES: u32 = 256 * 1024;
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/3 needs three streams of its own each way, a session and its messages two more.
 const STREAMS_MAX: u32 = 8;
-/// A client that broke off and may come back closes its connection with this code: RFC 9114 §8.1.
-const H3_INTERNAL_ERROR: u64 = 0x102;
 /// Bytes that are written at once, about.
 const WRITE_BYTES: usize = 32 * 1024;
 
@@ -106,14 +108,14 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
             incoming.refuse();
             continue;
         }
-        let handshakes = handshakes.clone();
+        let handshake = handshakes.begin();
         let doorkeeper = doorkeeper.clone();
         let worker = turn.next().expect("a server has workers");
-        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshakes, doorkeeper))));
+        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshake, doorkeeper))));
     }
 }
 
-async fn connection(incoming: quinn::Incoming, handshakes: Arc<Handshakes>, doorkeeper: Arc<Doorkeeper>) {
+async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper: Arc<Doorkeeper>) {
     let accepting = async {
         let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
@@ -124,7 +126,7 @@ async fn connection(incoming: quinn::Incoming, handshakes: Arc<Handshakes>, door
         }
         request.accept().await.map(Some)
     };
-    match handshakes.run(accepting).await {
+    match handshake.run(accepting).await {
         Ok(Ok(Some(connection))) => {
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
@@ -147,7 +149,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
     };
     let opened = tokio::select! {
-        opened = timeout(doorkeeper.timeouts.stream(), connection.accept_bi()) => opened.map_err(|_| CloseCode::StreamTimeout),
+        opened = place.wait(connection.accept_bi(), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
         () = drained => Err(CloseCode::Draining),
     };
     let (send, receive) = match opened {
@@ -321,7 +323,7 @@ impl Stop {
         debug!(%error, "a WebTransport connection is gone");
         match error {
             ConnectionError::TimedOut => Self::Lost(LeaveReason::Timeout),
-            ConnectionError::ApplicationClosed(close) if close.code().into_inner() != H3_INTERNAL_ERROR => Self::Left,
+            ConnectionError::ApplicationClosed(_) if !has_broken_off(connection) => Self::Left,
             _ => Self::Lost(LeaveReason::Disconnected),
         }
     }
@@ -342,6 +344,15 @@ impl Stop {
             Self::Lost(LeaveReason::Timeout) => now.checked_sub(silence).unwrap_or(now),
             _ => now,
         }
+    }
+}
+
+/// Did the client close its QUIC connection because something went wrong? A capsule, which closes the session alone, has codes of the
+/// application's own.
+fn has_broken_off(connection: &wtransport::Connection) -> bool {
+    match connection.quic_connection().close_reason() {
+        Some(quinn::ConnectionError::ApplicationClosed(close)) => close.error_code == H3_INTERNAL_ERROR.into(),
+        _ => false,
     }
 }
 

@@ -44,9 +44,9 @@ impl Envelope {
         !matches!(self.message, ServerMessage::Forwarded { .. })
     }
 
-    /// About how many bytes it takes on the wire, told without spelling it: what it counts for while it waits.
+    /// About how many bytes it will count for once it is spelled, told without spelling it: what it counts for until then.
     pub fn weight(&self) -> usize {
-        const OWN_FIELDS: usize = 128;
+        const OWN_FIELDS: usize = 256;
         let metadata = |peer: &super::message::Peer| peer.metadata.as_ref().map_or(0, super::payload::Payload::len);
         OWN_FIELDS
             + match &self.message {

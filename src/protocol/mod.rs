@@ -30,6 +30,8 @@ pub use message::{
 };
 pub use payload::{Codec, Payload};
 
+/// The code with which a client closes its QUIC connection when something went wrong and it may come back: RFC 9114 §8.1.
+pub const H3_INTERNAL_ERROR: u32 = 0x102;
 /// The token in `Sec-WebSocket-Protocol` by which a client may ask for JSON, which it gets without asking, too.
 pub const SUBPROTOCOL_JSON: &str = "switchboard.json";
 /// The token in `Sec-WebSocket-Protocol` by which a client asks for MessagePack on a WebSocket.

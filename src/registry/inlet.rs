@@ -46,7 +46,7 @@ pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,
     overflowed: AtomicBool,
-    presence_lost: AtomicBool,
+    gap: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -57,7 +57,7 @@ impl Backlog {
             bytes: AtomicUsize::new(0),
             bytes_max,
             overflowed: AtomicBool::new(false),
-            presence_lost: AtomicBool::new(false),
+            gap: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
     }
@@ -74,29 +74,29 @@ impl Backlog {
         Ok(())
     }
 
-    /// Counts `bytes` of news about who is in a room. Nobody can be told that they were not taken, so they are taken past the bound as
-    /// well, up to twice of it; then it is noted that the client no longer knows who is there.
-    fn add_presence(&self, bytes: usize) -> Result<(), Overflow> {
+    /// Counts `bytes` of what is taken past the bound as well, because nobody can be told that it was not: news about who is in a room, answers, and
+    /// what was promised when it was counted for less. Past twice the bound even that is dropped, and it is noted that the client misses something.
+    fn add_promised(&self, bytes: usize) -> Result<(), Overflow> {
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > 2 * self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.presence_lost.store(true, Ordering::Relaxed);
+            self.gap.store(true, Ordering::Relaxed);
             return Err(Overflow);
         }
         Ok(())
     }
 
-    /// Counts `to` bytes where `from` were counted before, unless the difference is too much; then neither is counted.
+    /// Counts `to` bytes where `from` were counted before, past the bound as well; when even that is too much, neither is counted.
     pub fn exchange(&self, from: usize, to: usize) -> Result<(), Overflow> {
         if to > from {
-            return self.add(to - from).inspect_err(|_| self.release(from));
+            return self.add_promised(to - from).inspect_err(|_| self.release(from));
         }
         self.release(from - to);
         Ok(())
     }
 
-    /// Is more waiting than may wait?
-    fn is_over(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.bytes_max
+    /// How many bytes more are waiting than may wait.
+    pub fn excess(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed).saturating_sub(self.bytes_max)
     }
 
     /// Would `bytes` more still be well within the bound? Best-effort messages give way before anything is at stake.
@@ -129,9 +129,9 @@ impl Backlog {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Was there news about a room that could not be taken? Then the session cannot be resumed.
-    pub fn has_lost_presence(&self) -> bool {
-        self.presence_lost.load(Ordering::Relaxed)
+    /// Was something promised that could not be taken after all? Then the session cannot be resumed.
+    pub fn has_gap(&self) -> bool {
+        self.gap.load(Ordering::Relaxed)
     }
 }
 
@@ -164,11 +164,11 @@ impl Inlet for Mailbox {
         if envelope.is_best_effort() && !self.backlog.has_room_for(weight) {
             return Ok(());
         }
-        let added = if envelope.is_presence() { self.backlog.add_presence(weight) } else { self.backlog.add(weight) };
+        let added = if envelope.is_presence() { self.backlog.add_promised(weight) } else { self.backlog.add(weight) };
         if added.is_ok() {
             self.recipient.do_send(Deliver::Message(envelope.clone()));
         }
-        if added.is_err() || self.backlog.is_over() {
+        if added.is_err() || self.backlog.excess() > 0 {
             self.overflow();
         }
         // The session may be at its end already for that very reason.
@@ -202,15 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn news_about_a_room_is_taken_up_to_twice_the_bound_and_its_loss_is_noted() {
+    fn what_is_promised_is_taken_up_to_twice_the_bound_and_its_loss_is_noted() {
         let backlog = Backlog::new(10);
-        assert_eq!(backlog.add_presence(11), Ok(()));
-        assert!(backlog.is_over());
+        assert_eq!(backlog.add_promised(11), Ok(()));
+        assert_eq!(backlog.excess(), 1);
         assert_eq!(backlog.add(1), Err(Overflow));
-        assert_eq!(backlog.add_presence(9), Ok(()));
-        assert!(!backlog.has_lost_presence());
-        assert_eq!(backlog.add_presence(1), Err(Overflow));
-        assert!(backlog.has_lost_presence());
+        assert_eq!(backlog.exchange(1, 10), Ok(()));
+        assert!(!backlog.has_gap());
+        assert_eq!(backlog.exchange(10, 11), Err(Overflow), "and what it was counted for before is given back");
+        assert!(backlog.has_gap());
+        assert_eq!(backlog.add_promised(10), Ok(()));
     }
 
     #[test]

@@ -54,8 +54,15 @@ pub struct Attach {
     pub id: Option<u64>,
     /// Is there a place for one more client? Otherwise it can only take over that of the connection before.
     pub has_place: bool,
-    /// Answered if the session goes on. It does not if what the client missed is no longer known.
-    pub attached: oneshot::Sender<ConnectionId>,
+    /// Answered if the connection is taken. If not, the session is over because what the client missed is no longer known, or stays as it was.
+    pub attached: oneshot::Sender<Attached>,
+}
+
+/// A session goes on over this connection.
+pub struct Attached {
+    pub connection: ConnectionId,
+    /// That of the connection before, if there is one.
+    pub place_before: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A connection has ended, or is to be ended.
@@ -118,7 +125,9 @@ impl Session {
 
     /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.
     fn detach(&mut self, reason: LeaveReason, heard_at: Instant, ctx: &mut Context<Self>) {
-        if self.settings.resume_window.is_zero() || self.backlog.has_lost_presence() || self.state.is_closing() {
+        // To a server that shuts down nobody comes back.
+        let is_last = self.settings.resume_window.is_zero() || self.draining.is_some();
+        if is_last || self.backlog.has_gap() || self.state.is_closing() {
             return self.end(reason, ctx);
         }
         let session = ctx.address();
@@ -166,7 +175,7 @@ impl Session {
         }
         let Connection { dialect, outbox, place, address } = connection;
         let missed: Option<Vec<Frame>> = self.replay.after(received).map(|frames| frames.map(|frame| dialect.respell(frame)).collect());
-        let Some(missed) = missed.filter(|_| !self.backlog.has_lost_presence() && !self.state.is_closing()) else {
+        let Some(missed) = missed.filter(|_| !self.backlog.has_gap() && !self.state.is_closing()) else {
             self.end(LeaveReason::Timeout, ctx);
             return false;
         };
@@ -208,14 +217,19 @@ impl Handler<Attach> for Session {
     type Result = ();
 
     fn handle(&mut self, Attach { connection, token, received, id, has_place, attached }: Attach, ctx: &mut Context<Self>) {
+        if token != self.welcome.resume_token && self.unconfirmed.is_none_or(|(used, _)| used != token) {
+            // It was good when the door asked.
+            return;
+        }
         if self.is_used(token) || received > self.replay.sent() || !has_place && self.outbox.is_none() {
             return self.resumables.insert(token, ctx.address());
         }
+        let place_before = self.place.take();
         if self.attach(connection, received, ctx) {
             self.renew(token, ctx);
             self.acknowledge(id, ctx);
             // A door that is gone says so when it drops its line, and without an answer it has none.
-            if attached.send(self.connection).is_err() {
+            if attached.send(Attached { connection: self.connection, place_before }).is_err() {
                 self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
             }
         }

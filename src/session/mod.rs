@@ -42,7 +42,7 @@ use crate::{
         RoomRegistry,
         command::{Answer, Deliver, Join, Leave, Register, Unregister, Update},
         drain::DrainWindow,
-        inlet::{Backlog, Inlet, Mailbox, Overflow},
+        inlet::{Backlog, Inlet, Mailbox},
         rooms::Room,
     },
 };
@@ -251,7 +251,7 @@ impl Session {
         }
         let from = self.peer_id();
         match message {
-            // What it would resume is gone, or the door would have attached it.
+            // What it would resume is gone or not to be had, or the door would have attached it.
             ClientMessage::Hello { .. } if first => {}
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
@@ -350,25 +350,26 @@ impl Session {
             return self.say(frame, counted, ctx);
         }
         match &self.outbox {
+            Some(outbox) if self.backlog.has_room_for(outbox::weight(&frame)) => drop(outbox.push(frame, counted)),
             // One that is too much is lost, as it may be.
-            Some(outbox) => drop(outbox.push(frame, counted)),
-            None => self.backlog.release(counted),
+            _ => self.backlog.release(counted),
         }
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
     fn say(&mut self, frame: Frame, counted: usize, ctx: &mut Context<Self>) {
         let bytes = outbox::weight(&frame);
-        self.replay.keep(frame.clone());
         let taken = match &self.outbox {
-            Some(outbox) => outbox.push(frame, counted),
+            Some(outbox) => outbox.push(frame.clone(), counted),
             None => self.backlog.exchange(counted, bytes).map(|()| self.detached_bytes += bytes),
         };
+        let excess = self.backlog.excess();
+        self.replay.keep(frame, excess);
         let kept = self.replay.bytes();
         if self.detached.as_mut().is_some_and(|detached| !detached.resize(kept)) {
             return self.end(LeaveReason::Timeout, ctx);
         }
-        if let Err(Overflow) = taken {
+        if taken.is_err() || excess > 0 {
             self.close(CloseCode::SlowConsumer, Instant::now(), ctx);
         }
     }

@@ -45,11 +45,13 @@ impl Replay {
         self.bytes
     }
 
-    /// Counts a message as sent and keeps it.
-    pub fn keep(&mut self, frame: Frame) {
+    /// Counts a message as sent and keeps it. So many bytes as wait for the client in `excess` of their bound are kept beside this one, for they
+    /// were promised.
+    pub fn keep(&mut self, frame: Frame, excess: usize) {
         self.bytes += weight(&frame);
         self.frames.push_back(frame);
-        while self.frames.len() > self.limits.messages_max || self.bytes > self.limits.bytes_max {
+        let bytes_max = if self.limits.bytes_max == 0 { 0 } else { self.limits.bytes_max + excess };
+        while self.frames.len() > self.limits.messages_max || self.bytes > bytes_max {
             self.forget();
         }
     }
@@ -90,7 +92,7 @@ mod tests {
 
     fn kept(limits: ReplayLimits, texts: &[&'static str]) -> Replay {
         let mut replay = Replay::new(limits);
-        texts.iter().for_each(|text| replay.keep(Frame::Text(Bytes::from_static(text.as_bytes()))));
+        texts.iter().for_each(|text| replay.keep(Frame::Text(Bytes::from_static(text.as_bytes())), 0));
         replay
     }
 

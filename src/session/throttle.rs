@@ -28,6 +28,8 @@ pub struct Throttle {
     heard_at: Instant,
     /// Until when it was told to wait.
     told_until: Instant,
+    /// Has anything passed since it was told? Only then is it as if it had never been told.
+    excused: bool,
 }
 
 /// A message comes too soon; the same may pass after so long.
@@ -38,7 +40,7 @@ impl Throttle {
     /// A client that has sent nothing yet.
     pub fn new(rates: ClientRates, now: Instant) -> Self {
         let full = Bucket::full(now);
-        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now, told_until: now }
+        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now, told_until: now, excused: true }
     }
 
     /// May a message of so many bytes pass? If it is a `join`, its address has to allow it as well. What may not pass takes nothing.
@@ -53,6 +55,7 @@ impl Throttle {
         match (messages, bytes, joins, address) {
             (Ok(messages), Ok(bytes), Ok(joins), Ok(address)) => {
                 (self.messages, self.bytes, self.joins) = (messages, bytes, joins);
+                self.excused = true;
                 if let (Some((bucket, _)), Some(address)) = (&mut shared, address) {
                     **bucket = address;
                 }
@@ -66,15 +69,16 @@ impl Throttle {
     pub fn resume(&mut self, at_most: Duration, now: Instant) {
         let away = now.saturating_duration_since(self.heard_at).min(at_most);
         for bucket in [&mut self.messages, &mut self.bytes, &mut self.joins] {
-            bucket.credit = away;
+            bucket.credit = (bucket.credit + away).min(at_most);
         }
     }
 
-    /// Notes that the client is told to wait; whether it is to be borne any longer. One that has waited as it was told always is.
+    /// Notes that the client is told to wait; whether it is to be borne any longer. Of those that wait as they are told, and then send what passes,
+    /// nothing is counted.
     pub fn refuse(&mut self, TooSoon(wait): TooSoon, now: Instant) -> bool {
-        let has_waited = now >= self.told_until;
+        let has_obeyed = std::mem::take(&mut self.excused) && now >= self.told_until;
         self.told_until = now + wait;
-        if has_waited {
+        if has_obeyed {
             return true;
         }
         let time = |messages| time(messages, self.rates.messages_per_second);
@@ -249,5 +253,11 @@ mod tests {
         let mut pass_at_once = |ms| (0..1000).take_while(|_| throttle.take(1, None, at(ms)).is_ok()).count();
         assert_eq!(pass_at_once(100_000), 69, "what is not used stays, and does not grow");
         assert_eq!(pass_at_once(200_000), 20);
+        // It breaks off again before it has said everything.
+        throttle.resume(Duration::from_secs(5), at(204_000));
+        assert_eq!(throttle.take(1, None, at(204_000)), Ok(()));
+        throttle.resume(Duration::from_secs(5), at(204_500));
+        let mut pass_at_once = |ms| (0..1000).take_while(|_| throttle.take(1, None, at(ms)).is_ok()).count();
+        assert_eq!(pass_at_once(204_500), 44, "as if it had not come back in between");
     }
 }

@@ -88,7 +88,7 @@ pub async fn talk(soak: Rc<Soak>, me: Talker, mut random: Rng) -> anyhow::Result
             client.close().await;
             return Ok(());
         }
-        if !client.is_connected() {
+        while !client.is_connected() {
             come_back(&soak, &mut client, me, &mut random).await;
         }
         tokio::select! {
@@ -127,11 +127,9 @@ fn pause(random: &mut Rng) -> Duration {
     BETWEEN_ACTS.mul_f64(2.0 * random.f64())
 }
 
-/// Sends, and learns elsewhere if that took too long: what is not acknowledged is sent again.
+/// Sends. If that takes too long the connection is over, and what is not acknowledged is sent again over the next.
 async fn say(client: &mut ResumingClient, id: Option<u64>, message: ClientMessage<'static>) {
-    if timeout(PATIENCE, client.send(id, message)).await.is_err() {
-        client.leave_behind().into_iter().for_each(linger);
-    }
+    let _ = timeout(PATIENCE, client.send(id, message)).await;
 }
 
 async fn join(client: &mut ResumingClient, me: Talker) {

@@ -58,7 +58,7 @@ for (const door of DOORS) {
 }
 
 for (const [how, leave] of [
-  ["closes its session", (page) => page.evaluate(() => globalThis.session.close({ closeCode: 7, reason: "bye" }))],
+  ["closes its session", (page) => page.evaluate(() => globalThis.session.close({ closeCode: 0x102, reason: "bye" }))],
   ["closes its tab", (page) => page.close()],
 ]) {
   test(`who ${how} without ending its stream has left at once`, async (t) => {
