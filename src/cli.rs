@@ -44,7 +44,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         check: Option<PathBuf>,
     },
-    /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message
+    /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message, and fail if one
+    /// was lost, came twice or in another order
     Soak(Soak),
 }
 

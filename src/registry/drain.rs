@@ -25,10 +25,13 @@ impl DrainWindow {
     /// Tells a client to come back when all have been told, and not at the same time as the others.
     pub fn goodbye(&self, now: Instant) -> ServerMessage {
         let code = CloseCode::Draining;
-        let wait = self.ends_at.saturating_duration_since(now) + random_part(self.length);
+        let wait = self.ends_at.saturating_duration_since(now) + random_part(self.length.max(RETURNS_LEAST));
         ServerMessage::Goodbye { code, reconnect_after_ms: code.reconnect_after_ms() + wait.as_millis() as u64 }
     }
 }
+
+/// Also those that are told all at once come back over such a time.
+const RETURNS_LEAST: Duration = Duration::from_secs(1);
 
 /// Some time from none to the whole.
 fn random_part(whole: Duration) -> Duration {
