@@ -41,7 +41,7 @@
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //!
-//! Beside these, `cli`, `logging` and `soak` belong to the program alone, in `main.rs`.
+//! Beside these, `cli`, `logging`, `local_server`, `soak` and `bench` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!

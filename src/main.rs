@@ -1,6 +1,8 @@
 //! The program: arguments, settings, logging, run, exit status. What it runs is the library.
 
+mod bench;
 mod cli;
+mod local_server;
 mod logging;
 mod soak;
 
@@ -38,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             print(&format!("{}: fine\n", file.display()))
         }
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
+        Some(Command::Bench(plan)) => bench::run(&plan.into()),
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);

@@ -5,15 +5,7 @@
 mod books;
 mod clients;
 
-use std::{
-    env, fs,
-    io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use fastrand::Rng;
@@ -25,6 +17,7 @@ use tokio::{
 };
 
 use self::clients::{Phase, Soak, TALKERS_PER_ROOM, Tally};
+use crate::local_server::LocalServer;
 
 /// What is soaked, and for how long.
 pub struct Plan {
@@ -43,7 +36,7 @@ const SETTLING: Duration = Duration::from_secs(20);
 
 /// Soaks, tells how it goes, and fails if anything was lost, or came twice, or in another order.
 pub fn run(plan: &Plan) -> anyhow::Result<()> {
-    let server = ServerProcess::start()?;
+    let server = LocalServer::start()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = LocalSet::new().block_on(&runtime, soak(plan, &server))?;
     tell(&report.to_string())?;
@@ -53,10 +46,10 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     tell("every promise was kept\n")
 }
 
-async fn soak(plan: &Plan, server: &ServerProcess) -> anyhow::Result<Report> {
+async fn soak(plan: &Plan, server: &LocalServer) -> anyhow::Result<Report> {
     let talkers = plan.rooms * TALKERS_PER_ROOM;
     let soak = Rc::new(Soak {
-        connector: Arc::new(Connector::new(&server.url, Options::default()).await?),
+        connector: Arc::new(Connector::new(server.url(), Options::default()).await?),
         books: Default::default(),
         tally: Default::default(),
         talkers: vec![None; talkers].into(),
@@ -65,7 +58,10 @@ async fn soak(plan: &Plan, server: &ServerProcess) -> anyhow::Result<Report> {
     let visitors = plan.rooms * VISITORS_PER_ROOM;
     tell(&format!(
         "soak: {} minutes, seed {}: {talkers} talkers in {} rooms, {visitors} visitors, {SLOW_CLIENTS} slow clients, server at {}\n",
-        plan.minutes, plan.seed, plan.rooms, server.url
+        plan.minutes,
+        plan.seed,
+        plan.rooms,
+        server.url()
     ))?;
     let mut random = Rng::with_seed(plan.seed);
     let mut talking = JoinSet::new();
@@ -85,7 +81,7 @@ async fn soak(plan: &Plan, server: &ServerProcess) -> anyhow::Result<Report> {
             Some(ended) = talking.join_next() => ended?.context("a talker gave up")?,
             () = sleep(Duration::from_millis(200)) => {}
         }
-        memory.look(server.resident_bytes()?, Instant::now() >= warm_at);
+        memory.look(server.process().resident_bytes()?, Instant::now() >= warm_at);
         if Instant::now() >= line_at {
             line_at += BETWEEN_LINES;
             let (books, tally) = (soak.books.borrow(), soak.tally.borrow());
@@ -104,7 +100,7 @@ async fn soak(plan: &Plan, server: &ServerProcess) -> anyhow::Result<Report> {
     while soak.books.borrow().missing() > 0 && Instant::now() < settled {
         sleep(Duration::from_millis(50)).await;
     }
-    memory.look(server.resident_bytes()?, true);
+    memory.look(server.process().resident_bytes()?, true);
     // What comes twice comes late.
     sleep_until(Instant::now() + Duration::from_millis(500)).await;
     soak.phase.send_replace(Phase::Over);
@@ -191,42 +187,4 @@ fn tell(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// This program as a server; ended when dropped.
-struct ServerProcess {
-    child: Child,
-    url: String,
-    directory: PathBuf,
-}
-
-impl ServerProcess {
-    fn start() -> anyhow::Result<Self> {
-        let directory = env::temp_dir().join(format!("switchboard-soak-{:016x}", fastrand::u64(..)));
-        fs::create_dir(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
-        let mut command = Command::new(env::current_exe()?);
-        command.args(["--listen", "127.0.0.1:0", "--rates", "off", "--log", "warn", "--cert-dir"]).arg(&directory);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut server = Self { child, url: String::new(), directory };
-        let mut line = String::new();
-        BufReader::new(server.child.stdout.take().expect("it is piped")).read_line(&mut line)?;
-        let url = line.strip_prefix("Switchboard is open: ").context("the server did not start")?;
-        server.url = url.trim().to_owned();
-        Ok(server)
-    }
-
-    fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the server has ended")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    }
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        // It may have ended by itself, and what is left in a temporary directory hurts nobody.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
 }
