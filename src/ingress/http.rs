@@ -357,7 +357,8 @@ where
                     }
                 };
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
-                websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()).await;
+                // A task of its own: what is left of HTTP takes several KiB, which are not to wait for the end of the connection.
+                actix_rt::spawn(websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()));
                 return Ok(());
             }
             Err(text) => (StatusCode::BAD_REQUEST, text),

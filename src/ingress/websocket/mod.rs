@@ -80,6 +80,7 @@ pub async fn exchange<Io>(
         let mut reader = Reader {
             io: read_half,
             buffer: leftover,
+            read_bytes: IDLE_BYTES,
             decoder: Decoder::new(limits.message_bytes_max),
             outbox,
             answers_max: limits.outbox_bytes_max / 2,
@@ -137,6 +138,8 @@ where
 
 /// Bytes that are read at once, at the least.
 const READ_BYTES: usize = 4 * 1024;
+/// Bytes that a buffer has room for while little is said, so that many quiet clients cost little.
+const IDLE_BYTES: usize = 256;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
 const NORMAL_CLOSURE: u16 = 1000;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
@@ -150,6 +153,8 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub struct Reader<'a, R> {
     io: R,
     buffer: BytesMut,
+    /// Room for so many bytes is made before a read.
+    read_bytes: usize,
     decoder: Decoder,
     outbox: &'a Outbox,
     /// Bytes that may wait for the client before its next message is read.
@@ -232,10 +237,10 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
 
     /// Reads what the socket has, probing a client that is silent.
     async fn read(&mut self) -> Result<(), Stop> {
-        if self.buffer.is_empty() && self.buffer.capacity() != READ_BYTES {
-            self.buffer = BytesMut::with_capacity(READ_BYTES);
+        if self.buffer.is_empty() && self.buffer.capacity() != self.read_bytes {
+            self.buffer = BytesMut::with_capacity(self.read_bytes);
         }
-        self.buffer.reserve(READ_BYTES);
+        self.buffer.reserve(self.read_bytes);
         loop {
             let until = match self.heartbeat.beat(Instant::now()) {
                 Beat::Wait(until) => until,
@@ -248,12 +253,20 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             match tokio::time::timeout_at(until.into(), self.io.read_buf(&mut self.buffer)).await {
                 Ok(Ok(0)) => return Err(Stop::Gone),
                 Ok(Ok(_)) => {
+                    if self.buffer.len() == self.buffer.capacity() {
+                        self.read_bytes = READ_BYTES;
+                    }
                     self.heartbeat.heard(Instant::now());
                     return Ok(());
                 }
                 Ok(Err(error)) => {
                     debug!(%error, "a socket failed");
                     return Err(Stop::Gone);
+                }
+                // Silence: what was kept for much more can be given back.
+                Err(_) if self.buffer.is_empty() => {
+                    self.read_bytes = IDLE_BYTES;
+                    self.buffer = BytesMut::with_capacity(IDLE_BYTES);
                 }
                 Err(_) => {}
             }
@@ -309,7 +322,7 @@ async fn write(mut io: impl AsyncWrite + Unpin, outbox: &Outbox, patience: Durat
             return io.shutdown().await;
         }
         buffer.clear();
-        if buffer.capacity() > READ_BYTES {
+        if buffer.capacity() > IDLE_BYTES {
             buffer = BytesMut::new();
         }
     }
