@@ -211,7 +211,8 @@ impl Serve {
             .flag("log_format", self.log_format.as_deref())
             .flag("rates", self.rates.as_deref())
             .flag("workers", self.workers.as_deref())
-            .environment(|variable| env::var_os(variable));
+            .environment(|variable| env::var_os(variable))
+            .known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
         let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         match self.config.or(variable.map(PathBuf::from)) {
             Some(path) => sources.file(&path).finish(),

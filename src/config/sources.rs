@@ -58,7 +58,7 @@ pub enum Origin {
     /// On the command line, in the flag of this name (with its dashes).
     Flag(String),
     /// In the environment variable of this name.
-    Environment(&'static str),
+    Environment(String),
     /// In a file.
     File {
         /// The path as it was given.
@@ -105,8 +105,25 @@ impl Sources {
             let Some(variable) = setting.variable else { continue };
             let Some(text) = lookup(variable).filter(|text| !text.is_empty()) else { continue };
             match text.to_str() {
-                Some(text) => self.text(&setting, text, Origin::Environment(variable)),
-                None => self.fault(Origin::Environment(variable), setting.name(), format!("{text:?} is not UTF-8")),
+                Some(text) => self.text(&setting, text, Origin::Environment(variable.to_owned())),
+                None => self.fault(Origin::Environment(variable.to_owned()), setting.name(), format!("{text:?} is not UTF-8")),
+            }
+        }
+        self
+    }
+
+    /// Refuses environment variables that can only be meant for a setting in a section, and are not the name of one. Others that begin like ours are
+    /// let be: Kubernetes sets some for every service.
+    pub fn known_variables(mut self, names: impl Iterator<Item = String>) -> Self {
+        let known: Vec<_> = settings().into_iter().filter_map(|setting| setting.variable).collect();
+        for name in names.filter(|name| !known.contains(&name.as_str())) {
+            let meant = sections().find_map(|section| {
+                let key = name.strip_prefix(&format!("SWITCHBOARD_{}_", section.to_uppercase()))?.to_lowercase();
+                Some(dotted(Some(section), &key))
+            });
+            if let Some(meant) = meant {
+                let problem = unknown(&meant, false);
+                self.fault(Origin::Environment(name), meant, problem);
             }
         }
         self
@@ -389,6 +406,14 @@ mod tests {
             let name = format!("SWITCHBOARD_{}", setting.name().replace('.', "_").to_uppercase());
             assert_eq!(setting.variable, Some(name.as_str()));
         }
+    }
+
+    #[test]
+    fn a_misspelt_environment_variable_is_refused_and_a_strangers_is_not() {
+        let names = ["SWITCHBOARD_LIMITS_ROOM_MAX", "SWITCHBOARD_LIMITS_ROOMS_MAX", "SWITCHBOARD_PORT", "SWITCHBOARD_SERVICE_HOST", "HOME"];
+        let error = Sources::new().known_variables(names.into_iter().map(str::to_owned)).finish().unwrap_err();
+        let expected = "SWITCHBOARD_LIMITS_ROOM_MAX: limits.room_max: unknown setting, did you mean limits.rooms_max?";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
