@@ -63,15 +63,9 @@ pub struct Doorkeeper {
 
 impl Doorkeeper {
     /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
-    /// connection. A frame that did nothing but resume is taken out.
-    /// Without a place for it, only one that takes over the place of its own connection before.
-    pub async fn open(&self, place: &Arc<Place>, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
-        // A session that waits is counted for its address already.
-        let has_place = match place.refusal {
-            Some(CloseCode::TooManyConnections) => place.reserve(),
-            refusal => refusal.is_none(),
-        };
-        if let Some(line) = self.resume(place, connection, has_place, frames).await {
+    /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
+    pub async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
+        if let Some(line) = self.resume(place, connection, frames).await {
             frames.pop_front();
             return Ok(line);
         }
@@ -82,15 +76,23 @@ impl Doorkeeper {
     }
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
-    async fn resume(&self, place: &Place, connection: &Connection, has_place: bool, frames: &VecDeque<Frame>) -> Option<Line> {
+    async fn resume(&self, place: &Place, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
         let request = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()?;
         let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
             return None;
         };
         let session = self.resumables.take(token)?;
+        let has_place = match place.refusal {
+            // A session that waits is counted for its address already.
+            Some(CloseCode::TooManyConnections) => place.reserve(),
+            refusal => refusal.is_none(),
+        };
         let (attached, answer) = oneshot::channel();
         session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
-        let Attached { connection, place_before } = answer.await.ok()?;
+        let Ok(Attached { connection, place_before }) = answer.await else {
+            place.give_back();
+            return None;
+        };
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
@@ -247,6 +249,14 @@ impl Place {
         reserved
     }
 
+    /// Makes one that was reserved what it was before.
+    fn give_back(&self) {
+        if self.refusal.is_some() && self.stays.swap(false, Ordering::Relaxed) {
+            self.clients.refused.fetch_add(1, Ordering::Relaxed);
+            self.clients.now.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Makes it one to stay at in place of the client's earlier one, which is soon gone.
     fn take_over(&self, before: &Self) {
         if !self.stays.load(Ordering::Relaxed) && before.stays.swap(false, Ordering::Relaxed) {
@@ -355,7 +365,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{address::AddressLimits, *};
 
     #[test]
     fn clients_are_admitted_to_the_bound_then_told_then_dropped() {
@@ -369,8 +379,22 @@ mod tests {
         assert_eq!(admit().err(), Some(CloseCode::ServerFull));
         drop(first);
         assert_eq!(admit().unwrap().refusal, None, "those who are refused take nobody's place");
+        let (full, before) = (&refused[0], admit().unwrap());
+        assert!(!full.reserve(), "there is none left");
+        full.take_over(&before);
+        assert_eq!(clients.count(), 1);
+        drop(before);
+        assert_eq!(clients.count(), 1, "the place is another's");
         drop(refused);
-        assert_eq!(clients.count(), 0);
+        assert_eq!((clients.count(), clients.refused.load(Ordering::Relaxed)), (0, 0));
+        let addresses = Addresses::new(Some(AddressLimits { connections_max: 0, joins_per_second: 1 }), vec![]);
+        let many = clients.admit(Arc::new(addresses.visit([192, 0, 2, 1].into(), Instant::now()))).unwrap();
+        assert_eq!(many.refusal, Some(CloseCode::TooManyConnections));
+        assert!(many.reserve() && clients.is_full());
+        many.give_back();
+        assert!(!clients.is_full());
+        drop(many);
+        assert_eq!((clients.count(), clients.refused.load(Ordering::Relaxed)), (0, 0));
         clients.drain(DrainWindow::open(Duration::ZERO, Instant::now()));
         assert_eq!(admit().unwrap().refusal, Some(CloseCode::Draining));
     }
