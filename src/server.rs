@@ -223,8 +223,8 @@ impl Parts {
         let mut builder = actix_server::Server::build()
             .workers(config.workers())
             .disable_signals()
-            // The doorkeeper decides who has to wait outside. Beyond its bound there is some room for plain HTTP. The crate counts per worker,
-            // and a worker that is full is passed over.
+            // Connections that are no clients yet: as many as may become some, and some for plain HTTP. Whom the doorkeeper has let in does not count
+            // here any more. The crate counts per worker, and a worker that is full is passed over.
             .max_concurrent_connections((limits.clients_max + HTTP_CONNECTIONS).div_ceil(config.workers()));
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);

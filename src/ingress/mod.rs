@@ -62,9 +62,21 @@ pub struct Doorkeeper {
 }
 
 impl Doorkeeper {
+    /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned away.
+    pub async fn enter<Stop: From<CloseCode>>(
+        &self,
+        place: &Place,
+        connection: &Connection,
+        first: impl Future<Output = Result<VecDeque<Frame>, Stop>>,
+    ) -> Result<(Line, VecDeque<Frame>), Stop> {
+        let mut frames = self.first(place, first).await??;
+        let line = self.open(place, connection, &mut frames).await?;
+        Ok((line, frames))
+    }
+
     /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
     /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
-    pub async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
+    async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
         if let Some(line) = self.resume(place, connection, frames).await {
             frames.pop_front();
             return Ok(line);
@@ -137,12 +149,12 @@ impl Doorkeeper {
     }
 
     /// Ends a connection that has no session.
-    pub fn turn_away(&self, outbox: &Outbox, dialect: &dyn Dialect, code: CloseCode) {
-        outbox.close(code, dialect.spell(&self.clients.goodbye(code)));
+    pub fn turn_away(&self, connection: &Connection, code: CloseCode) {
+        connection.outbox.close(code, connection.dialect.spell(&self.clients.goodbye(code)));
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.
-    pub async fn first<T>(&self, place: &Place, frames: impl Future<Output = T>) -> Result<T, CloseCode> {
+    async fn first<T>(&self, place: &Place, frames: impl Future<Output = T>) -> Result<T, CloseCode> {
         let frames = place.wait(frames, self.timeouts.hello(), CloseCode::HelloTimeout);
         tokio::select! {
             frames = frames => frames,

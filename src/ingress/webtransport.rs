@@ -251,18 +251,14 @@ impl Reader {
 
     /// Opens a session with the client's first frames and hands it all that follow.
     async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, connection: Connection, doorkeeper: &Doorkeeper) -> Stop {
-        let turn_away = |code| {
-            doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
-            Stop::Fault(code)
-        };
-        let mut frames = match doorkeeper.first(place, self.frames(quic)).await {
-            Err(code) | Ok(Err(Stop::Fault(code))) => return turn_away(code),
-            Ok(Err(stop)) => return stop,
-            Ok(Ok(frames)) => frames,
-        };
-        let line = match doorkeeper.open(place, &connection, &mut frames).await {
-            Err(code) => return turn_away(code),
-            Ok(line) => line,
+        let (line, frames) = match doorkeeper.enter(place, &connection, self.frames(quic)).await {
+            Ok(entered) => entered,
+            Err(stop) => {
+                if let Stop::Fault(code) = stop {
+                    doorkeeper.turn_away(&connection, code);
+                }
+                return stop;
+            }
         };
         let (outbox, answers_max) = (&connection.outbox, self.answers_max);
         let stop = tokio::select! {
@@ -308,6 +304,12 @@ impl Reader {
     /// Reads to the end of the stream without looking, so that the client reads what was written before the end.
     async fn discard(&mut self) {
         while let Ok(Some(_)) = self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {}
+    }
+}
+
+impl From<CloseCode> for Stop {
+    fn from(code: CloseCode) -> Self {
+        Self::Fault(code)
     }
 }
 

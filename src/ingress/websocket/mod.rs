@@ -118,18 +118,14 @@ async fn attend<R>(reader: &mut Reader<'_, R>, connection: Connection, place: &A
 where
     R: AsyncRead + Unpin,
 {
-    let turn_away = |code| {
-        doorkeeper.turn_away(&connection.outbox, &*connection.dialect, code);
-        Stop::Fault(code)
-    };
-    let mut frames = match doorkeeper.first(place, reader.frames()).await {
-        Err(code) | Ok(Err(Stop::Fault(code))) => return turn_away(code),
-        Ok(Err(stop)) => return stop,
-        Ok(Ok(frames)) => frames,
-    };
-    let line = match doorkeeper.open(place, &connection, &mut frames).await {
-        Err(code) => return turn_away(code),
-        Ok(line) => line,
+    let (line, frames) = match doorkeeper.enter(place, &connection, reader.frames()).await {
+        Ok(entered) => entered,
+        Err(stop) => {
+            if let Stop::Fault(code) = stop {
+                doorkeeper.turn_away(&connection, code);
+            }
+            return stop;
+        }
     };
     let stop = reader.converse(frames, async |frames| line.hear(frames).await).await;
     line.ended(stop.ending(), reader.heartbeat.heard_at());
@@ -185,6 +181,12 @@ impl Stop {
             Self::Fault(code) => Ending::Fault(*code),
             Self::Gone => Ending::Lost(LeaveReason::Disconnected),
         }
+    }
+}
+
+impl From<CloseCode> for Stop {
+    fn from(code: CloseCode) -> Self {
+        Self::Fault(code)
     }
 }
 
