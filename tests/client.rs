@@ -4,7 +4,7 @@ mod support;
 
 use std::{borrow::Cow, future::Future, net::Ipv4Addr, time::Duration};
 
-use support::{TestServer, authority::Authority, within};
+use support::{TestServer, authority::Authority, offer, within};
 use switchboard::{
     Server,
     client::{Client, ConnectError, Connector, Disconnected, Door, Options, RequestError},
@@ -17,10 +17,6 @@ async fn each_door<F: Future<Output = ()>>(server: &Server, test: impl Fn(Connec
         let connector = within("an answer", Connector::new(server.url(), Options::default())).await.unwrap();
         within("an answer", test(connector, door)).await;
     }
-}
-
-fn offer(to: PeerId, payload: &str) -> ClientMessage<'static> {
-    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&payload).unwrap() }
 }
 
 fn broadcast(payload: impl serde::Serialize) -> Request<'static> {

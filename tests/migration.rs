@@ -5,10 +5,10 @@ mod support;
 
 use std::net::{Ipv4Addr, UdpSocket};
 
-use support::{TestServer, connect_to, doors, hear, own_id, proxy::Proxy, raw::RawSession, unanswered, within};
+use support::{TestServer, connect_to, doors, newcomer, offer, own_id, proxy::Proxy, raw::RawSession, unanswered, within};
 use switchboard::{
     client::{Client, Door},
-    protocol::{ClientMessage, Kind, Payload, PeerId, ServerMessage},
+    protocol::{ClientMessage, PeerId, ServerMessage},
 };
 
 /// Where a client moves while messages are under way: to another port, to another address, and back; then it stays for a round. All of
@@ -17,10 +17,6 @@ const MOVES: [Option<Ipv4Addr>; 5] =
     [Some(Ipv4Addr::LOCALHOST), Some(Ipv4Addr::new(127, 0, 0, 2)), Some(Ipv4Addr::new(127, 0, 0, 3)), Some(Ipv4Addr::LOCALHOST), None];
 /// Messages of a round, each way. The client moves in the middle of it.
 const MESSAGES: u64 = 40;
-
-fn offer(to: PeerId, n: u64) -> ClientMessage<'static> {
-    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&n).unwrap() }
-}
 
 /// This message has to be number `n` of this peer. A second `welcome` and a `peer-left` would be other messages.
 fn is_offer(message: &ServerMessage, peer: PeerId, n: u64) {
@@ -36,14 +32,6 @@ async fn say(client: &mut Client, to: PeerId, n: u64) {
 
 async fn next(client: &mut Client) -> ServerMessage {
     within("a message", client.receive()).await.unwrap()
-}
-
-async fn newcomer(witness: &mut Client) -> PeerId {
-    hear("a newcomer", witness, |message| match message {
-        ServerMessage::PeerJoined { peer, .. } => Some(peer.peer_id),
-        _ => None,
-    })
-    .await
 }
 
 /// Nobody may come back here, so that a connection that is lost is seen to be lost.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use support::{
-    Random, TestServer, connect_to, doors, eventually, goodbye, http,
+    Random, TestServer, connect_to, doors, eventually, goodbye, http, offer,
     proxy::Proxy,
     resuming::{Cut, Resuming},
     seed, unanswered, within,
@@ -27,10 +27,6 @@ fn resumable(change: impl FnOnce(&mut Config)) -> TestServer {
         config.rates = Rates::Off;
         change(config);
     })
-}
-
-fn offer(to: PeerId, n: u64) -> ClientMessage<'static> {
-    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&n).unwrap() }
 }
 
 /// Hears exactly these numbers from a peer, in order, and nothing else but its own acknowledgements.

@@ -11,7 +11,7 @@ use std::{
 use support::{
     DEADLINE,
     bystanders::Bystanders,
-    connect_to, doors, eventually, goodbye, hear, own_id,
+    connect_to, doors, eventually, goodbye, hear, newcomer, own_id,
     process::ServerProcess,
     raw::{self, RawWebSocket, RawWebTransport, first},
     unanswered, within,
@@ -133,14 +133,6 @@ async fn the_connection_of_who_never_reads_again_ends_in_time() {
     assert!(since.elapsed() < Duration::from_millis(CLOSE_MS) + Duration::from_secs(5), "{:?}", since.elapsed());
     let ConnectionError::ApplicationClosed(close) = closed else { panic!("{closed}") };
     assert_eq!(close.code().into_inner(), u64::from(CloseCode::SlowConsumer.number()));
-}
-
-async fn newcomer(witness: &mut Client) -> PeerId {
-    hear("a newcomer", witness, |message| match message {
-        ServerMessage::PeerJoined { peer, .. } => Some(peer.peer_id),
-        _ => None,
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

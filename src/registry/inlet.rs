@@ -2,7 +2,7 @@
 //!
 //! An actor's mailbox counts messages, and a message may be a few bytes or many thousand. So the bound is on bytes: one [`Backlog`] counts what
 //! waits for a client in the mailbox and in the outbox together. Sends never block and never fail for want of a slot; who is over
-//! its bound is told to close, once, and takes nothing but news about its rooms until its client is back on another connection.
+//! its bound is told to close, once, and until its client is back on another connection takes only what nobody can be told the loss of.
 
 use std::sync::{
     Arc,

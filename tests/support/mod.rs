@@ -24,7 +24,7 @@ use switchboard::{
     Config, Server,
     client::{Client, Connector, Door, Options, RequestError},
     config::Rates,
-    protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Payload, PeerId, Request, ServerMessage, framing::Frame},
+    protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Kind, Payload, PeerId, Request, ServerMessage, framing::Frame},
 };
 use tempfile::TempDir;
 
@@ -281,6 +281,15 @@ pub async fn hear<T>(what: &str, client: &mut Client, mut pick: impl FnMut(Serve
     within(what, hearing).await
 }
 
+/// Who comes into the room of this client next.
+pub async fn newcomer(witness: &mut Client) -> PeerId {
+    hear("a newcomer", witness, |message| match message {
+        ServerMessage::PeerJoined { peer, .. } => Some(peer.peer_id),
+        _ => None,
+    })
+    .await
+}
+
 /// The code with which a request is refused, which it has to be.
 pub async fn refusal(client: &mut Client, message: ClientMessage<'_>) -> ErrorCode {
     match within("an answer", client.request(message)).await {
@@ -304,6 +313,11 @@ pub async fn goodbye(client: &mut Client) -> CloseCode {
 /// A message to the rest of the only room.
 pub fn broadcast(payload: impl serde::Serialize) -> ClientMessage<'static> {
     ClientMessage::Broadcast { room: None, payload: Payload::from_serialize(&payload).expect("a payload") }
+}
+
+/// An offer to a peer of the only room.
+pub fn offer(to: PeerId, payload: impl serde::Serialize) -> ClientMessage<'static> {
+    ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: Payload::from_serialize(&payload).expect("a payload") }
 }
 
 /// A message that is answered only if it is refused.
