@@ -156,7 +156,7 @@ impl Options {
 }
 
 impl ConnectError {
-    pub(super) fn unreachable(url: &Url, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn unreachable(url: &Url, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unreachable { url: url.to_string(), source: source.into() }
     }
 }

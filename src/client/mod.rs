@@ -20,7 +20,7 @@ mod connect;
 mod discovery;
 mod resuming;
 mod websocket;
-mod webtransport;
+pub(crate) mod webtransport;
 
 use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
 
