@@ -40,7 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             print(&format!("{}: fine\n", file.display()))
         }
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
-        Some(Command::Bench(plan)) => bench::run(&plan.into()),
+        Some(Command::Bench(plan)) => bench::run(&plan),
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);

@@ -16,7 +16,7 @@
 //! # }
 //! ```
 
-mod connect;
+pub(crate) mod connect;
 mod discovery;
 mod resuming;
 mod websocket;

@@ -7,18 +7,48 @@
 //! | file | owns |
 //! |---|---|
 //! | [`speech`] | what a kind of server has to be told to play: the trait |
+//! | [`native`] | the speech of Switchboard, by each of its doors |
+//! | [`plan`] | what is measured; [`measure`] does it |
+//! | `cast` | who speaks and who hears what in a scenario |
+//! | `run`, `speaking`, `hearing` | one run, from the first client to the last message |
+//! | `connecting`, `resuming` | runs in which clients come in, or come back |
+//! | [`books`] | what is lost, came twice or in another order |
+//! | [`outcome`], [`recorder`] | what came of it |
+//! | [`process`] | what the kernel tells of the server |
 //! | [`wire`] | a connected line: WebSocket frames or a WebTransport stream |
 //! | [`template`] | a message made once, and its marker |
 //! | [`payload`] | texts like those that browsers send |
 
+pub mod books;
+mod cast;
+mod connecting;
+mod entry;
+mod hearing;
+pub mod native;
+pub mod outcome;
 pub mod payload;
+pub mod plan;
+pub mod process;
+pub mod recorder;
+mod resuming;
+mod run;
+mod speaking;
 pub mod speech;
 pub mod template;
 mod websocket;
 mod webtransport;
 pub mod wire;
 
+use std::sync::Arc;
+
 pub use self::{
+    books::Faults,
+    native::Native,
+    outcome::{Outcome, Progress},
+    plan::{Pace, Plan, Scenario},
+    process::{Process, Usage},
+    recorder::Recording,
+    resuming::storm as resume_storm,
     speech::{Address, Comings, Member, Presence, Signal, Speech},
     template::{Marker, Template},
     webtransport::Endpoint,
@@ -44,6 +74,18 @@ pub enum LoadError {
     /// The kernel did not tell what was asked of it.
     #[error("{what}: {source}")]
     System { what: String, source: std::io::Error },
+}
+
+/// Measures. Called within a runtime, of which one thread is enough.
+pub async fn measure<S: Speech>(speech: &Arc<S>, plan: &Plan, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
+    match plan.scenario {
+        Scenario::Forward { pairs, .. } => run::talk(speech, plan, pairs, 2, progress).await,
+        Scenario::Broadcast { rooms, members, .. } | Scenario::Churn { rooms, members } => {
+            run::talk(speech, plan, rooms, members, progress).await
+        }
+        Scenario::Idle { clients } => connecting::idle(speech, plan, clients, progress).await,
+        Scenario::Connect { clients } => connecting::connect(speech, plan, clients, progress).await,
+    }
 }
 
 impl LoadError {
