@@ -9,7 +9,7 @@ use switchboard::{
     protocol::Codec,
 };
 
-const JSON_HELP: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   switchboard bench                                              2 KB offers, 4,000 a second, a server of its own
   switchboard bench --scenario candidates --in-flight 8          as fast as it goes
@@ -32,8 +32,8 @@ A server of the bench's own has no rates and room for all clients. One that runs
   engineLoad      part of one core that the bench itself used; near 1, it and not the server is the bound
   server          of the process that is named by --pid, or the bench's own server; Linux alone:
     cpuMicrosPerMessage, wakeUpsPerMessage    CPU time and voluntary context switches of all its threads
-    readWriteCallsPerMessage                  read, write and their kin (/proc/PID/io); not recv, send and other calls for
-                                              sockets alone: for a Rust server wake-ups of threads, for Node.js its sockets as well
+    readWriteCallsPerMessage                  read, write, readv, writev (/proc/PID/io: syscr + syscw), on sockets and eventfds;
+                                              not recv, send, sendmsg nor waits, so it compares runs of one server alone
     cpuPercent                                of one core
     bytesPerConnection                        resident memory more than before the clients came, for each of them
   overTime        a list: second, deliveredPerSecond, p50, p99
@@ -41,7 +41,7 @@ A server of the bench's own has no rates and room for all clients. One that runs
 
 /// The flags of `switchboard bench`.
 #[derive(Args, Debug)]
-#[command(after_help = JSON_HELP)]
+#[command(after_help = AFTER_HELP)]
 pub struct Arguments {
     /// Base URL of the server, which should run with `--rates off`; without it, a server of the bench's own
     pub url: Option<String>,
@@ -100,7 +100,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: Option<u32>,
 
-    /// How long, in seconds, after one that does not count: all but connect and resume, which end when all clients are in or back
+    /// How long, in seconds, after one (or as many, if that is less) that does not count: all but connect and resume, which end when all clients are in or back
     /// [default: 10]
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,

@@ -22,8 +22,8 @@ use self::{
 };
 use crate::local_server::{self, LocalServer};
 
-/// What happens in this time at the beginning does not count.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// What happens in this time at the beginning does not count; in a short run, in as much time as counts.
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Measures, and prints what came of it. Fails if a message was lost, or came twice or in another order.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -54,13 +54,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn load(chosen: &Chosen, url: &str, options: Options, process: Option<Process>) -> anyhow::Result<(String, Outcome)> {
     let connector = Arc::new(Connector::new(url, options).await?);
     let Chosen { doors, kind, pace, length } = chosen;
+    let warm_up = WARM_UP_MAX.min(*length);
     let progress = Arc::new(Progress::default());
-    let mut plan = Plan { scenario: Scenario::Idle { clients: 0 }, pace: *pace, warm_up: WARM_UP, length: *length, process };
+    let mut plan = Plan { scenario: Scenario::Idle { clients: 0 }, pace: *pace, warm_up, length: *length, process };
     let names: Vec<_> = doors.iter().map(ToString::to_string).collect();
     let is_secure = |door| matches!(connector.discovery().transport(door), Some(Transport::WebSocket { url }) if url.scheme() == "wss");
     let tls = if is_secure(doors[0]) { ", TLS" } else { "" };
     let title = |what: String, pace: String| format!("{what}, {}{tls}, {pace}", names.join(" and "));
-    let bar = Bar::start(kind, WARM_UP + *length, &progress);
+    let bar = Bar::start(kind, warm_up + *length, &progress);
     let outcome = match *kind {
         Kind::Engine(scenario) => {
             plan.scenario = scenario;

@@ -87,6 +87,7 @@ fn latency(report: &Report, outcome: &Outcome) -> anyhow::Result<Option<String>>
             .axis_style(INK.mix(0.6))
             .bold_line_style(INK.mix(0.15))
             .light_line_style(INK.mix(0.05))
+            .max_light_lines(2)
             .label_style(label())
             .axis_desc_style(label())
             .draw()?;
@@ -137,6 +138,7 @@ fn lines(
             .axis_style(INK.mix(0.6))
             .bold_line_style(INK.mix(0.15))
             .light_line_style(INK.mix(0.05))
+            .max_light_lines(2)
             .label_style(label())
             .axis_desc_style(label())
             .draw()?;

@@ -188,7 +188,7 @@ impl Server {
             parts.push(format!("{wake_ups:.2} wake-ups"));
         }
         if let Some(calls) = self.read_write_calls_per_message {
-            parts.push(format!("{calls:.2} read and write calls (sockets' own left out)"));
+            parts.push(format!("{calls:.2} reads and writes (not recv, send)"));
         }
         parts.join(", ")
     }
@@ -197,8 +197,8 @@ impl Server {
 /// A time in the unit that suits it.
 pub fn time(micros: u64) -> String {
     match micros {
-        0..10_000 => format!("{micros} µs"),
-        10_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        0..1_000 => format!("{micros} µs"),
+        1_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         _ => format!("{:.1} s", micros as f64 / 1e6),
     }
 }

@@ -58,12 +58,16 @@ impl Scenario {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Forward { signal: Signal::Offer, pairs, bytes } => write!(f, "offers of {bytes} bytes, {pairs} pairs"),
-            Self::Forward { signal: Signal::Candidate, pairs, bytes } => write!(f, "candidates of {bytes} bytes, {pairs} pairs"),
-            Self::Broadcast { rooms, members, bytes } => write!(f, "broadcast of {bytes} bytes, {rooms} rooms of {members}"),
-            Self::Churn { rooms, members } => write!(f, "churn, one comes and goes in each of {rooms} rooms of {members}"),
+            Self::Forward { signal: Signal::Offer, pairs, bytes } => write!(f, "offers of {bytes} bytes, {}", count(pairs, "pair")),
+            Self::Forward { signal: Signal::Candidate, pairs, bytes } => write!(f, "candidates of {bytes} bytes, {}", count(pairs, "pair")),
+            Self::Broadcast { rooms, members, bytes } => write!(f, "broadcast of {bytes} bytes, {} of {members}", count(rooms, "room")),
+            Self::Churn { rooms, members } => write!(f, "churn, one comes and goes in each of {} of {members}", count(rooms, "room")),
             Self::Idle { clients } => write!(f, "{clients} idle clients"),
             Self::Connect { clients } => write!(f, "{clients} clients connect"),
         }
     }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
