@@ -40,7 +40,7 @@ impl LocalServer {
         let mut command = Command::new(env::current_exe()?);
         command.args(["--listen", "127.0.0.1:0", "--rates", "off", "--log", "warn", "--cert-dir"]).arg(&directory);
         // Never less than the defaults, and room for those who reconnect before their old connection is known to be gone.
-        let clients = (2 * settings.clients).max(20_000).to_string();
+        let clients = (settings.clients + settings.clients / 4).max(20_000).to_string();
         for name in ["CLIENTS_MAX", "ADDRESS_CONNECTIONS_MAX", "HANDSHAKES_MAX", "ROOMS_MAX"] {
             command.env(format!("SWITCHBOARD_LIMITS_{name}"), &clients);
         }

@@ -9,6 +9,9 @@ use switchboard::{
     protocol::Codec,
 };
 
+/// All come from one address, for which Linux has some 28,000 ports by default.
+const CLIENTS_MAX: u32 = 25_000;
+
 const AFTER_HELP: &str = "\
 Examples:
   switchboard bench                                              2 KB offers, 4,000 a second, a server of its own
@@ -19,7 +22,8 @@ Examples:
   switchboard bench https://example.org --ca ca.pem --pid 4711   a server that runs already
 
 A server of the bench's own has no rates and room for all clients. One that runs already should be started with
-`--rates off` and large enough limits.clients_max and limits.address_connections_max, or its refusals are measured.
+`--rates off` and large enough limits.clients_max and limits.address_connections_max, or its refusals are measured. At the most 25,000 clients come from
+one address.
 
 --json prints one line, an object. Times are microseconds, sizes bytes, rates per second; what is not known is missing.
   plan            what was measured, in words
@@ -71,11 +75,11 @@ pub struct Arguments {
     door: Option<DoorName>,
 
     /// Pairs of clients, each in a room of its own: offers, candidates, mixed [default: 50]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX / 2)))]
     pairs: Option<u32>,
 
     /// Rooms: broadcast, churn [default: 1 for broadcast, 10 for churn]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX / 2)))]
     rooms: Option<u32>,
 
     /// Clients in each room: broadcast, churn [default: 50 for broadcast, 10 for churn]
@@ -83,7 +87,7 @@ pub struct Arguments {
     members: Option<u32>,
 
     /// Clients, in rooms of two: idle, connect, resume [default: 1000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=i64::from(CLIENTS_MAX)))]
     clients: Option<u32>,
 
     /// Bytes of each payload as JSON: offers, candidates, broadcast, mixed [default: 2048, 200 for candidates and broadcast]
@@ -193,7 +197,7 @@ impl Arguments {
             Churn => (number(self.rooms, 10), number(self.members, 10)),
             _ => (number(self.rooms, 1), number(self.members, 50)),
         };
-        anyhow::ensure!(rooms * members <= 100_000, "--rooms {rooms} of --members {members}: more than 100000 clients");
+        anyhow::ensure!(rooms * members <= CLIENTS_MAX as usize, "--rooms {rooms} of --members {members}: more than {CLIENTS_MAX} clients");
         let engine = |scenario| Kind::Engine(scenario);
         let kind = match name {
             Offers | Mixed => engine(Scenario::Forward { signal: Signal::Offer, pairs, bytes: number(self.bytes, 2048) }),

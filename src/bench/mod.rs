@@ -10,7 +10,7 @@ use std::{fs, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use switchboard::{
-    client::{Connector, Options, Transport},
+    client::{Connector, Door, Options, Transport},
     load::{Native, Outcome, Pace, Plan, Process, Progress, Scenario, measure, resume_storm},
 };
 
@@ -28,8 +28,7 @@ const WARM_UP_MAX: Duration = Duration::from_secs(1);
 /// Measures, and prints what came of it. Fails if a message was lost, or came twice or in another order.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let chosen = arguments.choose()?;
-    // Each is a file in both processes, and this one needs some more.
-    crate::open_as_many_files_as_allowed(chosen.kind.connections() + 100);
+    open_enough_files(&chosen)?;
     let own = arguments.url.is_none().then(|| start_server(arguments, &chosen)).transpose()?;
     let url = arguments.url.as_deref().or(own.as_ref().map(LocalServer::url)).expect("one or the other");
     let roots = match (&arguments.ca, &own) {
@@ -94,6 +93,19 @@ fn start_server(arguments: &Arguments, chosen: &Chosen) -> anyhow::Result<LocalS
         return LocalServer::start(&settings);
     }
     local_server::on_the_first_core(|| LocalServer::start(&settings)).map_err(|error| anyhow!("--pin: {error}"))?
+}
+
+/// Each connection of TCP is an open file, here and in the server, and both need some more.
+fn open_enough_files(chosen: &Chosen) -> anyhow::Result<()> {
+    const OTHERS: u64 = 100;
+    let connections = chosen.kind.connections() as u64;
+    let open_files = crate::open_as_many_files_as_allowed();
+    anyhow::ensure!(
+        chosen.doors == [Door::WebTransport] || open_files.is_none_or(|open_files| connections + OTHERS <= open_files),
+        "--clients, --pairs or --rooms make {connections} connections: too many for the {} files that the system lets a program open (ulimit -n)",
+        open_files.unwrap_or_default()
+    );
+    Ok(())
 }
 
 fn read_roots(file: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
