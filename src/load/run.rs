@@ -53,6 +53,13 @@ impl Run {
         let hearing = self.hearing.lock().expect("no task panics");
         hearing.ears.iter().map(|ear| ear.expected(&self.said)).sum()
     }
+
+    fn faults(&self) -> Faults {
+        let hearing = self.hearing.lock().expect("no task panics");
+        let mut faults = Faults::default();
+        hearing.ears.iter().for_each(|ear| faults += ear.close(&self.said));
+        faults
+    }
 }
 
 type Tasks = JoinSet<Result<(), LoadError>>;
@@ -82,12 +89,12 @@ pub async fn talk<S: Speech>(
     start(&mut tasks, cast, speech, plan.pace, &run);
     let (usage, own) = watch(&mut tasks, &run, plan, progress).await?;
     settle(&mut tasks, &run).await?;
+    // Before the clients go, which those who stay may still hear of.
+    let faults = run.faults();
     tasks.shutdown().await;
 
     let run = Arc::into_inner(run).expect("all tasks have ended");
-    let Hearing { recorder, ears } = run.hearing.into_inner().expect("no task panicked");
-    let mut faults = Faults::default();
-    ears.iter().for_each(|ear| faults += ear.close(&run.said));
+    let Hearing { recorder, .. } = run.hearing.into_inner().expect("no task panicked");
     Ok(Outcome {
         recording: recorder.finish(end),
         took: plan.length,

@@ -1,6 +1,7 @@
 //! What clients say, and when: at a rate, or as soon as what they said before has arrived.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -150,7 +151,8 @@ impl Visitor {
                 }
             }
         }
-        Ok(())
+        // It stays where it is: to go would be a turn that nobody called for.
+        pending().await
     }
 }
 
