@@ -24,6 +24,8 @@ pub enum Load {
 pub struct Figure {
     /// The key of it in JSON.
     pub key: &'static str,
+    /// What it is called where its unit does not matter.
+    pub short: &'static str,
     /// What the table calls it.
     pub title: &'static str,
     pub load: Load,
@@ -38,18 +40,19 @@ const IDLE_CLIENTS: usize = 2_000;
 
 /// What the table shows, in order.
 pub const FIGURES: &[Figure] = &[
-    Figure { key: "offer", title: "offer of 2 KB at 4,000/s, µs", load: Load::Offers, of: cpu },
-    Figure { key: "offerP50", title: "its p50 latency, µs", load: Load::Offers, of: p50 },
-    Figure { key: "candidate", title: "candidate of 200 B at 4,000/s, µs", load: Load::Candidates, of: cpu },
-    Figure { key: "oneInFlight", title: "100 pairs × 1 in flight, 200 B, µs", load: Load::OneInFlight, of: cpu },
-    Figure { key: "eightInFlight", title: "50 pairs × 8 in flight, 200 B, µs", load: Load::EightInFlight, of: cpu },
-    Figure { key: "broadcast", title: "broadcast of 200 B to 49, µs per delivery", load: Load::Broadcast, of: cpu },
-    Figure { key: "churn", title: "join and leave, µs", load: Load::Churn, of: cpu },
-    Figure { key: "idle", title: "KiB per idle connection", load: Load::Idle, of: memory },
+    Figure { key: "offer", short: "offer", title: "offer of 2 KB at 4,000/s, µs", load: Load::Offers, of: cpu },
+    Figure { key: "offerP50", short: "offer, p50", title: "its p50 latency, µs", load: Load::Offers, of: p50 },
+    Figure { key: "candidate", short: "candidate", title: "candidate of 200 B at 4,000/s, µs", load: Load::Candidates, of: cpu },
+    Figure { key: "oneInFlight", short: "1 in flight", title: "100 pairs × 1 in flight, 200 B, µs", load: Load::OneInFlight, of: cpu },
+    Figure { key: "eightInFlight", short: "8 in flight", title: "50 pairs × 8 in flight, 200 B, µs", load: Load::EightInFlight, of: cpu },
+    Figure { key: "broadcast", short: "broadcast", title: "broadcast of 200 B to 49, µs per delivery", load: Load::Broadcast, of: cpu },
+    Figure { key: "churn", short: "join and leave", title: "join and leave, µs", load: Load::Churn, of: cpu },
+    Figure { key: "idle", short: "idle memory", title: "KiB per idle connection", load: Load::Idle, of: memory },
 ];
 
 /// Beside those: what only Switchboard is asked.
-pub const GROWTH: Figure = Figure { key: "growth", title: "offer at 10,000 connections, µs", load: Load::Growth, of: cpu };
+pub const GROWTH: Figure =
+    Figure { key: "growth", short: "10,000 connections", title: "offer at 10,000 connections, µs", load: Load::Growth, of: cpu };
 
 impl Load {
     /// The run, on this process.

@@ -74,7 +74,7 @@ fn panels(results: &Results) -> Vec<Panel> {
     });
     let by_webtransport = FIGURES.iter().filter_map(|figure| {
         let ratio = results.cell(Server::SwitchboardWebtransport, figure)?.ratio?;
-        Some(Bar { label: figure.key.to_owned(), ratio, color: OURS })
+        Some(Bar { label: figure.short.to_owned(), ratio, color: OURS })
     });
     let by_webtransport =
         Panel { title: "Switchboard by WebTransport: times the bare relay there".to_owned(), bars: by_webtransport.collect() };
@@ -82,15 +82,15 @@ fn panels(results: &Results) -> Vec<Panel> {
 }
 
 fn draw(area: &Area<'_>, panel: &Panel, left: i32, top: i32, width: i32) -> Result<(), Box<dyn std::error::Error>> {
-    area.draw(&Text::new(panel.title.clone(), (left, top + TITLE / 2), style(14, HPos::Left)))?;
+    area.draw(&Text::new(panel.title.clone(), (left, top + TITLE / 2), style(17, HPos::Left)))?;
     let longest = panel.bars.iter().map(|bar| bar.ratio).fold(1.0, f64::max);
     for (number, bar) in panel.bars.iter().enumerate() {
         let middle = top + TITLE + number as i32 * BAR + BAR / 2;
         let begin = left + LABELS;
         let end = begin + (f64::from(width - LABELS - RATIOS) * bar.ratio / longest) as i32;
-        area.draw(&Text::new(bar.label.clone(), (begin - 8, middle), style(12, HPos::Right)))?;
+        area.draw(&Text::new(bar.label.clone(), (begin - 8, middle), style(15, HPos::Right)))?;
         area.draw(&Rectangle::new([(begin, middle - BAR / 2 + 3), (end.max(begin + 1), middle + BAR / 2 - 3)], bar.color.filled()))?;
-        area.draw(&Text::new(format!("{:.2}", bar.ratio), (end + 6, middle), style(12, HPos::Left)))?;
+        area.draw(&Text::new(format!("{:.2}", bar.ratio), (end + 6, middle), style(15, HPos::Left)))?;
     }
     Ok(())
 }

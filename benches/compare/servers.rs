@@ -42,7 +42,7 @@ pub enum Server {
     Peer,
     YWebrtc,
     BittorrentTracker,
-    MatchboxServer,
+    Matchbox,
     BareWebtransport,
     SwitchboardWebtransport,
     /// With one worker, on whatever core.
@@ -71,7 +71,7 @@ impl Server {
             Self::Peer => "`peer`",
             Self::YWebrtc => "`y-webrtc`",
             Self::BittorrentTracker => "`bittorrent-tracker`",
-            Self::MatchboxServer => "`matchbox_server`",
+            Self::Matchbox => "`matchbox_server`",
             Self::BareWebtransport => "bare WebTransport relay",
             Self::SwitchboardWebtransport => "**Switchboard**, WebTransport",
             Self::OneWorker => "**Switchboard**, 1 worker, any core",
@@ -111,7 +111,7 @@ impl Server {
             Self::Peer => "peer",
             Self::YWebrtc => "y-webrtc",
             Self::BittorrentTracker => "bittorrent-tracker",
-            Self::MatchboxServer => "matchbox_server",
+            Self::Matchbox => "matchbox_server",
             _ => env!("CARGO_PKG_NAME"),
         }
     }
@@ -121,7 +121,7 @@ impl Server {
         if self.is_ours() {
             return Ok(env!("CARGO_PKG_VERSION").to_owned());
         }
-        if self == Self::MatchboxServer {
+        if self == Self::Matchbox {
             return Ok(install::matchbox()?.1);
         }
         // Packages without Node are no servers.
@@ -147,7 +147,7 @@ impl Server {
             Self::Peer => drop(command.arg("servers/peer.js")),
             Self::YWebrtc => drop(command.arg("node_modules/.bin/y-webrtc-signaling").env("PORT", "0")),
             Self::BittorrentTracker => drop(command.arg("servers/tracker.js")),
-            Self::MatchboxServer => {
+            Self::Matchbox => {
                 command = Command::new(install::matchbox()?.0);
                 command.arg("127.0.0.1:0").env("RUST_LOG", "warn");
             }
@@ -195,7 +195,7 @@ impl Serving {
             Server::Peer => run(speech::PeerJs(address()?), plan).await,
             Server::YWebrtc => run(speech::YWebrtc(address()?), plan).await,
             Server::BittorrentTracker => run(speech::Tracker(address()?), plan).await,
-            Server::MatchboxServer => run(speech::Matchbox(address()?), plan).await,
+            Server::Matchbox => run(speech::Matchbox(address()?), plan).await,
             Server::BareWebtransport => run(speech::BareWebTransport::new(&self.running.words)?, plan).await,
             Server::SwitchboardWebtransport => run(self.native(Door::WebTransport).await?, plan).await,
             Server::Switchboard | Server::SwitchboardTls | Server::OneWorker | Server::TwoWorkers => {
