@@ -37,8 +37,10 @@ fn write(text: &mut String, results: &Results, machine: &Machine, versions: &Has
     }
     against_itself(text, results)?;
     let theirs = servers.iter().filter(|server| !server.is_ours()).map(|server| format!("{} {}", server.package(), versions[server]));
+    let ours = format!("Switchboard {}", env!("CARGO_PKG_VERSION"));
     let node = if node.is_empty() { vec![] } else { vec![format!("Node {node}")] };
-    writeln!(text, "\nSwitchboard {}; {}.", env!("CARGO_PKG_VERSION"), theirs.chain(node).collect::<Vec<_>>().join(", "))?;
+    let versions: Vec<String> = [ours].into_iter().chain(theirs).chain(node).collect();
+    writeln!(text, "\n{}.", versions.join(", "))?;
     if servers.iter().any(|server| FIGURES.iter().any(|figure| results.faults(*server, figure.load).is_some())) {
         writeln!(text, "\n`!`: messages were lost, came twice or in another order.")?;
     }
@@ -49,16 +51,27 @@ fn against_itself(text: &mut String, results: &Results) -> fmt::Result {
     let mut lines = Vec::new();
     let few = results.median(Server::Switchboard, FIGURES[0].key);
     if let Some((many, few)) = results.median(Server::Switchboard, GROWTH.key).zip(few) {
-        lines.push(format!("| {} | {} | {} | {:.2} × |", GROWTH.title, rounded(few), rounded(many), many / few));
+        lines.push(format!(
+            "| offer at 4,000/s: 10,000 connections against 100, µs | {} | {} | {:.2} × |",
+            rounded(few),
+            rounded(many),
+            many / few
+        ));
     }
     for figure in FIGURES {
         let one = results.median(Server::OneWorker, figure.key);
         if let Some((two, one)) = results.median(Server::TwoWorkers, figure.key).zip(one) {
-            lines.push(format!("| {}; two workers, not pinned | {} | {} | {:.2} × |", figure.title, rounded(one), rounded(two), two / one));
+            lines.push(format!(
+                "| {}: two workers against one, not pinned, µs | {} | {} | {:.2} × |",
+                figure.short,
+                rounded(one),
+                rounded(two),
+                two / one
+            ));
         }
     }
     if !lines.is_empty() {
-        writeln!(text, "\n| Switchboard against itself | at 100 connections, with one worker | so | ratio |\n|---|--:|--:|--:|")?;
+        writeln!(text, "\n| Switchboard against itself | with less | with more | ratio |\n|---|--:|--:|--:|")?;
         lines.iter().try_for_each(|line| writeln!(text, "{line}"))?;
     }
     Ok(())
