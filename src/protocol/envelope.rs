@@ -43,17 +43,4 @@ impl Envelope {
     pub fn is_presence(&self) -> bool {
         !matches!(self.message, ServerMessage::Forwarded { .. })
     }
-
-    /// About how many bytes it will count for once it is spelled, told without spelling it: what it counts for until then.
-    pub fn weight(&self) -> usize {
-        const OWN_FIELDS: usize = 256;
-        let metadata = |peer: &super::message::Peer| peer.metadata.as_ref().map_or(0, super::payload::Payload::len);
-        OWN_FIELDS
-            + match &self.message {
-                ServerMessage::Forwarded { payload, .. } => payload.len(),
-                ServerMessage::Joined { peers, .. } => peers.iter().map(|peer| metadata(peer) + 64).sum(),
-                ServerMessage::PeerJoined { peer, .. } | ServerMessage::PeerUpdated { peer, .. } => metadata(peer),
-                _ => 0,
-            }
-    }
 }

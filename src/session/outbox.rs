@@ -12,10 +12,8 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    protocol::{CloseCode, framing::Frame},
-    registry::inlet::{Backlog, Overflow},
-};
+use super::backlog::Backlog;
+use crate::protocol::{CloseCode, framing::Frame};
 
 /// A queue of frames and the end of it. Shared by a session and one of its connections.
 #[derive(Debug, Default)]
@@ -92,20 +90,18 @@ impl Outbox {
         waiting.wake();
     }
 
-    /// Puts a frame behind the others. What comes after the end is dropped. `counted` bytes of it are in the backlog already, from its time in the
-    /// mailbox. A message that its sender was promised has its place, past the bound as well, up to twice of it.
-    pub fn push(&self, frame: Frame, counted: usize) -> Result<(), Overflow> {
+    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped.
+    pub fn push(&self, frame: Frame) {
         let mut waiting = self.waiting();
-        let Some(backlog) = &waiting.backlog else { return Ok(()) };
         if waiting.end.is_some() {
-            backlog.release(counted);
-            return Ok(());
+            if let Some(backlog) = &waiting.backlog {
+                backlog.release(weight(&frame));
+            }
+            return;
         }
-        backlog.exchange(counted, weight(&frame))?;
         waiting.counted += weight(&frame);
         waiting.frames.push_back(frame);
         waiting.wake();
-        Ok(())
     }
 
     /// Waits until at most `bytes` wait to be taken out by the door, or the end has been decided: who does not read the answers has to wait
@@ -282,10 +278,15 @@ mod tests {
         Frame::Text(Bytes::from_static(text.as_bytes()))
     }
 
-    fn opened(bytes_max: usize) -> Arc<Outbox> {
+    fn opened() -> Arc<Outbox> {
         let outbox = Outbox::new();
-        outbox.open(Backlog::new(bytes_max), []);
+        outbox.open(Backlog::new(10_000), []);
         outbox
+    }
+
+    fn push(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
+        assert!(backlog.add(weight(&frame(text))));
+        outbox.push(frame(text));
     }
 
     fn all(outbox: &Outbox) -> Vec<Outgoing> {
@@ -302,11 +303,11 @@ mod tests {
 
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
-        let outbox = opened(10_000);
-        outbox.push(frame("a"), 0).unwrap();
-        outbox.push(frame("b"), 0).unwrap();
+        let outbox = opened();
+        outbox.push(frame("a"));
+        outbox.push(frame("b"));
         outbox.close(CloseCode::Draining, frame("bye"));
-        outbox.push(frame("late"), 0).unwrap();
+        outbox.push(frame("late"));
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -319,29 +320,29 @@ mod tests {
     #[test]
     fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
         for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
-            let outbox = opened(10_000);
-            outbox.push(frame("a"), 0).unwrap();
+            let outbox = opened();
+            outbox.push(frame("a"));
             if failed {
                 outbox.fail(1002)
             } else {
                 outbox.answer_close(Some(1002))
             }
-            outbox.push(frame("late"), 0).unwrap();
+            outbox.push(frame("late"));
             assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
         }
     }
 
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
-        let outbox = opened(132);
-        outbox.push(frame("full"), 0).unwrap();
+        let outbox = opened();
+        outbox.push(frame("full"));
         outbox.close(CloseCode::SlowConsumer, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
 
     #[test]
     fn of_a_flood_of_pings_only_the_latest_are_answered() {
-        let outbox = opened(132);
+        let outbox = opened();
         for n in 0..100_u8 {
             outbox.pong(Bytes::copy_from_slice(&[n]));
         }
@@ -354,16 +355,14 @@ mod tests {
         let backlog = Backlog::new(4 + 128);
         let outbox = Outbox::new();
         outbox.open(backlog.clone(), [frame("again"), frame("and again")]);
-        outbox.push(frame("full"), 0).unwrap();
-        outbox.push(frame("past"), 0).unwrap();
-        assert_eq!(outbox.push(frame("x"), 0), Err(Overflow));
+        push(&outbox, &backlog, "full");
         assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("again"))));
         outbox.written();
-        assert_eq!(outbox.push(frame("x"), 0), Err(Overflow), "what was written was not counted");
+        assert!(!backlog.has_room_for(1), "what was written was not counted");
         assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("and again"))));
         assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("full"))));
         outbox.written();
-        assert_eq!(outbox.push(frame("x"), 0), Ok(()));
+        assert!(backlog.has_room_for(4 + 128));
     }
 
     #[test]
@@ -371,8 +370,8 @@ mod tests {
         let backlog = Backlog::new(10 + 256);
         let outbox = Outbox::new();
         outbox.open(backlog.clone(), [frame("again")]);
-        outbox.push(frame("abc"), 0).unwrap();
-        outbox.push(frame("de"), 0).unwrap();
+        push(&outbox, &backlog, "abc");
+        push(&outbox, &backlog, "de");
         outbox.try_next();
         outbox.try_next();
         // A door that finds its connection gone drops what it has before the session hears of it.
@@ -380,44 +379,27 @@ mod tests {
         assert_eq!(outbox.abandon(), 5 + 256, "three bytes on their way and two that wait");
         outbox.written();
         assert_eq!(outbox.try_next(), Some(Outgoing::End(End::Answer(None))));
-        assert_eq!(backlog.add(5), Ok(()));
-        assert_eq!(backlog.add(1), Err(Overflow), "nothing was released behind the back of the new owner");
+        assert!(backlog.has_room_for(5) && !backlog.has_room_for(6), "nothing was released behind the back of the new owner");
     }
 
     #[test]
     fn a_goodbye_still_goes_out_over_a_connection_that_is_given_up() {
-        let outbox = opened(1000);
-        outbox.push(frame("a"), 0).unwrap();
+        let outbox = opened();
+        outbox.push(frame("a"));
         outbox.abandon();
         outbox.close(CloseCode::Timeout, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
     }
 
-    /// A message counted twice on its way from the mailbox to the outbox: the one that was too much was acknowledged to its sender and then
-    /// dropped here, and the sender never heard `undeliverable`.
-    #[test]
-    fn what_was_taken_into_the_mailbox_has_its_place_in_the_outbox() {
-        let backlog = Backlog::new(136);
-        let outbox = Outbox::new();
-        outbox.open(backlog.clone(), []);
-        backlog.add(136).unwrap();
-        assert_eq!(outbox.push(frame("full"), 136), Ok(()));
-        assert_eq!(backlog.add(4), Ok(()), "what it took less is given back");
-        assert_eq!(outbox.push(frame("longer"), 4), Ok(()), "what it takes more goes past the bound");
-        assert_eq!(backlog.excess(), 130);
-        assert_eq!(outbox.push(frame("longest"), 0), Err(Overflow), "and not past twice of it");
-        assert!(backlog.has_gap());
-    }
-
     #[test]
     fn who_has_too_much_to_read_waits_until_it_is_written() {
-        let outbox = opened(10_000);
+        let outbox = opened();
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
-        outbox.push(frame("abc"), 0).unwrap();
+        outbox.push(frame("abc"));
         assert!(waits(130) && !waits(131));
         outbox.try_next();
         assert!(!waits(0));
-        outbox.push(frame("abc"), 0).unwrap();
+        outbox.push(frame("abc"));
         outbox.answer_close(None);
         assert!(!waits(0), "nobody waits for what is over");
     }
