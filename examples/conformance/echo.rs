@@ -63,8 +63,8 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
     let backlog = Backlog::new(limits.outbox_bytes_max);
     outbox.open(backlog.clone(), []);
     websocket::exchange(io, leftover, &outbox, &limits, &timeouts, async |reader| {
-        let hear = async |frames| {
-            for frame in frames {
+        let hear = async |frames: &mut VecDeque<_>| {
+            for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
                 assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
                 outbox.push(frame);

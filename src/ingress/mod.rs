@@ -68,9 +68,10 @@ impl Doorkeeper {
         &self,
         place: &Place,
         connection: &Connection,
-        first: impl Future<Output = Result<VecDeque<Frame>, Stop>>,
+        first: impl AsyncFnOnce(&mut VecDeque<Frame>) -> Result<(), Stop>,
     ) -> Result<(Line, VecDeque<Frame>), Stop> {
-        let mut frames = self.first(place, first).await??;
+        let mut frames = VecDeque::new();
+        self.first(place, first(&mut frames)).await??;
         let line = self.open(place, connection, &mut frames).await?;
         Ok((line, frames))
     }
@@ -173,16 +174,15 @@ pub async fn converse<Stop>(
     mut frames: VecDeque<Frame>,
     outbox: &Outbox,
     answers_max: usize,
-    hear: impl AsyncFn(VecDeque<Frame>),
-    mut next: impl AsyncFnMut() -> Result<VecDeque<Frame>, Stop>,
+    hear: impl AsyncFn(&mut VecDeque<Frame>),
+    mut next: impl AsyncFnMut(&mut VecDeque<Frame>) -> Result<(), Stop>,
 ) -> Stop {
     loop {
-        hear(frames).await;
+        hear(&mut frames).await;
         outbox.at_most(answers_max).await;
-        frames = match next().await {
-            Ok(frames) => frames,
-            Err(stop) => return stop,
-        };
+        if let Err(stop) = next(&mut frames).await {
+            return stop;
+        }
     }
 }
 
@@ -202,9 +202,9 @@ pub struct Line {
 
 impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
-    pub async fn hear(&self, mut frames: VecDeque<Frame>) {
-        let hear = |frames: &mut _| self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
-        while let Some(answered) = hear(&mut frames) {
+    pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
+        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
+        while let Some(answered) = hear() {
             // A session that lets go of this connection drops the sender, which is as good.
             let _ = answered.await;
         }

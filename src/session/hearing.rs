@@ -204,8 +204,7 @@ impl Hearing {
             self.confirm();
         }
         let first = self.state.greet();
-        let dialect = self.dialect.clone();
-        let request = dialect.decode(frame, self.settings.nesting_max);
+        let request = self.dialect.decode(frame, self.settings.nesting_max);
         if let Err(wait) = self.pace(frame, request.as_ref().ok(), now) {
             let id = request.map_or_else(|refusal| refusal.id, |request| request.id);
             return self.slow_down(id, wait, now);

@@ -6,8 +6,11 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -19,6 +22,10 @@ use crate::protocol::{CloseCode, framing::Frame};
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
+    /// Counted bytes of the frames that wait, those that are said again aside. Changed under the lock, and looked at without it.
+    counted: AtomicUsize,
+    /// Has the end been decided? Set under the lock, and looked at without it.
+    has_end: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -28,8 +35,6 @@ struct Waiting {
     frames: VecDeque<Frame>,
     /// So many frames at the front are said again, and counted where they are kept for that.
     again: usize,
-    /// Counted bytes of the frames behind those.
-    counted: usize,
     /// Counted bytes that the door has taken out and not yet written.
     in_flight: usize,
     ping: bool,
@@ -38,7 +43,9 @@ struct Waiting {
     /// Comes behind all frames, and is counted nowhere: there is only one.
     goodbye: Option<Frame>,
     end: Option<End>,
+    /// The task of the door, and whether it waits for something to write.
     door: Option<Waker>,
+    is_idle: bool,
     reader: Option<Waker>,
 }
 
@@ -99,7 +106,7 @@ impl Outbox {
             }
             return;
         }
-        waiting.counted += weight(&frame);
+        self.counted.fetch_add(weight(&frame), Ordering::Relaxed);
         waiting.frames.push_back(frame);
         waiting.wake();
     }
@@ -108,8 +115,12 @@ impl Outbox {
     /// with more questions.
     pub async fn at_most(&self, bytes: usize) {
         poll_fn(|cx| {
+            let is_little = || self.counted.load(Ordering::Relaxed) <= bytes;
+            if is_little() {
+                return Poll::Ready(());
+            }
             let mut waiting = self.waiting();
-            if waiting.counted <= bytes || waiting.end.is_some() {
+            if is_little() || waiting.end.is_some() {
                 return Poll::Ready(());
             }
             waiting.reader = Some(cx.waker().clone());
@@ -122,7 +133,7 @@ impl Outbox {
     pub fn abandon(&self) -> usize {
         let mut waiting = self.waiting();
         waiting.drop_frames();
-        let bytes = std::mem::take(&mut waiting.counted) + std::mem::take(&mut waiting.in_flight);
+        let bytes = self.counted.swap(0, Ordering::Relaxed) + std::mem::take(&mut waiting.in_flight);
         waiting.backlog = None;
         bytes
     }
@@ -152,8 +163,7 @@ impl Outbox {
                 waiting.drop_frames();
             }
             waiting.goodbye = Some(goodbye);
-            waiting.end = Some(End::Close(code));
-            waiting.wake();
+            self.end(&mut waiting, End::Close(code));
         }
     }
 
@@ -162,8 +172,7 @@ impl Outbox {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
             waiting.drop_frames();
-            waiting.end = Some(End::Answer(code));
-            waiting.wake();
+            self.end(&mut waiting, End::Answer(code));
         }
     }
 
@@ -171,41 +180,49 @@ impl Outbox {
     pub fn fail(&self, code: u16) {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
-            waiting.end = Some(End::Answer(Some(code)));
-            waiting.wake();
+            self.end(&mut waiting, End::Answer(Some(code)));
         }
     }
 
-    /// Waits until there is something to write, then gives it out, one at a time. After [`Outgoing::End`] it is not to be called again.
-    pub async fn next(&self) -> Outgoing {
-        poll_fn(|cx| {
-            let mut waiting = self.waiting();
-            match waiting.pop() {
-                Some(outgoing) => Poll::Ready(outgoing),
-                None => {
-                    waiting.door = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+    /// Waits until there is something to write, then gives out all that there is, one after another, as long as `write` wants more. After
+    /// [`Outgoing::End`] it is not to be called again.
+    pub async fn take(&self, mut write: impl FnMut(Outgoing) -> bool) {
+        poll_fn(|cx| self.poll_take(cx, &mut write)).await;
     }
 
-    /// The next that is there already; `None` while nothing is left of a batch.
-    pub fn try_next(&self) -> Option<Outgoing> {
-        self.waiting().pop()
+    /// The same, for a door that has to hold something of its own meanwhile.
+    pub fn poll_take(&self, cx: &mut Context<'_>, mut write: impl FnMut(Outgoing) -> bool) -> Poll<()> {
+        let mut waiting = self.waiting();
+        let Some(mut outgoing) = self.pop(&mut waiting) else {
+            waiting.is_idle = true;
+            waiting.note_door(cx);
+            return Poll::Pending;
+        };
+        waiting.is_idle = false;
+        loop {
+            let is_last = matches!(outgoing, Outgoing::End(_));
+            if !write(outgoing) || is_last {
+                return Poll::Ready(());
+            }
+            match self.pop(&mut waiting) {
+                Some(next) => outgoing = next,
+                None => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Waits until the end has been decided, whether or not all before it is written, and tells it.
     pub async fn ended(&self) -> End {
-        // The door polls this beside `next` in one task, so the one waker serves both.
+        let mut is_noted = false;
         poll_fn(|cx| {
-            let mut waiting = self.waiting();
-            if let Some(end) = waiting.end {
-                return Poll::Ready(end);
+            if is_noted && !self.has_end.load(Ordering::Acquire) {
+                return Poll::Pending;
             }
-            waiting.door = Some(cx.waker().clone());
-            Poll::Pending
+            let mut waiting = self.waiting();
+            // The door polls this beside `take` in one task, so the one waker serves both.
+            waiting.note_door(cx);
+            is_noted = true;
+            waiting.end.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -219,13 +236,25 @@ impl Outbox {
         }
     }
 
+    fn end(&self, waiting: &mut Waiting, end: End) {
+        waiting.end = Some(end);
+        self.has_end.store(true, Ordering::Release);
+        waiting.wake();
+    }
+
+    fn pop(&self, waiting: &mut Waiting) -> Option<Outgoing> {
+        waiting.pop(|bytes| {
+            self.counted.fetch_sub(bytes, Ordering::Relaxed);
+        })
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    fn pop(&mut self) -> Option<Outgoing> {
+    fn pop(&mut self, uncount: impl FnOnce(usize)) -> Option<Outgoing> {
         if std::mem::take(&mut self.ping) {
             return Some(Outgoing::Ping);
         }
@@ -236,7 +265,7 @@ impl Waiting {
             if self.again > 0 {
                 self.again -= 1;
             } else {
-                self.counted -= weight(&frame);
+                uncount(weight(&frame));
                 self.in_flight += weight(&frame);
                 // It looks for itself whether that is enough.
                 if let Some(reader) = self.reader.take() {
@@ -258,9 +287,17 @@ impl Waiting {
         self.again = 0;
     }
 
+    fn note_door(&mut self, cx: &Context<'_>) {
+        if !self.door.as_ref().is_some_and(|door| door.will_wake(cx.waker())) {
+            self.door = Some(cx.waker().clone());
+        }
+    }
+
     fn wake(&mut self) {
-        if let Some(door) = self.door.take() {
-            door.wake();
+        // A door that is busy writing looks for more by itself, but wants to know of the end.
+        if let Some(door) = self.door.as_ref().filter(|_| self.is_idle || self.end.is_some()) {
+            self.is_idle = false;
+            door.wake_by_ref();
         }
         if self.end.is_some()
             && let Some(reader) = self.reader.take()
@@ -289,16 +326,19 @@ mod tests {
         outbox.push(frame(text));
     }
 
+    /// So many of what there is, at the most.
+    fn taken(outbox: &Outbox, at_most: usize) -> Vec<Outgoing> {
+        let mut taken = vec![];
+        let write = |outgoing| {
+            taken.push(outgoing);
+            taken.len() < at_most
+        };
+        let _ = futures_util::FutureExt::now_or_never(outbox.take(write));
+        taken
+    }
+
     fn all(outbox: &Outbox) -> Vec<Outgoing> {
-        let mut all = vec![];
-        while let Some(outgoing) = outbox.try_next() {
-            let end = matches!(outgoing, Outgoing::End(_));
-            all.push(outgoing);
-            if end {
-                break;
-            }
-        }
-        all
+        taken(outbox, usize::MAX)
     }
 
     #[test]
@@ -356,11 +396,10 @@ mod tests {
         let outbox = Outbox::new();
         outbox.open(backlog.clone(), [frame("again"), frame("and again")]);
         push(&outbox, &backlog, "full");
-        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("again"))));
+        assert_eq!(taken(&outbox, 1), [Outgoing::Frame(frame("again"))]);
         outbox.written();
         assert!(!backlog.has_room_for(1), "what was written was not counted");
-        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("and again"))));
-        assert_eq!(outbox.try_next(), Some(Outgoing::Frame(frame("full"))));
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("and again")), Outgoing::Frame(frame("full"))]);
         outbox.written();
         assert!(backlog.has_room_for(4 + 128));
     }
@@ -372,13 +411,12 @@ mod tests {
         outbox.open(backlog.clone(), [frame("again")]);
         push(&outbox, &backlog, "abc");
         push(&outbox, &backlog, "de");
-        outbox.try_next();
-        outbox.try_next();
+        taken(&outbox, 2);
         // A door that finds its connection gone drops what it has before the session hears of it.
         outbox.answer_close(None);
         assert_eq!(outbox.abandon(), 5 + 256, "three bytes on their way and two that wait");
         outbox.written();
-        assert_eq!(outbox.try_next(), Some(Outgoing::End(End::Answer(None))));
+        assert_eq!(all(&outbox), [Outgoing::End(End::Answer(None))]);
         assert!(backlog.has_room_for(5) && !backlog.has_room_for(6), "nothing was released behind the back of the new owner");
     }
 
@@ -397,7 +435,7 @@ mod tests {
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
         outbox.push(frame("abc"));
         assert!(waits(130) && !waits(131));
-        outbox.try_next();
+        all(&outbox);
         assert!(!waits(0));
         outbox.push(frame("abc"));
         outbox.answer_close(None);
