@@ -67,7 +67,7 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
                 assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
-                outbox.push(frame);
+                outbox.push(frame, false);
             }
         };
         let stop = reader.converse(VecDeque::new(), hear).await;

@@ -382,6 +382,7 @@ async fn write(mut stream: SendStream, connection: &wtransport::Connection, outb
                 }
                 // QUIC probes and answers probes by itself.
                 Outgoing::Ping | Outgoing::Pong(_) => {}
+                Outgoing::Begun(_) => unreachable!("this door has no shortcut"),
                 Outgoing::End(how) => end = Some(how),
             }
             buffer.len() < WRITE_BYTES

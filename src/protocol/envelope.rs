@@ -10,6 +10,7 @@ use super::{message::ServerMessage, payload::Codec};
 #[derive(Debug)]
 pub struct Envelope {
     message: ServerMessage,
+    alone: bool,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
 }
@@ -17,7 +18,17 @@ pub struct Envelope {
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, json: OnceLock::new(), msgpack: OnceLock::new() }
+        Self { message, alone: false, json: OnceLock::new(), msgpack: OnceLock::new() }
+    }
+
+    /// Puts a message in that is for one peer and that no other follows at once: there is nothing to wait for with writing it.
+    pub fn alone(message: ServerMessage) -> Self {
+        Self { alone: true, ..Self::new(message) }
+    }
+
+    /// Is it for one peer, and is there no other behind it?
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// What is in it.

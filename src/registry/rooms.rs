@@ -152,11 +152,12 @@ impl Room {
         &self.id
     }
 
-    /// Hands a message to one peer of this room, other than its sender.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<(), ErrorCode> {
         let members = self.members();
         let member = members.peers.get(&to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        member.inlet.deliver(&Envelope::new(message)).map_err(|untaken| match untaken {
+        let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
+        member.inlet.deliver(&envelope).map_err(|untaken| match untaken {
             Untaken::Overflow => ErrorCode::Undeliverable,
             Untaken::Gone => ErrorCode::NoSuchPeer,
         })
@@ -313,7 +314,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -350,9 +351,9 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert_eq!(ear_a.room().forward(a, b, message()), Ok(()));
-        assert_eq!(ear_a.room().forward(a, a, message()), Err(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message()), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, b, message(), false), Ok(()));
+        assert_eq!(ear_a.room().forward(a, a, message(), false), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message(), false), Err(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().broadcast(a, message()), Ok(()));
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
@@ -371,7 +372,7 @@ mod tests {
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
     }
 }

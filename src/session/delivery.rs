@@ -63,7 +63,7 @@ impl Delivery {
     pub fn tell(&self, message: &ServerMessage) {
         let mut saying = self.saying();
         let frame = saying.dialect.spell(message);
-        self.say(&mut saying, frame);
+        self.say(&mut saying, frame, false);
     }
 
     /// How many messages were sent.
@@ -148,12 +148,12 @@ impl Delivery {
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
-    fn say(&self, saying: &mut Saying, frame: Frame) {
+    fn say(&self, saying: &mut Saying, frame: Frame, alone: bool) {
         let bytes = outbox::weight(&frame);
         let fits = self.backlog.add(bytes);
         match &saying.outbox {
             _ if !fits => saying.gap = true,
-            Some(outbox) => outbox.push(frame.clone()),
+            Some(outbox) => outbox.push(frame.clone(), alone),
             None => saying.detached_bytes += bytes,
         }
         let excess = self.backlog.excess();
@@ -198,7 +198,7 @@ impl Inlet for Delivery {
         if envelope.is_best_effort() {
             // One that is too much is lost, as it may be.
             if let Some(outbox) = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
-                outbox.push(frame);
+                outbox.push(frame, envelope.is_alone());
             }
             return Ok(());
         }
@@ -207,7 +207,7 @@ impl Inlet for Delivery {
             self.overflow();
             return Err(Untaken::Overflow);
         }
-        self.say(&mut saying, frame);
+        self.say(&mut saying, frame, envelope.is_alone());
         Ok(())
     }
 

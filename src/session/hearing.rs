@@ -108,6 +108,7 @@ impl Hearing {
     /// when the receiver tells. What comes over a connection that is given up is dropped: its client will say it again.
     pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<oneshot::Receiver<()>> {
         let now = Instant::now();
+        let alone = frames.len() == 1;
         while !frames.is_empty() {
             if self.connection != Some(connection) || !self.delivery.is_listening() {
                 frames.clear();
@@ -119,7 +120,7 @@ impl Hearing {
                 return Some(told);
             }
             if let Some(frame) = frames.pop_front() {
-                self.frame(&frame, now);
+                self.frame(&frame, alone, now);
             }
         }
         None
@@ -194,7 +195,7 @@ impl Hearing {
         rooms
     }
 
-    fn frame(&mut self, frame: &Frame, now: Instant) {
+    fn frame(&mut self, frame: &Frame, alone: bool, now: Instant) {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return;
@@ -210,7 +211,7 @@ impl Hearing {
             return self.slow_down(id, wait, now);
         }
         let (id, outcome) = match request {
-            Ok(Request { id, message }) => (id, self.act(message, first, best_effort)),
+            Ok(Request { id, message }) => (id, self.act(message, first, best_effort, alone)),
             Err(refusal) => return self.delivery.tell(&ServerMessage::Error(refusal)),
         };
         match outcome {
@@ -242,7 +243,7 @@ impl Hearing {
         }
     }
 
-    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool) -> Result<Outcome, ErrorCode> {
+    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool) -> Result<Outcome, ErrorCode> {
         if best_effort && !matches!(message, ClientMessage::Forward { kind: Kind::Message, .. } | ClientMessage::Broadcast { .. }) {
             return Err(ErrorCode::BadMessage);
         }
@@ -268,7 +269,7 @@ impl Hearing {
             ClientMessage::Forward { kind, to, room, payload } => {
                 let room = self.state.room(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
-                room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort))?;
+                room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone)?;
             }
             ClientMessage::Broadcast { room, payload } => {
                 let room = self.state.room(room.as_deref())?;

@@ -19,7 +19,7 @@ use super::backlog::Backlog;
 use crate::protocol::{CloseCode, framing::Frame};
 
 /// A queue of frames and the end of it. Shared by a session and one of its connections.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
     /// Counted bytes of the frames that wait, those that are said again aside. Changed under the lock, and looked at without it.
@@ -28,7 +28,7 @@ pub struct Outbox {
     has_end: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     /// What the bytes count against; none before there is a session.
     backlog: Option<Arc<Backlog>>,
@@ -47,6 +47,9 @@ struct Waiting {
     door: Option<Waker>,
     is_idle: bool,
     reader: Option<Waker>,
+    shortcut: Option<Arc<dyn Shortcut>>,
+    /// What is left of a message that went past the door. Its weight is in flight.
+    begun: Option<Bytes>,
 }
 
 /// What a frame costs while it waits: its bytes, and about as much memory as it takes beside them.
@@ -55,9 +58,17 @@ pub fn weight(frame: &Frame) -> usize {
     frame.bytes().len() + OVERHEAD_BYTES
 }
 
+/// How a message is written past the door, by whoever has it, on any thread.
+pub trait Shortcut: Send + Sync {
+    /// Writes as much as the connection takes at once, and tells what is left. If it takes nothing, or the door may as well do it, nothing happens.
+    fn write(&self, outgoing: Outgoing) -> Result<Bytes, Outgoing>;
+}
+
 /// What the door is to write next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outgoing {
+    /// The rest of a message whose beginning was written past the door.
+    Begun(Bytes),
     /// A message.
     Frame(Frame),
     /// A probe whether the client is alive.
@@ -97,16 +108,33 @@ impl Outbox {
         waiting.wake();
     }
 
-    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped.
-    pub fn push(&self, frame: Frame) {
+    /// Lets messages be written past the door; `None` from the end of the connection on.
+    pub fn use_shortcut(&self, shortcut: Option<Arc<dyn Shortcut>>) {
+        self.waiting().shortcut = shortcut;
+    }
+
+    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. One that comes `alone` may be
+    /// written past the door, if that has nothing to do.
+    pub fn push(&self, frame: Frame, alone: bool) {
         let mut waiting = self.waiting();
+        let bytes = weight(&frame);
         if waiting.end.is_some() {
-            if let Some(backlog) = &waiting.backlog {
-                backlog.release(weight(&frame));
-            }
-            return;
+            return waiting.release(bytes);
         }
-        self.counted.fetch_add(weight(&frame), Ordering::Relaxed);
+        let frame = match waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle) {
+            Some(shortcut) => match shortcut.write(Outgoing::Frame(frame)) {
+                Ok(rest) if rest.is_empty() => return waiting.release(bytes),
+                Ok(rest) => {
+                    waiting.begun = Some(rest);
+                    waiting.in_flight += bytes;
+                    return waiting.wake();
+                }
+                Err(Outgoing::Frame(frame)) => frame,
+                Err(_) => return,
+            },
+            None => frame,
+        };
+        self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
         waiting.wake();
     }
@@ -231,9 +259,7 @@ impl Outbox {
     pub fn written(&self) {
         let mut waiting = self.waiting();
         let bytes = std::mem::take(&mut waiting.in_flight);
-        if let Some(backlog) = &waiting.backlog {
-            backlog.release(bytes);
-        }
+        waiting.release(bytes);
     }
 
     fn end(&self, waiting: &mut Waiting, end: End) {
@@ -254,7 +280,16 @@ impl Outbox {
 }
 
 impl Waiting {
+    fn release(&self, bytes: usize) {
+        if let Some(backlog) = &self.backlog {
+            backlog.release(bytes);
+        }
+    }
+
     fn pop(&mut self, uncount: impl FnOnce(usize)) -> Option<Outgoing> {
+        if let Some(rest) = self.begun.take() {
+            return Some(Outgoing::Begun(rest));
+        }
         if std::mem::take(&mut self.ping) {
             return Some(Outgoing::Ping);
         }
@@ -323,7 +358,7 @@ mod tests {
 
     fn push(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
         assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text));
+        outbox.push(frame(text), false);
     }
 
     /// So many of what there is, at the most.
@@ -344,10 +379,10 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
         let outbox = opened();
-        outbox.push(frame("a"));
-        outbox.push(frame("b"));
+        outbox.push(frame("a"), false);
+        outbox.push(frame("b"), false);
         outbox.close(CloseCode::Draining, frame("bye"));
-        outbox.push(frame("late"));
+        outbox.push(frame("late"), false);
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -361,13 +396,13 @@ mod tests {
     fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
         for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
             let outbox = opened();
-            outbox.push(frame("a"));
+            outbox.push(frame("a"), false);
             if failed {
                 outbox.fail(1002)
             } else {
                 outbox.answer_close(Some(1002))
             }
-            outbox.push(frame("late"));
+            outbox.push(frame("late"), false);
             assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
         }
     }
@@ -375,7 +410,7 @@ mod tests {
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
-        outbox.push(frame("full"));
+        outbox.push(frame("full"), false);
         outbox.close(CloseCode::SlowConsumer, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
@@ -423,7 +458,7 @@ mod tests {
     #[test]
     fn a_goodbye_still_goes_out_over_a_connection_that_is_given_up() {
         let outbox = opened();
-        outbox.push(frame("a"));
+        outbox.push(frame("a"), false);
         outbox.abandon();
         outbox.close(CloseCode::Timeout, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
@@ -433,11 +468,11 @@ mod tests {
     fn who_has_too_much_to_read_waits_until_it_is_written() {
         let outbox = opened();
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
-        outbox.push(frame("abc"));
+        outbox.push(frame("abc"), false);
         assert!(waits(130) && !waits(131));
         all(&outbox);
         assert!(!waits(0));
-        outbox.push(frame("abc"));
+        outbox.push(frame("abc"), false);
         outbox.answer_close(None);
         assert!(!waits(0), "nobody waits for what is over");
     }

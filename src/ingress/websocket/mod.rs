@@ -8,6 +8,7 @@
 
 pub mod frame;
 pub mod read;
+mod shortcut;
 mod write;
 
 use std::{cell::RefCell, pin::pin, sync::Arc};
@@ -16,8 +17,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-pub use self::read::{Reader, Stop};
 use self::write::write;
+pub use self::{
+    read::{Reader, Stop},
+    shortcut::Handover,
+};
 use super::{Doorkeeper, Place, overdue};
 use crate::{
     config::{Limits, Timeouts},
@@ -42,14 +46,17 @@ pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
 /// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already.
 pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
 where
-    Io: AsyncRead + AsyncWrite + Unpin,
+    Io: Handover,
 {
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
     let outbox = Outbox::new();
+    let (io, shortcut) = io.hand_over();
+    outbox.use_shortcut(shortcut);
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
     let connection = place.connection(dialect, outbox.clone());
     exchange(io, leftover, &outbox, limits, timeouts, async |reader| attend(reader, connection, &place, &doorkeeper).await).await;
+    outbox.use_shortcut(None);
 }
 
 /// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only

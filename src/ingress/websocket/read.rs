@@ -13,6 +13,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, ReadBuf},
+    task::yield_now,
     time::Sleep,
 };
 use tracing::debug;
@@ -58,6 +59,8 @@ pub struct Reader<'a, Io> {
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
+    /// Is there more to be dealt with that is here already?
+    has_more: bool,
     /// Why reading ends, found behind frames that have to be heard first.
     stop: Option<Stop>,
 }
@@ -115,6 +118,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), now),
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
+            has_more: false,
             stop: None,
         }
     }
@@ -132,11 +136,16 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
     /// Adds the next whole messages to `frames`, one or more; what came before an end is heard before it. Control frames are dealt with on
     /// the way.
     pub async fn frames(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        if std::mem::take(&mut self.has_more) {
+            // A client that floods leaves the others of its thread their turn, and above all those who write what it says.
+            yield_now().await;
+        }
         loop {
             if self.stop.is_none() {
                 self.stop = self.decode(frames).err();
             }
             if !frames.is_empty() {
+                self.has_more |= frames.len() == BATCH_FRAMES;
                 return Ok(());
             }
             if let Some(stop) = self.stop.take() {
@@ -168,7 +177,8 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         let buffer = &mut self.buffer;
         match poll_arrived(self.io, cx, |arrived| buffer.extend_from_slice(arrived)) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(Stop::Gone)),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(bytes)) => {
+                self.has_more = bytes == READ_BYTES;
                 self.heartbeat.heard(Instant::now());
                 Poll::Ready(Ok(()))
             }

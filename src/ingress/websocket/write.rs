@@ -58,27 +58,36 @@ fn poll_batch<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, outbox: &Outbox, is_la
 where
     Io: AsyncWrite + Unpin,
 {
-    DEPARTING.with_borrow_mut(|departing| {
-        departing.clear();
+    with_buffer(|departing| {
         ready!(outbox.poll_take(cx, |outgoing| {
             *is_last = matches!(outgoing, Outgoing::End(_));
-            spell(outgoing, departing);
+            spell(&outgoing, departing);
             departing.len() < WRITE_BYTES
         }));
         let written = match Pin::new(&mut *io.borrow_mut()).poll_write(cx, departing) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
-        let left = BytesMut::from(&departing[written..]);
-        if departing.capacity() > KEPT_BYTES {
-            *departing = BytesMut::with_capacity(WRITE_BYTES);
-        }
-        Poll::Ready(Ok(left))
+        Poll::Ready(Ok(BytesMut::from(&departing[written..])))
     })
 }
 
-fn spell(outgoing: Outgoing, out: &mut BytesMut) {
+/// Lends the thread's buffer, empty.
+pub fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
+    DEPARTING.with_borrow_mut(|departing| {
+        departing.clear();
+        let filled = fill(departing);
+        if departing.capacity() > KEPT_BYTES {
+            *departing = BytesMut::with_capacity(WRITE_BYTES);
+        }
+        filled
+    })
+}
+
+/// Puts it behind what is in `out`, as RFC 6455 writes it.
+pub fn spell(outgoing: &Outgoing, out: &mut BytesMut) {
     match outgoing {
+        Outgoing::Begun(rest) => out.extend_from_slice(rest),
         Outgoing::Frame(Frame::Text(bytes)) => Parser::write_message(out, bytes, OpCode::Text, true, false),
         Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => Parser::write_message(out, bytes, OpCode::Binary, true, false),
         Outgoing::Ping => Parser::write_message(out, "", OpCode::Ping, true, false),
@@ -87,7 +96,7 @@ fn spell(outgoing: Outgoing, out: &mut BytesMut) {
             Parser::write_close(out, Some(CloseReason { code: code.number().into(), description: Some(code.slug().into()) }), false);
         }
         Outgoing::End(End::Answer(Some(code))) => {
-            Parser::write_close(out, Some(CloseReason { code: code.into(), description: None }), false)
+            Parser::write_close(out, Some(CloseReason { code: (*code).into(), description: None }), false);
         }
         Outgoing::End(End::Answer(None)) => {}
     }
