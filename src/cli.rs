@@ -5,17 +5,10 @@
 
 use std::{env, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use switchboard::{
-    client::Door,
-    config::{Config, InvalidConfig, Sources},
-    protocol::Codec,
-};
+use clap::{Args, Parser, Subcommand};
+use switchboard::config::{Config, InvalidConfig, Sources};
 
-use crate::{
-    bench::{self, Pace},
-    soak,
-};
+use crate::{bench, soak};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -54,70 +47,9 @@ pub enum Command {
     /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message, and fail if one
     /// was lost, came twice or in another order
     Soak(Soak),
-    /// Let pairs of clients exchange offers, and tell latency, throughput and what the server needed for it; fail if one was lost or came in
+    /// Put load on a server, and tell latency, throughput and what the server needed for it; fail if a message was lost, came twice or in
     /// another order
-    Bench(Bench),
-}
-
-#[derive(Args)]
-pub struct Bench {
-    /// Base URL of the server, which should run with `--rates off`; without it, a server of the bench's own
-    url: Option<String>,
-
-    /// Process id of that server, where it runs on this machine, so that its CPU time and memory can be told
-    #[arg(long, value_name = "PID", requires = "url")]
-    pid: Option<u32>,
-
-    /// How clients come in
-    #[arg(long, value_enum, default_value_t = DoorName::Json)]
-    door: DoorName,
-
-    /// Pairs of clients, each in a room of its own
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    pairs: u32,
-
-    /// Bytes of each offer's payload
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(0..=65_000))]
-    bytes: u32,
-
-    /// Offers a second, over all pairs together [default: 4000]
-    #[arg(long, value_name = "N", conflicts_with = "in_flight", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rate: Option<u32>,
-
-    /// As fast as it goes, with so many offers on their way in each pair
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    in_flight: Option<u32>,
-
-    /// How long, in seconds, after a second that does not count
-    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = seconds)]
-    seconds: f64,
-
-    /// Print one line of JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// A door as it is named on the command line.
-#[derive(Clone, Copy, ValueEnum)]
-enum DoorName {
-    /// WebSocket with JSON
-    Json,
-    /// WebSocket with MessagePack
-    Msgpack,
-    /// WebTransport
-    Webtransport,
-}
-
-impl From<Bench> for bench::Plan {
-    fn from(Bench { url, pid, door, pairs, bytes, rate, in_flight, seconds, json }: Bench) -> Self {
-        let door = match door {
-            DoorName::Json => Door::WebSocket(Codec::Json),
-            DoorName::Msgpack => Door::WebSocket(Codec::MsgPack),
-            DoorName::Webtransport => Door::WebTransport,
-        };
-        let pace = in_flight.map_or(Pace::Rate(rate.unwrap_or(4000)), Pace::InFlight);
-        Self { url, process_id: pid, door, pairs: pairs as usize, bytes: bytes as usize, pace, seconds, json }
-    }
+    Bench(bench::Arguments),
 }
 
 #[derive(Args)]
@@ -133,11 +65,6 @@ pub struct Soak {
     /// Repeat the random choices of an earlier run (but not its times)
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("not from 0.1 to 3600".to_owned()) }
 }
 
 fn minutes(text: &str) -> Result<f64, String> {

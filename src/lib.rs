@@ -39,6 +39,7 @@
 //! | [`server`] | the parts, joined; the order of shutdown | |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
+//! | [`load`] | many clients at once, and what became of every message | what a message means |
 //!
 //! Beside these, `cli`, `logging`, `local_server`, `soak` and `bench` belong to the program alone, in `main.rs`.
 //!
@@ -53,6 +54,7 @@ pub mod client;
 pub mod config;
 pub mod dialect;
 pub mod ingress;
+pub mod load;
 pub mod protocol;
 pub mod registry;
 pub mod server;

@@ -3,29 +3,53 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::Context as _;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use switchboard::load::Process;
+
+/// The files of a certificate that is made for one server.
+const CHAIN: &str = "chain.pem";
+const KEY: &str = "key.pem";
+
+/// What such a server is for.
+pub struct Settings {
+    /// How many clients are to come from one address; its bounds let them in.
+    pub clients: usize,
+    /// Whether its doors are under TLS, by a certificate for which [`LocalServer::root`] vouches.
+    pub tls: bool,
+}
 
 /// A server on a free port of 127.0.0.1, without rates; ended when dropped.
 pub struct LocalServer {
     child: Child,
     url: String,
     directory: PathBuf,
+    root: Option<CertificateDer<'static>>,
 }
 
 impl LocalServer {
     /// When this returns, it takes clients.
-    pub fn start() -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
         let directory = env::temp_dir().join(format!("switchboard-{:016x}", fastrand::u64(..)));
         fs::create_dir(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
         let mut command = Command::new(env::current_exe()?);
         command.args(["--listen", "127.0.0.1:0", "--rates", "off", "--log", "warn", "--cert-dir"]).arg(&directory);
+        // Never less than the defaults, and room for those who reconnect before their old connection is known to be gone.
+        let clients = (settings.clients + settings.clients / 4).max(20_000).to_string();
+        for name in ["CLIENTS_MAX", "ADDRESS_CONNECTIONS_MAX", "HANDSHAKES_MAX", "ROOMS_MAX"] {
+            command.env(format!("SWITCHBOARD_LIMITS_{name}"), &clients);
+        }
+        let root = settings.tls.then(|| certify(&directory)).transpose()?;
+        if root.is_some() {
+            command.arg("--tls-cert").arg(directory.join(CHAIN)).arg("--tls-key").arg(directory.join(KEY));
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut server = Self { child, url: String::new(), directory };
+        let mut server = Self { child, url: String::new(), directory, root };
         let mut line = String::new();
         BufReader::new(server.child.stdout.take().expect("it is piped")).read_line(&mut line)?;
         let url = line.strip_prefix("Switchboard is open: ").context("the server did not start")?;
@@ -36,6 +60,11 @@ impl LocalServer {
     /// The base URL for clients.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The authority that has signed its certificate, if it is under TLS.
+    pub fn root(&self) -> Option<CertificateDer<'static>> {
+        self.root.clone()
     }
 
     /// Its process.
@@ -53,40 +82,37 @@ impl Drop for LocalServer {
     }
 }
 
-/// A process of this machine, as the kernel sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Process {
-    pub id: u32,
+/// Makes a certificate for 127.0.0.1, and the authority that signs it and is forgotten at once.
+fn certify(directory: &Path) -> anyhow::Result<CertificateDer<'static>> {
+    let (authority_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let mut authority = CertificateParams::new([])?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key)?.der().clone();
+    let signed = CertificateParams::new(["127.0.0.1".to_owned()])?.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    fs::write(directory.join(KEY), key.serialize_pem())?;
+    fs::write(directory.join(CHAIN), signed.pem())?;
+    Ok(root)
 }
 
-impl Process {
-    /// Bytes of memory that it has now.
-    pub fn resident_bytes(self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the server has ended")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the server has ended")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-    }
+/// Does what is done, and all processes that are started by it, on the first of this process's cores; what comes afterwards on the others.
+#[cfg(target_os = "linux")]
+pub fn on_the_first_core<T>(work: impl FnOnce() -> T) -> anyhow::Result<T> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let all = sched_getaffinity(None)?;
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
+    let first = cores.next().context("there is no core")?;
+    anyhow::ensure!(cores.next().is_some(), "there is but one core");
+    let (mut one, mut others) = (CpuSet::new(), all);
+    one.set(first);
+    others.unset(first);
+    sched_setaffinity(None, &one)?;
+    let done = work();
+    sched_setaffinity(None, &others)?;
+    Ok(done)
+}
 
-    /// Time that its threads have spent on processors, the kernel's work for them included.
-    pub fn cpu_time(self) -> anyhow::Result<Duration> {
-        let mut time = Duration::ZERO;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.id)).context("the server has ended")? {
-            // A thread may be over by now.
-            let Ok(statistics) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-            let on_cpu = statistics.split(' ').next().context("schedstat begins with a time")?;
-            time += Duration::from_nanos(on_cpu.parse()?);
-        }
-        Ok(time)
-    }
-
-    /// How often its threads have gone to sleep, and so had to be woken.
-    pub fn sleeps(self) -> anyhow::Result<u64> {
-        let mut sleeps = 0;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.id)).context("the server has ended")? {
-            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).context("the kernel does not tell")?;
-            sleeps += line.trim().parse::<u64>()?;
-        }
-        Ok(sleeps)
-    }
+/// Linux alone takes such a wish.
+#[cfg(not(target_os = "linux"))]
+pub fn on_the_first_core<T>(_: impl FnOnce() -> T) -> anyhow::Result<T> {
+    anyhow::bail!("this system does not let a program choose its cores")
 }

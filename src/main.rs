@@ -40,11 +40,17 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             print(&format!("{}: fine\n", file.display()))
         }
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
-        Some(Command::Bench(plan)) => bench::run(&plan.into()),
+        Some(Command::Bench(plan)) => bench::run(&plan),
         None => {
             let config = cli.serve.config()?;
             logging::start(&config);
-            open_as_many_files_as_allowed(config.limits.clients_max);
+            let (open_files, clients_max) = (open_as_many_files_as_allowed(), config.limits.clients_max);
+            if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
+                warn!(
+                    open_files,
+                    clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)"
+                );
+            }
             let server = Server::start(config)?;
             // Nobody has to read it.
             Ok(server.serve(|server| drop(print(&format!("Switchboard is open: {}\n", server.url()))))?)
@@ -53,15 +59,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Every connection of TCP is an open file, and shells start programs with few allowed, for the sake of old ones that could not take more.
-fn open_as_many_files_as_allowed(clients_max: usize) {
+/// How many it may open now; `None` for as many as it likes.
+fn open_as_many_files_as_allowed() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // Refused, it stays as it is.
     let _ = setrlimit(Resource::Nofile, limit);
-    let open_files = getrlimit(Resource::Nofile).current;
-    if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
-        warn!(open_files, clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)");
-    }
+    getrlimit(Resource::Nofile).current
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

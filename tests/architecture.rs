@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("config", &[]),
     ("client", &["protocol"]),
+    ("load", &["client", "protocol"]),
     ("dialect", &["protocol"]),
     ("registry", &["protocol"]),
     ("session", &["dialect", "protocol", "registry"]),

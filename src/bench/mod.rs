@@ -1,82 +1,116 @@
-//! `switchboard bench`: pairs of clients exchange offers as fast as they are told to, and what that took: latency, throughput, what went wrong, and
-//! the server's processor time and memory.
-//!
-//! At a fixed rate (an open loop) latency counts from when a message was due, so that a server that stands still is not let off the messages
-//! that were not sent meanwhile. With so many messages in flight (a closed loop) every message that arrives is answered by the next.
+//! `switchboard bench`: the load engine on one server, a server of its own unless a URL is given, and a report of what came of it.
 
-mod pairs;
+mod arguments;
+mod plots;
 mod report;
+mod show;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
-use switchboard::client::{Connector, Door, Options};
-use tokio::time::sleep;
-
-use self::{
-    pairs::{Heard, Pairs},
-    report::{Report, Usage},
+use anyhow::anyhow;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use switchboard::{
+    client::{Connector, Door, Options, Transport},
+    load::{Native, Outcome, Pace, Plan, Process, Progress, Scenario, measure, resume_storm},
 };
-use crate::local_server::{LocalServer, Process};
 
-/// What is measured.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The server's base URL; without one, a server of its own.
-    pub url: Option<String>,
-    /// The server's process, if it runs on this machine and is not the bench's own.
-    pub process_id: Option<u32>,
-    pub door: Door,
-    pub pairs: usize,
-    /// Bytes of each payload.
-    pub bytes: usize,
-    pub pace: Pace,
-    pub seconds: f64,
-    pub json: bool,
-}
+pub use self::arguments::Arguments;
+use self::{
+    arguments::{Chosen, Kind},
+    report::Report,
+    show::Bar,
+};
+use crate::local_server::{self, LocalServer};
 
-/// How fast messages are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// So many a second, over all pairs.
-    Rate(u32),
-    /// As fast as they arrive, with so many on their way in each pair.
-    InFlight(u32),
-}
-
-/// What happens in this time at the beginning does not count.
-const WARM_UP: Duration = Duration::from_secs(1);
-/// What is on its way arrives in this time, or is lost.
-const SETTLING: Duration = Duration::from_secs(5);
+/// What happens in this time at the beginning does not count; in a short run, in as much time as counts.
+const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Measures, and prints what came of it. Fails if a message was lost, or came twice or in another order.
-pub fn run(plan: &Plan) -> anyhow::Result<()> {
-    let own = plan.url.is_none().then(LocalServer::start).transpose()?;
-    let url = plan.url.as_deref().or(own.as_ref().map(LocalServer::url)).expect("one or the other");
-    let process = own.as_ref().map(LocalServer::process).or(plan.process_id.map(|id| Process { id }));
-    // This thread receives; what has a time sends from another, so nothing that arrives keeps it from being sent.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let chosen = arguments.choose()?;
+    open_enough_files(&chosen)?;
+    let own = arguments.url.is_none().then(|| start_server(arguments, &chosen)).transpose()?;
+    let url = arguments.url.as_deref().or(own.as_ref().map(LocalServer::url)).expect("one or the other");
+    let roots = match (&arguments.ca, &own) {
+        (Some(file), _) => read_roots(file)?,
+        (None, Some(own)) => own.root().into_iter().collect(),
+        (None, None) => vec![],
+    };
+    let process = own.as_ref().map(LocalServer::process).or(arguments.pid.map(|id| Process { id }));
+    // One thread receives; what has a time is sent from another, so nothing that arrives keeps it from being sent.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(measure(plan, url, process))?;
-    report.print(plan)?;
+    let options = Options { roots, ..Options::default() };
+    let (title, outcome) = runtime.block_on(load(&chosen, url, options, process.filter(|_| cfg!(target_os = "linux"))))?;
+    let report = Report::new(title, &chosen.kind, &outcome);
+    if let Some(file) = &arguments.report {
+        let page = plots::page(&report, &outcome, file.extension().is_some_and(|extension| extension == "svg"))?;
+        fs::write(file, page).map_err(|error| anyhow!("--report {}: {error}", file.display()))?;
+    }
+    report.print(arguments.json)?;
     report.check()
 }
 
-async fn measure(plan: &Plan, url: &str, process: Option<Process>) -> anyhow::Result<Report> {
-    let connector = Arc::new(Connector::new(url, Options::default()).await?);
-    let empty = process.map(Process::resident_bytes).transpose()?;
-    let pairs = Pairs::connect(&connector, plan).await?;
-    let full = process.map(Process::resident_bytes).transpose()?;
-    let length = Duration::try_from_secs_f64(plan.seconds)?;
-    let running = pairs.start(plan.pace);
-    sleep(WARM_UP).await;
-    let begin = running.begin();
-    let before = process.map(Usage::now).transpose()?;
-    sleep(length).await;
-    let usage = match (process, before) {
-        (Some(process), Some(before)) => Some(Usage::now(process)?.since(before)),
-        _ => None,
+async fn load(chosen: &Chosen, url: &str, options: Options, process: Option<Process>) -> anyhow::Result<(String, Outcome)> {
+    let connector = Arc::new(Connector::new(url, options).await?);
+    let Chosen { doors, kind, pace, length } = chosen;
+    let warm_up = WARM_UP_MAX.min(*length);
+    let progress = Arc::new(Progress::default());
+    let mut plan = Plan { scenario: Scenario::Idle { clients: 0 }, pace: *pace, warm_up, length: *length, process };
+    let names: Vec<_> = doors.iter().map(ToString::to_string).collect();
+    let is_secure = |door| matches!(connector.discovery().transport(door), Some(Transport::WebSocket { url }) if url.scheme() == "wss");
+    let tls = if is_secure(doors[0]) { ", TLS" } else { "" };
+    let title = |what: String, pace: String| format!("{what}, {}{tls}, {pace}", names.join(" and "));
+    let bar = Bar::start(kind, warm_up + *length, &progress);
+    let outcome = match *kind {
+        Kind::Engine(scenario) => {
+            plan.scenario = scenario;
+            let speech = Arc::new(Native::new(&connector, doors).await?);
+            let outcome = measure(&speech, &plan, &progress).await?;
+            (title(scenario.to_string(), describe(*pace, &scenario)), outcome)
+        }
+        Kind::Resume { clients } => {
+            let Pace::InFlight(window) = *pace else { unreachable!("a resume storm has no rate") };
+            let outcome = resume_storm(&connector, doors, &plan, clients, window, &progress).await?;
+            (title(format!("{clients} clients resume"), format!("{window} at a time")), outcome)
+        }
     };
-    let took = begin.elapsed();
-    let Heard { latencies, lost, out_of_order } = running.end(SETTLING).await?;
-    let memory = empty.zip(full).map(|(empty, full)| full.saturating_sub(empty) / (2 * plan.pairs as u64));
-    Ok(Report::new(took, latencies, lost, out_of_order, usage, memory))
+    drop(bar);
+    Ok(outcome)
+}
+
+fn describe(pace: Pace, scenario: &Scenario) -> String {
+    match (pace, scenario) {
+        (Pace::Rate(rate), _) => format!("{rate} a second"),
+        (Pace::InFlight(count), Scenario::Connect { .. } | Scenario::Idle { .. }) => format!("{count} connecting at a time"),
+        (Pace::InFlight(count), Scenario::Forward { .. }) => format!("{count} in flight in each pair"),
+        (Pace::InFlight(count), _) => format!("{count} in flight in each room"),
+    }
+}
+
+fn start_server(arguments: &Arguments, chosen: &Chosen) -> anyhow::Result<LocalServer> {
+    let settings = local_server::Settings { clients: chosen.kind.connections(), tls: arguments.tls };
+    if !arguments.pin {
+        return LocalServer::start(&settings);
+    }
+    local_server::on_the_first_core(|| LocalServer::start(&settings)).map_err(|error| anyhow!("--pin: {error}"))?
+}
+
+/// Each connection of TCP is an open file, here and in the server, and both need some more.
+fn open_enough_files(chosen: &Chosen) -> anyhow::Result<()> {
+    const OTHERS: u64 = 100;
+    let connections = chosen.kind.connections() as u64;
+    let open_files = crate::open_as_many_files_as_allowed();
+    anyhow::ensure!(
+        chosen.doors == [Door::WebTransport] || open_files.is_none_or(|open_files| connections + OTHERS <= open_files),
+        "--clients, --pairs or --rooms make {connections} connections: too many for the {} files that the system lets a program open (ulimit -n)",
+        open_files.unwrap_or_default()
+    );
+    Ok(())
+}
+
+fn read_roots(file: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let roots = read.map_err(|error| anyhow!("--ca {}: {error}", file.display()))?;
+    anyhow::ensure!(!roots.is_empty(), "--ca {}: there is no certificate in it", file.display());
+    Ok(roots)
 }

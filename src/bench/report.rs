@@ -1,128 +1,204 @@
 //! What came of a bench, for people and for programs.
 
-use std::{
-    io::{Write as _, stdout},
-    time::Duration,
-};
+use std::io::{Write as _, stdout};
 
 use anyhow::ensure;
 use serde::Serialize;
+use switchboard::load::{Outcome, Scenario};
 
-use super::{Pace, Plan};
-use crate::local_server::Process;
+use super::arguments::Kind;
 
-/// What came of it.
+/// What came of it, in the shape that `--json` has; `--help` tells what the fields mean.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Messages that arrived in the time that counts.
-    pub delivered: usize,
+    pub plan: String,
+    #[serde(skip)]
+    noun: &'static str,
+    #[serde(skip)]
+    is_counted: bool,
+    pub delivered: u64,
     pub delivered_per_second: f64,
-    pub lost: u64,
-    pub out_of_order: u64,
-    latency_micros: Latency,
+    seconds: f64,
+    lost: u64,
+    duplicated: u64,
+    misordered: u64,
+    astray: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_micros: Option<Latency>,
+    connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_load: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Server>,
+    pub over_time: Vec<Moment>,
 }
 
 #[derive(Debug, Serialize)]
 struct Latency {
-    p50: u32,
-    p90: u32,
-    p99: u32,
-    max: u32,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p999: u64,
+    max: u64,
+    mean: f64,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Server {
-    cpu_micros_per_message: f64,
-    sleeps_per_message: f64,
-    bytes_per_connection: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_micros_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wake_ups_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_write_calls_per_message: Option<f64>,
+    cpu_percent: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_connection: Option<f64>,
 }
 
-/// What a server has used.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    cpu: Duration,
-    sleeps: u64,
-}
-
-impl Usage {
-    /// Since it began.
-    pub fn now(process: Process) -> anyhow::Result<Self> {
-        Ok(Self { cpu: process.cpu_time()?, sleeps: process.sleeps()? })
-    }
-
-    /// Only since then.
-    pub fn since(self, before: Self) -> Self {
-        Self { cpu: self.cpu.saturating_sub(before.cpu), sleeps: self.sleeps.saturating_sub(before.sleeps) }
-    }
+/// One part of the time that counts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moment {
+    /// When it begins.
+    pub second: f64,
+    pub delivered_per_second: f64,
+    pub p50: u64,
+    pub p99: u64,
 }
 
 impl Report {
-    /// `latencies` are those of the messages that arrived in the time that counts, which was `took`.
-    pub fn new(
-        took: Duration,
-        mut latencies: Vec<u32>,
-        lost: u64,
-        out_of_order: u64,
-        usage: Option<Usage>,
-        bytes_per_connection: Option<u64>,
-    ) -> Self {
-        latencies.sort_unstable();
-        let delivered = latencies.len();
-        let at = |part: f64| latencies.get(((delivered as f64 - 1.0) * part).max(0.0) as usize).copied().unwrap_or(0);
-        let each = |total: f64| total / delivered.max(1) as f64;
-        let server = usage.zip(bytes_per_connection).map(|(usage, bytes_per_connection)| Server {
+    pub fn new(plan: String, kind: &Kind, outcome: &Outcome) -> Self {
+        let recording = &outcome.recording;
+        let at = |quantile: f64| recording.latency.value_at_quantile(quantile);
+        let latency = Latency {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: recording.latency.max(),
+            mean: recording.latency.mean(),
+        };
+        let has_delivered = recording.delivered > 0;
+        let each = |total: f64| has_delivered.then(|| total / recording.delivered as f64);
+        let server = outcome.usage.map(|usage| Server {
             cpu_micros_per_message: each(usage.cpu.as_secs_f64() * 1e6),
-            sleeps_per_message: each(usage.sleeps as f64),
-            bytes_per_connection,
+            wake_ups_per_message: each(usage.wake_ups as f64),
+            read_write_calls_per_message: usage.reads_and_writes.and_then(|calls| each(calls as f64)),
+            cpu_percent: usage.cpu.as_secs_f64() / outcome.took.as_secs_f64() * 100.0,
+            bytes_per_connection: outcome.bytes_per_connection,
         });
+        let seconds = recording.moment.as_secs_f64();
+        let moments = recording.moments.iter().enumerate().map(|(number, moment)| {
+            let second = number as f64 * seconds;
+            Moment {
+                second,
+                // The last one may be shorter than the others.
+                delivered_per_second: moment.len() as f64 / seconds.min(outcome.took.as_secs_f64() - second).max(1e-6),
+                p50: moment.value_at_quantile(0.5),
+                p99: moment.value_at_quantile(0.99),
+            }
+        });
+        let noun = match kind {
+            Kind::Engine(Scenario::Connect { .. } | Scenario::Idle { .. }) | Kind::Resume { .. } => "client",
+            Kind::Engine(Scenario::Churn { .. }) => "notice",
+            Kind::Engine(Scenario::Broadcast { .. }) => "delivery",
+            Kind::Engine(Scenario::Forward { .. }) => "message",
+        };
         Self {
-            delivered,
-            delivered_per_second: delivered as f64 / took.as_secs_f64(),
-            lost,
-            out_of_order,
-            latency_micros: Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0) },
+            plan,
+            noun,
+            is_counted: !matches!(kind, Kind::Engine(Scenario::Idle { .. })),
+            delivered: recording.delivered,
+            delivered_per_second: outcome.delivered_per_second(),
+            seconds: outcome.took.as_secs_f64(),
+            lost: outcome.faults.lost,
+            duplicated: outcome.faults.duplicated,
+            misordered: outcome.faults.misordered,
+            astray: outcome.faults.astray,
+            latency_micros: has_delivered.then_some(latency),
+            connections: outcome.connections,
+            engine_load: outcome.engine_load,
             server,
+            over_time: if has_delivered { moments.collect() } else { vec![] },
         }
     }
 
     /// Fails if a promise was broken.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.lost == 0 && self.out_of_order == 0, "bench: {} messages lost, {} out of order", self.lost, self.out_of_order);
-        ensure!(self.delivered > 0, "bench: nothing arrived");
+        let Self { lost, duplicated, misordered, astray, .. } = self;
+        ensure!(
+            lost + duplicated + misordered + astray == 0,
+            "bench: {lost} lost, {duplicated} duplicated, {misordered} misordered, {astray} astray"
+        );
+        ensure!(!self.is_counted || self.delivered > 0, "bench: nothing arrived");
         Ok(())
     }
 
     /// As a table, or as one line of JSON.
-    pub fn print(&self, plan: &Plan) -> anyhow::Result<()> {
+    pub fn print(&self, json: bool) -> anyhow::Result<()> {
         let mut out = stdout().lock();
-        if plan.json {
+        if json {
             return Ok(writeln!(out, "{}", serde_json::to_string(self)?)?);
         }
-        let Plan { door, pairs, bytes, .. } = plan;
-        let pace = match plan.pace {
-            Pace::Rate(rate) => format!("{rate} a second"),
-            Pace::InFlight(count) => format!("{count} in flight in each pair"),
-        };
-        writeln!(out, "offers of {bytes} bytes, {pairs} pairs, {door}, {pace}")?;
-        writeln!(
-            out,
-            "delivered   {} ({:.0} a second), lost {}, out of order {}",
-            self.delivered, self.delivered_per_second, self.lost, self.out_of_order
-        )?;
-        let Latency { p50, p90, p99, max } = self.latency_micros;
-        writeln!(out, "latency     p50 {p50} µs, p90 {p90} µs, p99 {p99} µs, at most {max} µs")?;
-        match &self.server {
-            Some(Server { cpu_micros_per_message, sleeps_per_message, bytes_per_connection }) => writeln!(
-                out,
-                "server      {cpu_micros_per_message:.1} µs of CPU and {sleeps_per_message:.2} sleeps a message, {:.1} KiB a connection",
-                *bytes_per_connection as f64 / 1024.0
-            )?,
-            None => writeln!(out, "server      not known: name its process by --pid where it runs on this machine")?,
+        writeln!(out, "{}\n", self.plan)?;
+        for (name, value) in self.lines() {
+            writeln!(out, "{name:<14}{value}")?;
         }
         Ok(())
+    }
+
+    /// The table: what each line is called, and what it says.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        if self.is_counted {
+            let Self { delivered, delivered_per_second, lost, duplicated, misordered, astray, .. } = self;
+            lines.push(("delivered", format!("{delivered} in {:.1} s, {delivered_per_second:.0} a second", self.seconds)));
+            lines.push(("faults", format!("{lost} lost, {duplicated} duplicated, {misordered} misordered, {astray} astray")));
+        }
+        if let Some(Latency { p50, p90, p99, p999, max, .. }) = &self.latency_micros {
+            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(|micros| time(*micros));
+            lines.push(("latency", format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, at most {max}")));
+        }
+        let connections = self.connections;
+        let memory = self.server.as_ref().and_then(|server| server.bytes_per_connection);
+        let each = memory.map(|bytes| format!(", {:.1} KiB of the server's memory each", bytes / 1024.0)).unwrap_or_default();
+        lines.push(("connections", format!("{connections}{each}")));
+        match &self.server {
+            Some(server) => lines.push(("server", server.text(self.noun))),
+            None => lines.push(("server", "not known: name its process by --pid where it runs on this machine".to_owned())),
+        }
+        if let Some(load) = self.engine_load {
+            let bound = if load > 0.9 { ": it may be the bound, and not the server" } else { "" };
+            lines.push(("this bench", format!("{:.0} % of a core{bound}", load * 100.0)));
+        }
+        lines
+    }
+}
+
+impl Server {
+    fn text(&self, noun: &str) -> String {
+        let mut parts = vec![format!("{:.1} % of a core", self.cpu_percent)];
+        if let Some(micros) = self.cpu_micros_per_message {
+            parts.push(format!("{micros:.2} µs of CPU a {noun}"));
+        }
+        if let Some(wake_ups) = self.wake_ups_per_message {
+            parts.push(format!("{wake_ups:.2} wake-ups"));
+        }
+        if let Some(calls) = self.read_write_calls_per_message {
+            parts.push(format!("{calls:.2} reads and writes (not recv, send)"));
+        }
+        parts.join(", ")
+    }
+}
+
+/// A time in the unit that suits it.
+pub fn time(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        _ => format!("{:.1} s", micros as f64 / 1e6),
     }
 }

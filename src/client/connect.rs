@@ -94,6 +94,11 @@ impl Connector {
         }
     }
 
+    /// How this server's certificate is verified.
+    pub(crate) fn tls(&self, alpn: &[u8]) -> Result<ClientConfig, ConnectError> {
+        self.options.tls(alpn)
+    }
+
     async fn websocket(&self, url: &Url, door: Door) -> Result<Client, ConnectError> {
         let tls = match url.scheme() {
             "wss" => Some(self.tls.get_or_try_init(async || self.options.tls(b"http/1.1").map(Arc::new)).await?.clone()),
@@ -117,7 +122,7 @@ impl Connector {
     }
 
     /// Addresses of the host, at least one. A host with several may not listen on all, so the one that told of the doors stands for it.
-    async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, ConnectError> {
+    pub(crate) async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, ConnectError> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
         if let Some(ip) = self.discovery.answered_by.filter(|_| self.document.host_str() == Some(host)) {
@@ -156,13 +161,13 @@ impl Options {
 }
 
 impl ConnectError {
-    pub(super) fn unreachable(url: &Url, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn unreachable(url: &Url, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unreachable { url: url.to_string(), source: source.into() }
     }
 }
 
 /// The host as names and addresses are written elsewhere: an IPv6 address without its brackets.
-pub(super) fn bare_host(url: &Url) -> &str {
+pub(crate) fn bare_host(url: &Url) -> &str {
     url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 

@@ -16,11 +16,11 @@
 //! # }
 //! ```
 
-mod connect;
+pub(crate) mod connect;
 mod discovery;
 mod resuming;
 mod websocket;
-mod webtransport;
+pub(crate) mod webtransport;
 
 use std::{borrow::Cow, collections::VecDeque, fmt, time::Duration};
 

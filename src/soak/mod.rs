@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use self::clients::{Phase, Soak, TALKERS_PER_ROOM, Tally};
-use crate::local_server::LocalServer;
+use crate::local_server::{LocalServer, Settings};
 
 /// What is soaked, and for how long.
 pub struct Plan {
@@ -36,7 +36,7 @@ const SETTLING: Duration = Duration::from_secs(20);
 
 /// Soaks, tells how it goes, and fails if anything was lost, or came twice, or in another order.
 pub fn run(plan: &Plan) -> anyhow::Result<()> {
-    let server = LocalServer::start()?;
+    let server = LocalServer::start(&Settings { clients: 0, tls: false })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = LocalSet::new().block_on(&runtime, soak(plan, &server))?;
     tell(&report.to_string())?;
