@@ -14,16 +14,15 @@
 //!
 //! A WebSocket client sends an offer to a peer on WebTransport:
 //!
-//! 1. [`ingress::websocket`] reads what the socket has, cuts it into frames, checks their size, and hands them to the session, for
-//!    which it waits: a flood slows its own socket.
+//! 1. [`ingress::websocket`] reads what the socket has, cuts it into frames, checks their size, and brings them to the session's
+//!    [hearing](session::hearing), for which it waits: a flood slows its own socket.
 //! 2. [`dialect`] turns a frame into a [`protocol::ClientMessage`]; the payload stays the bytes that it came in.
-//! 3. [`session`] asks whether it comes too fast and what is legal now, adds the sender's identity from its own state, and looks the target up in the
-//!    [room's handle](registry::rooms::Room) that it got when it joined. The registry is not asked.
-//! 4. A [`protocol::Envelope`] goes into the mailbox of the target's session by way of its [inlet](registry::inlet::Inlet), which
-//!    counts the bytes that wait for that client. Nobody waits there: who is over the bound is closed.
-//! 5. The target's session spells it in its own dialect, once per codec however many it is for, and puts it into its
-//!    [outbox](session::outbox).
-//! 6. [`ingress::webtransport`] writes all that is queued at once.
+//! 3. The hearing asks whether it comes too fast and what is legal now, adds the sender's identity from its own state, and looks the target up in the
+//!    [room's handle](registry::rooms::Room) that it got when it joined. Neither the registry nor an actor is asked.
+//! 4. A [`protocol::Envelope`] goes to the target's [delivery](session::delivery) by way of its [inlet](registry::inlet::Inlet). It is spelled
+//!    in the target's own dialect, once per codec however many it is for, kept until it is received, and put into the
+//!    [outbox](session::outbox) of the connection. Nobody waits there: who is over the bound is closed.
+//! 5. [`ingress::webtransport`] writes all that is queued at once.
 //!
 //! Joining, leaving and metadata go the long way, through the [`registry`] actor, which alone changes membership; the rules are in
 //! [`registry::rooms`], a plain struct.
@@ -49,7 +48,7 @@
 //! - `from` is what the server knows, never what a client wrote.
 //! - A room's lock makes a change of membership and its announcement one step: a peer is announced before anything from it arrives, and
 //!   nothing from it arrives after it is gone.
-//! - What A sends to B stays in order: one mailbox, one outbox, one stream.
+//! - What A sends to B stays in order: one hearing, one delivery, one stream.
 //! - At the door we wait, inside nobody waits. Everything that can grow has a bound, which is a setting.
 pub mod client;
 pub mod config;

@@ -15,8 +15,10 @@ use switchboard::{
         listener::Listener,
         websocket::{self, Stop},
     },
-    registry::inlet::Backlog,
-    session::outbox::Outbox,
+    session::{
+        backlog::Backlog,
+        outbox::{self, Outbox},
+    },
 };
 
 /// The longest message that comes back.
@@ -58,12 +60,14 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
     let Config { limits, timeouts, .. } = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..limits };
     let outbox = Outbox::new();
-    outbox.open(Backlog::new(limits.outbox_bytes_max), []);
+    let backlog = Backlog::new(limits.outbox_bytes_max);
+    outbox.open(backlog.clone(), []);
     websocket::exchange(io, leftover, &outbox, &limits, &timeouts, async |reader| {
-        let hear = async |frames| {
-            for frame in frames {
+        let hear = async |frames: &mut VecDeque<_>| {
+            for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
-                outbox.push(frame, 0).expect("what waits was waited for");
+                assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
+                outbox.push(frame, false);
             }
         };
         let stop = reader.converse(VecDeque::new(), hear).await;

@@ -16,6 +16,8 @@ use switchboard::load::Outcome;
 
 use super::report::Report;
 
+/// A line: what it is called, its colour and its points.
+type Series<'a> = (&'a str, RGBColor, &'a [(f64, f64)]);
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
@@ -118,7 +120,7 @@ fn lines(
     title: &str,
     unit: &str,
     format: &dyn Fn(f64) -> String,
-    series: &[(&str, RGBColor, &[(f64, f64)])],
+    series: &[Series<'_>],
 ) -> anyhow::Result<Option<String>> {
     let [(first, _), .., (last, _)] = highest else { return Ok(None) };
     let top = highest.iter().map(|(_, value)| *value).fold(1.0, f64::max) * 1.15;

@@ -37,7 +37,15 @@ use serde::Serialize;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
-use super::{Doorkeeper, address::Visit, handshakes::Handshakes, self_signed::Hash, tls::Certificates, websocket, webtransport};
+use super::{
+    Doorkeeper,
+    address::Visit,
+    handshakes::Handshakes,
+    self_signed::Hash,
+    tls::Certificates,
+    websocket::{self, Handover},
+    webtransport,
+};
 use crate::config::Timeouts;
 
 /// Where WebSockets are asked for.
@@ -275,7 +283,7 @@ fn http<Io>(
     peer: fn(&Io) -> io::Result<SocketAddr>,
 ) -> impl ServiceFactory<(Io, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
-    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    Io: Handover,
 {
     let builder = builder(&site.doorkeeper.timeouts).on_connect_ext(note_visit(site.clone(), peer));
     builder.upgrade(upgrade_service(site.clone())).h1(app(site))
@@ -319,7 +327,7 @@ fn upgrade_service<Io>(
     site: Arc<Site>,
 ) -> impl ServiceFactory<(Request, Framed<Io, h1::Codec>), Config = (), Response = (), Error = actix_http::Error, InitError = ()>
 where
-    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    Io: Handover,
 {
     fn_service(move |(request, framed)| {
         let site = site.clone();
@@ -335,7 +343,7 @@ where
 /// Takes over a connection whose client asked for an upgrade: a WebSocket on its path, or a refusal.
 async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: &Site) -> io::Result<()>
 where
-    Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    Io: Handover,
 {
     let (status, text) = if *request.method() == Method::CONNECT {
         (StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())

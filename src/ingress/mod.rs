@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     future::Future,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -38,8 +38,9 @@ use crate::{
     },
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
-        Heard, Session, SessionSettings,
+        Session, SessionSettings,
         connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
+        hearing::SharedHearing,
         outbox::{End, Outbox},
         replay::ReplayLimits,
         resumable::Resumables,
@@ -67,9 +68,10 @@ impl Doorkeeper {
         &self,
         place: &Place,
         connection: &Connection,
-        first: impl Future<Output = Result<VecDeque<Frame>, Stop>>,
+        first: impl AsyncFnOnce(&mut VecDeque<Frame>) -> Result<(), Stop>,
     ) -> Result<(Line, VecDeque<Frame>), Stop> {
-        let mut frames = self.first(place, first).await??;
+        let mut frames = VecDeque::new();
+        self.first(place, first(&mut frames)).await??;
         let line = self.open(place, connection, &mut frames).await?;
         Ok((line, frames))
     }
@@ -83,7 +85,10 @@ impl Doorkeeper {
         }
         match place.refusal {
             Some(code) => Err(code),
-            None => Ok(Line { session: self.begin(connection.clone()), connection: ConnectionId::FIRST }),
+            None => {
+                let (session, hearing) = self.begin(connection.clone());
+                Ok(Line { session, hearing, connection: ConnectionId::FIRST })
+            }
         }
     }
 
@@ -101,17 +106,17 @@ impl Doorkeeper {
         };
         let (attached, answer) = oneshot::channel();
         session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
-        let Ok(Attached { connection, place_before }) = answer.await else {
+        let Ok(Attached { connection, hearing, place_before }) = answer.await else {
             place.give_back();
             return None;
         };
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
-        Some(Line { connection, session })
+        Some(Line { session, hearing, connection })
     }
 
-    fn begin(&self, connection: Connection) -> Addr<Session> {
+    fn begin(&self, connection: Connection) -> (Addr<Session>, SharedHearing) {
         let limits = &self.limits;
         let welcome = Welcome {
             peer_id: PeerId::random(),
@@ -169,16 +174,15 @@ pub async fn converse<Stop>(
     mut frames: VecDeque<Frame>,
     outbox: &Outbox,
     answers_max: usize,
-    hear: impl AsyncFn(VecDeque<Frame>),
-    mut next: impl AsyncFnMut() -> Result<VecDeque<Frame>, Stop>,
+    hear: impl AsyncFn(&mut VecDeque<Frame>),
+    mut next: impl AsyncFnMut(&mut VecDeque<Frame>) -> Result<(), Stop>,
 ) -> Stop {
     loop {
-        hear(frames).await;
+        hear(&mut frames).await;
         outbox.at_most(answers_max).await;
-        frames = match next().await {
-            Ok(frames) => frames,
-            Err(stop) => return stop,
-        };
+        if let Err(stop) = next(&mut frames).await {
+            return stop;
+        }
     }
 }
 
@@ -192,16 +196,18 @@ pub async fn overdue(outbox: &Outbox, timeouts: &Timeouts) -> End {
 /// A connection's line to its session. However the connection ends, the session learns of it.
 pub struct Line {
     session: Addr<Session>,
+    hearing: SharedHearing,
     connection: ConnectionId,
 }
 
 impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
-    pub async fn hear(&self, frames: VecDeque<Frame>) {
-        let (done, dealt_with) = oneshot::channel();
-        self.session.do_send(Heard { connection: self.connection, frames, done });
-        // A session that has let go of this connection drops the sender, which is as good.
-        let _ = dealt_with.await;
+    pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
+        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
+        while let Some(answered) = hear() {
+            // A session that lets go of this connection drops the sender, which is as good.
+            let _ = answered.await;
+        }
     }
 
     /// Tells how the connection ended, and when the client was last heard. Only the first time counts.

@@ -251,7 +251,7 @@ impl Reader {
 
     /// Opens a session with the client's first frames and hands it all that follow.
     async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, connection: Connection, doorkeeper: &Doorkeeper) -> Stop {
-        let (line, frames) = match doorkeeper.enter(place, &connection, self.frames(quic)).await {
+        let (line, frames) = match doorkeeper.enter(place, &connection, async |frames| self.frames(quic, frames).await).await {
             Ok(entered) => entered,
             Err(stop) => {
                 if let Stop::Fault(code) = stop {
@@ -264,16 +264,15 @@ impl Reader {
         let stop = tokio::select! {
             // The first message has to reach the session before any datagram does.
             biased;
-            stop = converse(frames, outbox, answers_max, async |frames| line.hear(frames).await, async || self.frames(quic).await) => stop,
+            stop = converse(frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.frames(quic, frames).await) => stop,
             stop = hear_datagrams(&line, quic) => stop,
         };
         line.ended(stop.ending(), stop.heard_at(self.silence));
         stop
     }
 
-    /// The next whole frames, one or more.
-    async fn frames(&mut self, connection: &wtransport::Connection) -> Result<VecDeque<Frame>, Stop> {
-        let mut frames = VecDeque::new();
+    /// Adds the next whole messages to `frames`, one or more.
+    async fn frames(&mut self, connection: &wtransport::Connection, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
         loop {
             while frames.len() < BATCH_FRAMES {
                 match framing::decode(&mut self.buffer, self.message_bytes_max) {
@@ -288,7 +287,7 @@ impl Reader {
                 }
             }
             if !frames.is_empty() {
-                return Ok(frames);
+                return Ok(());
             }
             if self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
@@ -361,7 +360,7 @@ fn has_broken_off(connection: &wtransport::Connection) -> bool {
 async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Stop {
     loop {
         match connection.receive_datagram().await {
-            Ok(datagram) => line.hear(VecDeque::from([Frame::Datagram(datagram.payload())])).await,
+            Ok(datagram) => line.hear(&mut VecDeque::from([Frame::Datagram(datagram.payload())])).await,
             Err(_) => return Stop::why_lost(connection).await,
         }
     }
@@ -372,8 +371,7 @@ async fn write(mut stream: SendStream, connection: &wtransport::Connection, outb
     let mut buffer = BytesMut::new();
     loop {
         let mut end = None;
-        let mut next = Some(outbox.next().await);
-        while let Some(outgoing) = next {
+        let spell = |outgoing| {
             match outgoing {
                 Outgoing::Frame(frame) => {
                     // A datagram that does not fit the path goes as a frame: slower, and not lost.
@@ -384,13 +382,12 @@ async fn write(mut stream: SendStream, connection: &wtransport::Connection, outb
                 }
                 // QUIC probes and answers probes by itself.
                 Outgoing::Ping | Outgoing::Pong(_) => {}
-                Outgoing::End(how) => {
-                    end = Some(how);
-                    break;
-                }
+                Outgoing::Begun(_) => unreachable!("this door has no shortcut"),
+                Outgoing::End(how) => end = Some(how),
             }
-            next = if buffer.len() < WRITE_BYTES { outbox.try_next() } else { None };
-        }
+            buffer.len() < WRITE_BYTES
+        };
+        outbox.take(spell).await;
         while buffer.has_remaining() {
             // Who takes nothing for so long takes nothing any more, whatever else it sends.
             match timeout(patience, stream.write(&buffer)).await {

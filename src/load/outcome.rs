@@ -38,9 +38,4 @@ impl Outcome {
     pub fn delivered_per_second(&self) -> f64 {
         self.recording.delivered as f64 / self.took.as_secs_f64().max(1e-6)
     }
-
-    /// So much for each message.
-    pub fn per_message(&self, total: f64) -> f64 {
-        total / self.recording.delivered.max(1) as f64
-    }
 }

@@ -10,6 +10,7 @@ use super::{message::ServerMessage, payload::Codec};
 #[derive(Debug)]
 pub struct Envelope {
     message: ServerMessage,
+    alone: bool,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
 }
@@ -17,7 +18,17 @@ pub struct Envelope {
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, json: OnceLock::new(), msgpack: OnceLock::new() }
+        Self { message, alone: false, json: OnceLock::new(), msgpack: OnceLock::new() }
+    }
+
+    /// Puts a message in that is for one peer and that no other follows at once: there is nothing to wait for with writing it.
+    pub fn alone(message: ServerMessage) -> Self {
+        Self { alone: true, ..Self::new(message) }
+    }
+
+    /// Is it for one peer, and is there no other behind it?
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// What is in it.
@@ -42,18 +53,5 @@ impl Envelope {
     /// Does it tell who is in a room? Nobody sent it who could be told of its loss.
     pub fn is_presence(&self) -> bool {
         !matches!(self.message, ServerMessage::Forwarded { .. })
-    }
-
-    /// About how many bytes it will count for once it is spelled, told without spelling it: what it counts for until then.
-    pub fn weight(&self) -> usize {
-        const OWN_FIELDS: usize = 256;
-        let metadata = |peer: &super::message::Peer| peer.metadata.as_ref().map_or(0, super::payload::Payload::len);
-        OWN_FIELDS
-            + match &self.message {
-                ServerMessage::Forwarded { payload, .. } => payload.len(),
-                ServerMessage::Joined { peers, .. } => peers.iter().map(|peer| metadata(peer) + 64).sum(),
-                ServerMessage::PeerJoined { peer, .. } | ServerMessage::PeerUpdated { peer, .. } => metadata(peer),
-                _ => 0,
-            }
     }
 }

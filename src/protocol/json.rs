@@ -128,9 +128,10 @@ fn is_object(frame: &[u8]) -> bool {
 
 /// How deep arrays and objects nest in text that is valid JSON: 0 for a scalar. Exact where it is over `enough`, else possibly less.
 pub fn nesting(text: &[u8], enough: usize) -> usize {
-    // Counting is many times as fast as looking, and almost every payload has few brackets.
-    let brackets = text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    if brackets <= enough {
+    // Counting is many times as fast as looking, and almost every payload has few brackets. Both differ in one bit alone, and counts of one byte
+    // fit many to a register.
+    let brackets = |part: &[u8]| part.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
+    if text.chunks(255).map(|part| usize::from(brackets(part))).sum::<usize>() <= enough {
         return 0;
     }
     let (mut depth, mut deepest) = (0_usize, 0);

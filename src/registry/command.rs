@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::prelude::*;
 
 use super::{drain::DrainWindow, inlet::Inlet, rooms::Room};
-use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, PeerId, RoomId};
+use crate::protocol::{ErrorCode, LeaveReason, Payload, PeerId, RoomId};
 
 /// A session begins. It is told to close when the server drains.
 #[derive(Message)]
@@ -67,12 +67,10 @@ pub struct TakeSnapshot;
 /// The peers of each room, in the order of their names.
 pub type Snapshot = BTreeMap<RoomId, Vec<PeerId>>;
 
-/// What reaches a session's mailbox from the registry and from other sessions.
+/// What reaches a session's mailbox by way of its inlet.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub enum Deliver {
-    /// Something for its client.
-    Message(Arc<Envelope>),
     /// The command that it waits for is done.
     Answer(Answer),
     /// More waits for its client than may wait.
@@ -83,8 +81,8 @@ pub enum Deliver {
 
 /// What became of a command.
 pub enum Answer {
-    /// The session is in the room, whose handle this is. The envelope holds the `joined` for its client.
-    Joined(Arc<Room>, Arc<Envelope>),
+    /// The session is in the room, whose handle this is. Its client knows.
+    Joined(Arc<Room>),
     /// The session is out of the rooms that it asked to leave.
     Left,
     /// The others know the new metadata.

@@ -83,8 +83,9 @@ impl Rooms {
         let newcomer = Peer { peer_id, metadata: metadata.clone() };
         members.announce(peer_id, ServerMessage::PeerJoined { room: id.clone(), peer: newcomer });
         let peers = members.peers.iter().map(|(peer_id, member)| member.seen_as(*peer_id)).collect();
-        let joined = Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers });
-        inlet.answer(Answer::Joined(room.clone(), Arc::new(joined)));
+        // A client that cannot take even this is being closed.
+        let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }));
+        inlet.answer(Answer::Joined(room.clone()));
         members.metadata_bytes = metadata_bytes;
         let before = members.peers.insert(peer_id, Member { inlet, metadata });
         debug_assert!(before.is_none(), "a peer joins a room once");
@@ -109,7 +110,7 @@ impl Rooms {
         if reason == Some(LeaveReason::Left) {
             let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason: LeaveReason::Left });
             // Who is over its bound is being closed and needs no farewell from a room.
-            let _ = member.inlet.deliver(&Arc::new(left));
+            let _ = member.inlet.deliver(&left);
         }
         let empty = members.peers.is_empty();
         // A room that was large does not keep its tables for the few who stay.
@@ -151,11 +152,12 @@ impl Room {
         &self.id
     }
 
-    /// Hands a message to one peer of this room, other than its sender.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<(), ErrorCode> {
         let members = self.members();
         let member = members.peers.get(&to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        member.inlet.deliver(&Arc::new(Envelope::new(message))).map_err(|untaken| match untaken {
+        let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
+        member.inlet.deliver(&envelope).map_err(|untaken| match untaken {
             Untaken::Overflow => ErrorCode::Undeliverable,
             Untaken::Gone => ErrorCode::NoSuchPeer,
         })
@@ -186,7 +188,7 @@ impl Members {
         if others == 0 {
             return 0;
         }
-        let envelope = Arc::new(Envelope::new(message));
+        let envelope = Envelope::new(message);
         self.peers
             .iter()
             .filter(|(peer_id, member)| **peer_id != about && member.inlet.deliver(&envelope) == Err(Untaken::Overflow))
@@ -245,7 +247,7 @@ mod tests {
     }
 
     impl Inlet for Ear {
-        fn deliver(&self, envelope: &Arc<Envelope>) -> Result<(), Untaken> {
+        fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
             if self.full {
                 return Err(Untaken::Overflow);
             }
@@ -255,8 +257,7 @@ mod tests {
         }
 
         fn answer(&self, answer: Answer) {
-            if let Answer::Joined(room, envelope) = answer {
-                self.deliver(&envelope).unwrap();
+            if let Answer::Joined(room) = answer {
                 *self.room.lock().unwrap() = Some(room);
             }
         }
@@ -313,7 +314,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -350,9 +351,9 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert_eq!(ear_a.room().forward(a, b, message()), Ok(()));
-        assert_eq!(ear_a.room().forward(a, a, message()), Err(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message()), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, b, message(), false), Ok(()));
+        assert_eq!(ear_a.room().forward(a, a, message(), false), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message(), false), Err(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().broadcast(a, message()), Ok(()));
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
@@ -364,14 +365,14 @@ mod tests {
         let deaf = PeerId::random();
         struct Deaf;
         impl Inlet for Deaf {
-            fn deliver(&self, _: &Arc<Envelope>) -> Result<(), Untaken> {
+            fn deliver(&self, _: &Envelope) -> Result<(), Untaken> {
                 Err(Untaken::Overflow)
             }
             fn answer(&self, _: Answer) {}
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
     }
 }

@@ -7,10 +7,10 @@ use std::{any::Any, sync::Arc, time::Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{Session, outbox::Outbox, resumable::Forgotten, throttle::AddressJoins};
+use super::{Session, hearing::SharedHearing, outbox::Outbox, resumable::Forgotten, throttle::AddressJoins};
 use crate::{
     dialect::Dialect,
-    protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, framing::Frame},
+    protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, Welcome},
     registry::drain::DrainWindow,
 };
 
@@ -61,6 +61,8 @@ pub struct Attach {
 /// A session goes on over this connection.
 pub struct Attached {
     pub connection: ConnectionId,
+    /// Who hears it.
+    pub hearing: SharedHearing,
     /// That of the connection before, if there is one.
     pub place_before: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -89,31 +91,24 @@ pub enum Ending {
 }
 
 impl Session {
-    /// The client has its new secret, for it has spoken: the used one is of no use any more.
-    pub(super) fn confirm(&mut self) {
-        if let Some((used, _)) = self.unconfirmed.take() {
-            self.resumables.take(used);
-        }
-    }
-
     /// Says goodbye on the connection, if there is one; the door writes what it still can. Who only fell behind or silent may come back.
     pub(super) fn close(&mut self, code: CloseCode, heard_at: Instant, ctx: &mut Context<Self>) {
-        let outbox = self.outbox.clone();
+        let connection = self.delivery.connection();
         match code {
             CloseCode::Draining => self.end(None, ctx),
             CloseCode::Timeout => self.detach(LeaveReason::Timeout, heard_at, ctx),
             // What it cannot take is refused, and what it has taken waits for the client.
-            CloseCode::SlowConsumer if outbox.is_none() => {}
+            CloseCode::SlowConsumer if connection.is_none() => {}
             CloseCode::SlowConsumer => self.detach(LeaveReason::Removed, heard_at, ctx),
             _ => self.end(LeaveReason::Removed, ctx),
         }
-        if let Some(outbox) = outbox {
+        if let Some((outbox, dialect)) = connection {
             let goodbye = match (code, self.draining) {
                 (CloseCode::Draining, Some(window)) => window.goodbye(Instant::now()),
                 _ => ServerMessage::goodbye(code),
             };
             // Behind the detaching, which takes what waits for the next connection.
-            outbox.close(code, self.dialect.spell(&goodbye));
+            outbox.close(code, dialect.spell(&goodbye));
         }
     }
 
@@ -127,17 +122,11 @@ impl Session {
     fn detach(&mut self, reason: LeaveReason, heard_at: Instant, ctx: &mut Context<Self>) {
         // To a server that shuts down nobody comes back.
         let is_last = self.settings.resume_window.is_zero() || self.draining.is_some();
-        if is_last || self.backlog.has_gap() || self.state.is_closing() {
+        if is_last || !self.delivery.detach(&self.resumables) {
             return self.end(reason, ctx);
         }
-        let session = ctx.address();
-        self.detached = self.resumables.detach(self.replay.bytes(), move |forgotten| session.do_send(forgotten));
-        if self.detached.is_none() {
-            return self.end(reason, ctx);
-        }
-        self.abandon();
+        self.hearing().detach();
         self.place = None;
-        self.backlog.reopen();
         let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
         let lost = self.connection;
         self.window = Some(ctx.run_later(left, move |session, ctx| {
@@ -148,88 +137,63 @@ impl Session {
         }));
     }
 
-    /// Lets go of the connection. What it has not written waits for the next one.
-    fn abandon(&mut self) {
-        if let Some(outbox) = self.outbox.take() {
-            self.detached_bytes += outbox.abandon();
-        }
-        self.heard.clear();
-    }
-
     pub(super) fn end(&mut self, reason: impl Into<Option<LeaveReason>>, ctx: &mut Context<Self>) {
-        if self.state.close() {
-            self.backlog.close();
+        if self.delivery.close() {
             self.reason = reason.into();
             ctx.stop();
         }
     }
 
     /// Goes on over another connection. False if the client missed something that is no longer known: then this session is over.
-    fn attach(&mut self, connection: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
-        if let Some(outbox) = &self.outbox {
-            outbox.close(CloseCode::Replaced, self.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)));
-        }
-        self.abandon();
+    fn attach(&mut self, Connection { dialect, outbox, place, address }: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
         if let Some(window) = self.window.take() {
             ctx.cancel_future(window);
         }
-        let Connection { dialect, outbox, place, address } = connection;
-        let missed: Option<Vec<Frame>> = self.replay.after(received).map(|frames| frames.map(|frame| dialect.respell(frame)).collect());
-        let Some(missed) = missed.filter(|_| !self.backlog.has_gap() && !self.state.is_closing()) else {
+        // From here on nothing comes from the connection before, so the count in the welcome is the last word.
+        self.hearing().detach();
+        let welcome =
+            Welcome { resumed: true, received: self.hearing().received(), resume_token: ResumeToken::random(), ..self.welcome.clone() };
+        if !self.delivery.attach(dialect.clone(), outbox, received, &ServerMessage::Welcome(Box::new(welcome.clone()))) {
             self.end(LeaveReason::Timeout, ctx);
             return false;
-        };
-        self.welcome.resumed = true;
-        self.welcome.received = self.received;
-        self.resumables.take(self.welcome.resume_token);
-        self.welcome.resume_token = ResumeToken::random();
-        let welcome = dialect.spell(&ServerMessage::Welcome(Box::new(self.welcome.clone())));
-        outbox.open(self.backlog.clone(), [welcome].into_iter().chain(missed));
-        self.backlog.release(std::mem::take(&mut self.detached_bytes));
-        self.backlog.reopen();
-        (self.dialect, self.outbox, self.place, self.detached) = (dialect, Some(outbox), Some(place), None);
-        self.address = address;
-        if let Some(throttle) = &mut self.throttle {
-            throttle.resume(self.settings.resume_window, Instant::now());
         }
+        self.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
-        self.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
+        self.hearing().attach(self.connection, dialect, address.joins.clone());
+        (self.welcome, self.place, self.address) = (welcome, Some(place), address);
         true
     }
 
-    /// Is this secret used, by a connection whose client most likely has its new one?
-    fn is_used(&self, token: ResumeToken) -> bool {
-        let Some((used, at)) = self.unconfirmed else { return false };
-        used == token && self.outbox.is_some() && at.elapsed() < self.settings.welcome_lost_after
-    }
-
-    /// Notes the secret that is in the welcome, and keeps the one that was used for as long as that welcome may be lost.
-    fn renew(&mut self, used: ResumeToken, ctx: &mut Context<Self>) {
-        if let Some((before, _)) = self.unconfirmed.replace((used, Instant::now())) {
-            self.resumables.take(before);
-        }
-        self.resumables.insert(used, ctx.address());
-        self.resumables.insert(self.welcome.resume_token, ctx.address());
+    /// Can this connection have the session? Not if another one has used the secret just now and its client most likely has the new one.
+    fn may_attach(&self, Attach { token, received, has_place, .. }: &Attach) -> bool {
+        let connected = self.delivery.has_connection();
+        !(connected && self.hearing().was_just_used(*token)) && *received <= self.delivery.sent() && (*has_place || connected)
     }
 }
 
 impl Handler<Attach> for Session {
     type Result = ();
 
-    fn handle(&mut self, Attach { connection, token, received, id, has_place, attached }: Attach, ctx: &mut Context<Self>) {
-        if token != self.welcome.resume_token && self.unconfirmed.is_none_or(|(used, _)| used != token) {
+    fn handle(&mut self, attach: Attach, ctx: &mut Context<Self>) {
+        let token = attach.token;
+        if token != self.welcome.resume_token && !self.hearing().is_unconfirmed(token) {
             // It was good when the door asked.
             return;
         }
-        if self.is_used(token) || received > self.replay.sent() || !has_place && self.outbox.is_none() {
+        if !self.may_attach(&attach) {
             return self.resumables.insert(token, ctx.address());
         }
+        let Attach { connection, received, id, attached, .. } = attach;
         let place_before = self.place.take();
         if self.attach(connection, received, ctx) {
-            self.renew(token, ctx);
-            self.acknowledge(id, ctx);
+            self.hearing().use_token(token);
+            self.resumables.insert(token, ctx.address());
+            self.resumables.insert(self.welcome.resume_token, ctx.address());
+            if let Some(id) = id {
+                self.delivery.tell(&ServerMessage::Ack { id });
+            }
             // A door that is gone says so when it drops its line, and without an answer it has none.
-            if attached.send(Attached { connection: self.connection, place_before }).is_err() {
+            if attached.send(Attached { connection: self.connection, hearing: self.hearing.clone(), place_before }).is_err() {
                 self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
             }
         }
@@ -241,7 +205,7 @@ impl Handler<Forgotten> for Session {
 
     fn handle(&mut self, forgotten: Forgotten, ctx: &mut Context<Self>) {
         // Its client may be back by now.
-        if self.detached.as_ref().is_some_and(|detached| detached.is_meant(&forgotten)) {
+        if self.delivery.is_meant(&forgotten) {
             self.end(LeaveReason::Timeout, ctx);
         }
     }
@@ -251,7 +215,7 @@ impl Handler<Ended> for Session {
     type Result = ();
 
     fn handle(&mut self, Ended { connection, how, heard_at }: Ended, ctx: &mut Context<Self>) {
-        if self.outbox.is_none() || connection != self.connection {
+        if connection != self.connection || !self.delivery.has_connection() {
             return;
         }
         match how {

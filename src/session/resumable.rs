@@ -71,7 +71,7 @@ impl Resumables {
         let mut waiting = self.waiting();
         let size = (SESSION_BYTES + kept_bytes, waiting.count);
         waiting.count += 1;
-        waiting.add(size, Box::new(forget), self.detached_bytes_max).then(|| Detached { resumables: self.clone(), size })
+        waiting.add(size, Box::new(forget), self.detached_bytes_max).ok().map(|()| Detached { resumables: self.clone(), size })
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, Addr<Session>>> {
@@ -85,16 +85,16 @@ impl Resumables {
 
 impl Waiting {
     /// Adds one if it can, at the cost of those that take more.
-    fn add(&mut self, size: Size, forget: Forget, bytes_max: usize) -> bool {
+    fn add(&mut self, size: Size, forget: Forget, bytes_max: usize) -> Result<(), Forget> {
         while self.bytes + size.0 > bytes_max {
-            let Some(largest) = self.sessions.last_entry().filter(|largest| largest.key().0 > size.0) else { return false };
+            let Some(largest) = self.sessions.last_entry().filter(|largest| largest.key().0 > size.0) else { return Err(forget) };
             let ((bytes, which), forget) = largest.remove_entry();
             self.bytes -= bytes;
             forget(Forgotten { which });
         }
         self.bytes += size.0;
         self.sessions.insert(size, forget);
-        true
+        Ok(())
     }
 
     fn remove(&mut self, size: Size) -> Option<Forget> {
@@ -103,12 +103,14 @@ impl Waiting {
 }
 
 impl Detached {
-    /// Counts so many bytes as kept, in place of what was kept before. False if that is too much; then it is over.
-    pub fn resize(&mut self, kept_bytes: usize) -> bool {
+    /// Counts so many bytes as kept, in place of what was kept before. If that is too much, the session is told to make room itself.
+    pub fn resize(&mut self, kept_bytes: usize) {
         let mut waiting = self.resumables.waiting();
-        let Some(forget) = waiting.remove(self.size) else { return false };
+        let Some(forget) = waiting.remove(self.size) else { return };
         self.size.0 = SESSION_BYTES + kept_bytes;
-        waiting.add(self.size, forget, self.resumables.detached_bytes_max)
+        if let Err(forget) = waiting.add(self.size, forget, self.resumables.detached_bytes_max) {
+            forget(Forgotten { which: self.size.1 });
+        }
     }
 
     /// Is it this one that has to make room?
@@ -138,12 +140,13 @@ mod tests {
         let mut large = detach(SESSION_BYTES - 1).unwrap();
         let mut small = detach(1).unwrap();
         assert!(detach(SESSION_BYTES).is_none(), "it would take the most, and there is no room for it");
-        assert!(!large.resize(SESSION_BYTES), "nor for what would make it larger");
-        assert!(!large.resize(SESSION_BYTES - 1), "and so its wait is over");
+        large.resize(SESSION_BYTES);
+        assert_eq!(*forgotten.lock().unwrap(), [large.size.1], "nor for what would make it larger");
+        large.resize(SESSION_BYTES - 1);
         let large = detach(SESSION_BYTES - 1).unwrap();
-        assert!(small.resize(2), "who takes less goes before");
+        small.resize(2);
         let kept = [detach(0).unwrap(), small];
-        assert_eq!(*forgotten.lock().unwrap(), [large.size.1]);
+        assert_eq!(forgotten.lock().unwrap()[1..], [large.size.1], "who takes less goes before");
         drop((kept, large));
         assert_eq!(resumables.waiting().bytes, 0);
     }

@@ -7,13 +7,12 @@ use crate::{
     registry::rooms::Room,
 };
 
-/// The rooms that a session is in, and whether it is still to be heard.
+/// The rooms that a session is in, and whether its client has said anything.
 #[derive(Default)]
 pub struct State {
     /// Few, so a list is the fastest map.
     rooms: Vec<Arc<Room>>,
     greeted: bool,
-    closing: bool,
 }
 
 impl State {
@@ -25,16 +24,6 @@ impl State {
     /// Has any message come?
     pub fn is_greeted(&self) -> bool {
         self.greeted
-    }
-
-    /// Notes that the session closes; whether it did not before.
-    pub fn close(&mut self) -> bool {
-        !std::mem::replace(&mut self.closing, true)
-    }
-
-    /// Is nothing more to be heard?
-    pub fn is_closing(&self) -> bool {
-        self.closing
     }
 
     /// May this room be joined?

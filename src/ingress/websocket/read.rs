@@ -1,0 +1,233 @@
+//! The half of a WebSocket connection that reads: bytes into whole messages, and a watch on silence.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    task::yield_now,
+    time::Sleep,
+};
+use tracing::debug;
+
+use super::{
+    super::{BATCH_FRAMES, converse},
+    frame::{Decoder, Fault, Item},
+};
+use crate::{
+    config::{Limits, Timeouts},
+    protocol::{CloseCode, LeaveReason, framing::Frame},
+    session::{
+        connection::Ending,
+        heartbeat::{Beat, Heartbeat},
+        outbox::Outbox,
+    },
+};
+
+/// Bytes that are read at once, at the most.
+const READ_BYTES: usize = 64 * 1024;
+/// A reader that is at rest keeps its list of frames if it has room for no more than so many.
+const KEPT_FRAMES: usize = 8;
+/// RFC 6455 §7.4.1: an endpoint breaks the protocol.
+const PROTOCOL_ERROR: u16 = 1002;
+/// RFC 6455 §7.4.1: text that is not UTF-8.
+const INVALID_DATA: u16 = 1007;
+
+thread_local! {
+    /// What a read fills, before it is known how much that is.
+    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// The half of a connection that reads.
+pub struct Reader<'a, Io> {
+    io: &'a RefCell<Io>,
+    /// What was read and is not a whole message yet.
+    buffer: BytesMut,
+    decoder: Decoder,
+    outbox: &'a Outbox,
+    /// Bytes that may wait for the client before its next message is read.
+    answers_max: usize,
+    heartbeat: Heartbeat,
+    /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
+    alarm: Pin<Box<Sleep>>,
+    is_alarm_set: bool,
+    /// Is there more to be dealt with that is here already?
+    has_more: bool,
+    /// Why reading ends, found behind frames that have to be heard first.
+    stop: Option<Stop>,
+}
+
+/// Why reading ends.
+pub enum Stop {
+    /// The client sent a close frame, with this code if with any.
+    Closed(Option<u16>),
+    /// RFC 6455 was broken, with the close code that it names.
+    Violation(u16),
+    /// A bound was broken. Whoever attends to the connection closes it, as its client understands it.
+    Fault(CloseCode),
+    /// The socket is gone.
+    Gone,
+}
+
+impl Stop {
+    /// What it means for the session.
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Closed(_) => Ending::Left,
+            Self::Violation(_) => Ending::Violation,
+            Self::Fault(code) => Ending::Fault(*code),
+            Self::Gone => Ending::Lost(LeaveReason::Disconnected),
+        }
+    }
+}
+
+impl From<CloseCode> for Stop {
+    fn from(code: CloseCode) -> Self {
+        Self::Fault(code)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        debug!(%fault, "a client is not served any longer");
+        match fault {
+            Fault::Protocol(_) => Self::Violation(PROTOCOL_ERROR),
+            Fault::NotUtf8 => Self::Violation(INVALID_DATA),
+            Fault::TooLarge(_) => Self::Fault(CloseCode::TooLarge),
+        }
+    }
+}
+
+impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
+    pub(super) fn new(io: &'a RefCell<Io>, leftover: BytesMut, outbox: &'a Outbox, limits: &Limits, timeouts: &Timeouts) -> Self {
+        let now = Instant::now();
+        Self {
+            io,
+            buffer: leftover,
+            decoder: Decoder::new(limits.message_bytes_max),
+            outbox,
+            answers_max: limits.outbox_bytes_max / 2,
+            heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), now),
+            alarm: Box::pin(tokio::time::sleep_until(now.into())),
+            is_alarm_set: false,
+            has_more: false,
+            stop: None,
+        }
+    }
+
+    /// When the client was last heard.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heartbeat.heard_at()
+    }
+
+    /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none.
+    pub async fn converse(&mut self, frames: VecDeque<Frame>, hear: impl AsyncFn(&mut VecDeque<Frame>)) -> Stop {
+        converse(frames, self.outbox, self.answers_max, hear, async |frames| self.frames(frames).await).await
+    }
+
+    /// Adds the next whole messages to `frames`, one or more; what came before an end is heard before it. Control frames are dealt with on
+    /// the way.
+    pub async fn frames(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        if std::mem::take(&mut self.has_more) {
+            // A client that floods leaves the others of its thread their turn, and above all those who write what it says.
+            yield_now().await;
+        }
+        loop {
+            if self.stop.is_none() {
+                self.stop = self.decode(frames).err();
+            }
+            if !frames.is_empty() {
+                self.has_more |= frames.len() == BATCH_FRAMES;
+                return Ok(());
+            }
+            if let Some(stop) = self.stop.take() {
+                return Err(stop);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            frames.shrink_to(KEPT_FRAMES);
+            poll_fn(|cx| self.poll_read(cx)).await?;
+        }
+    }
+
+    fn decode(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        while frames.len() < BATCH_FRAMES {
+            match self.decoder.decode(&mut self.buffer)? {
+                Some(Item::Message(frame)) => frames.push_back(frame),
+                Some(Item::Ping(data)) => self.outbox.pong(data),
+                Some(Item::Pong) => {}
+                Some(Item::Close(code)) => return Err(Stop::Closed(code)),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the socket has, probing a client that is silent.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        let buffer = &mut self.buffer;
+        match poll_arrived(self.io, cx, |arrived| buffer.extend_from_slice(arrived)) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(Stop::Gone)),
+            Poll::Ready(Ok(bytes)) => {
+                self.has_more = bytes == READ_BYTES;
+                self.heartbeat.heard(Instant::now());
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                debug!(%error, "a socket failed");
+                Poll::Ready(Err(Stop::Gone))
+            }
+            Poll::Pending => self.poll_silence(cx).map(Err),
+        }
+    }
+
+    /// Waits until the client has been silent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        loop {
+            if self.is_alarm_set {
+                if !self.alarm.is_elapsed() {
+                    return Poll::Pending;
+                }
+                self.is_alarm_set = false;
+            }
+            let until = match self.heartbeat.beat(Instant::now()) {
+                Beat::Wait(until) => until,
+                Beat::Probe(until) => {
+                    self.outbox.ping();
+                    until
+                }
+                Beat::Dead => return Poll::Ready(Stop::Fault(CloseCode::Timeout)),
+            };
+            self.alarm.as_mut().reset(until.into());
+            // Polled once, it wakes this task when it goes off.
+            self.is_alarm_set = self.alarm.as_mut().poll(cx).is_pending();
+        }
+    }
+
+    /// Reads to the end of the socket without looking: one that is closed with bytes unread is reset, and what was written with it.
+    pub(super) async fn discard(&mut self) {
+        while let Ok(1..) = poll_fn(|cx| poll_arrived(self.io, cx, |_| ())).await {}
+    }
+}
+
+/// Reads what there is and shows it; how many bytes it was.
+fn poll_arrived<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, show: impl FnOnce(&[u8])) -> Poll<io::Result<usize>>
+where
+    Io: AsyncRead + Unpin,
+{
+    ARRIVED.with_borrow_mut(|arrived| {
+        let mut arrived = ReadBuf::new(arrived);
+        ready!(Pin::new(&mut *io.borrow_mut()).poll_read(cx, &mut arrived))?;
+        show(arrived.filled());
+        Poll::Ready(Ok(arrived.filled().len()))
+    })
+}

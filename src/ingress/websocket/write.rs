@@ -1,0 +1,103 @@
+//! The half of a WebSocket connection that writes: what the outbox holds, as much at once as there is.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_http::ws::{OpCode, Parser};
+use actix_web_actors::ws::CloseReason;
+use bytes::{Buf as _, BytesMut};
+use tokio::{io::AsyncWrite, time::timeout};
+
+use crate::{
+    protocol::framing::Frame,
+    session::outbox::{End, Outbox, Outgoing},
+};
+
+/// Bytes that are written at once, about.
+const WRITE_BYTES: usize = 64 * 1024;
+/// A thread's buffer that a large message has made larger than this is given back.
+const KEPT_BYTES: usize = 4 * WRITE_BYTES;
+
+thread_local! {
+    /// What is about to be written, on its way from the outbox to the socket.
+    static DEPARTING: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(WRITE_BYTES));
+}
+
+/// Writes until the end. Who takes nothing for as long as `patience` takes nothing any more, whatever else it sends.
+pub async fn write<Io>(io: &RefCell<Io>, outbox: &Outbox, patience: Duration) -> io::Result<()>
+where
+    Io: AsyncWrite + Unpin,
+{
+    loop {
+        let mut is_last = false;
+        let mut left = poll_fn(|cx| poll_batch(io, cx, outbox, &mut is_last)).await?;
+        while left.has_remaining() {
+            let written = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &left));
+            match timeout(patience, written).await?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                bytes => left.advance(bytes),
+            }
+        }
+        // TLS has a buffer of its own.
+        timeout(patience, poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_flush(cx))).await??;
+        outbox.written();
+        if is_last {
+            return poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_shutdown(cx)).await;
+        }
+    }
+}
+
+/// Waits for something to write and writes it, as far as the socket takes it at once; what is left of it.
+fn poll_batch<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, outbox: &Outbox, is_last: &mut bool) -> Poll<io::Result<BytesMut>>
+where
+    Io: AsyncWrite + Unpin,
+{
+    with_buffer(|departing| {
+        ready!(outbox.poll_take(cx, |outgoing| {
+            *is_last = matches!(outgoing, Outgoing::End(_));
+            spell(&outgoing, departing);
+            departing.len() < WRITE_BYTES
+        }));
+        let written = match Pin::new(&mut *io.borrow_mut()).poll_write(cx, departing) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        Poll::Ready(Ok(BytesMut::from(&departing[written..])))
+    })
+}
+
+/// Lends the thread's buffer, empty.
+pub fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
+    DEPARTING.with_borrow_mut(|departing| {
+        departing.clear();
+        let filled = fill(departing);
+        if departing.capacity() > KEPT_BYTES {
+            *departing = BytesMut::with_capacity(WRITE_BYTES);
+        }
+        filled
+    })
+}
+
+/// Puts it behind what is in `out`, as RFC 6455 writes it.
+pub fn spell(outgoing: &Outgoing, out: &mut BytesMut) {
+    match outgoing {
+        Outgoing::Begun(rest) => out.extend_from_slice(rest),
+        Outgoing::Frame(Frame::Text(bytes)) => Parser::write_message(out, bytes, OpCode::Text, true, false),
+        Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => Parser::write_message(out, bytes, OpCode::Binary, true, false),
+        Outgoing::Ping => Parser::write_message(out, "", OpCode::Ping, true, false),
+        Outgoing::Pong(data) => Parser::write_message(out, data, OpCode::Pong, true, false),
+        Outgoing::End(End::Close(code)) => {
+            Parser::write_close(out, Some(CloseReason { code: code.number().into(), description: Some(code.slug().into()) }), false);
+        }
+        Outgoing::End(End::Answer(Some(code))) => {
+            Parser::write_close(out, Some(CloseReason { code: (*code).into(), description: None }), false);
+        }
+        Outgoing::End(End::Answer(None)) => {}
+    }
+}

@@ -1,0 +1,221 @@
+//! What is said to one client, by whomever: spelled in its dialect, numbered, kept until it is received, and queued for the connection.
+//!
+//! Other sessions and the registry come here directly, on their own threads, so a message passes no mailbox. The lock makes one line of
+//! them all. It is the innermost of a session: whoever holds it asks nothing of a room, of the client's side, or of another session.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use actix::Addr;
+
+use super::{
+    Session, SessionSettings,
+    backlog::Backlog,
+    outbox::{self, Outbox},
+    replay::{NeverSent, Replay},
+    resumable::{Detached, Forgotten, Resumables},
+};
+use crate::{
+    dialect::Dialect,
+    protocol::{CloseCode, Envelope, ServerMessage, framing::Frame},
+    registry::{
+        command::{Answer, Deliver},
+        drain::DrainWindow,
+        inlet::{Inlet, Untaken},
+    },
+};
+
+/// The way to one client, over all of its connections.
+pub struct Delivery {
+    /// Told what only it can decide.
+    session: Addr<Session>,
+    backlog: Arc<Backlog>,
+    closed: AtomicBool,
+    saying: Mutex<Saying>,
+}
+
+struct Saying {
+    /// How the latest connection spells, and what waits to be written to it: nothing while there is none.
+    dialect: Arc<dyn Dialect>,
+    outbox: Option<Arc<Outbox>>,
+    replay: Replay,
+    /// Was something promised that could not be taken after all? Then the session cannot be resumed.
+    gap: bool,
+    /// Bytes of the backlog that wait for the next connection.
+    detached_bytes: usize,
+    /// The leave to wait, held while there is no connection.
+    detached: Option<Detached>,
+}
+
+impl Delivery {
+    /// For a session that begins on this connection.
+    pub fn new(session: Addr<Session>, settings: &SessionSettings, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Arc<Self> {
+        let backlog = Backlog::new(settings.outbox_bytes_max);
+        outbox.open(backlog.clone(), []);
+        let replay = Replay::new(settings.replay);
+        let saying = Saying { dialect, outbox: Some(outbox), replay, gap: false, detached_bytes: 0, detached: None };
+        Arc::new(Self { session, backlog, closed: false.into(), saying: saying.into() })
+    }
+
+    /// Says something to this client alone.
+    pub fn tell(&self, message: &ServerMessage) {
+        let mut saying = self.saying();
+        let frame = saying.dialect.spell(message);
+        self.say(&mut saying, frame, false);
+    }
+
+    /// How many messages were sent.
+    pub fn sent(&self) -> u64 {
+        self.saying().replay.sent()
+    }
+
+    /// Forgets what the client has received.
+    pub fn acknowledge(&self, received: u64) -> Result<(), NeverSent> {
+        self.saying().replay.acknowledge(received)
+    }
+
+    /// Is there a connection?
+    pub fn has_connection(&self) -> bool {
+        self.saying().outbox.is_some()
+    }
+
+    /// How to say the last word on the connection, if there is one.
+    pub fn connection(&self) -> Option<(Arc<Outbox>, Arc<dyn Dialect>)> {
+        let saying = self.saying();
+        saying.outbox.clone().map(|outbox| (outbox, saying.dialect.clone()))
+    }
+
+    /// Is what the client sends still to be heard? Not at the session's end, nor on a connection that is about to be given up.
+    pub fn is_listening(&self) -> bool {
+        !self.is_closed() && !self.backlog.has_overflowed()
+    }
+
+    /// Is the session at its end, or told to end?
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Takes nothing ever again; whether it did before.
+    pub fn close(&self) -> bool {
+        // Under the lock, so that nobody is in the middle of something.
+        let _saying = self.saying();
+        !self.closed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Was something not taken, on this connection?
+    pub fn has_overflowed(&self) -> bool {
+        self.backlog.has_overflowed()
+    }
+
+    /// Lets go of the connection; what it has not written waits for the next one. False if there is no leave to wait, or no point in it.
+    pub fn detach(&self, resumables: &Arc<Resumables>) -> bool {
+        let mut saying = self.saying();
+        if saying.gap || self.is_closed() {
+            return false;
+        }
+        let session = self.session.clone();
+        saying.detached = resumables.detach(saying.replay.bytes(), move |forgotten| session.do_send(forgotten));
+        if saying.detached.is_some() {
+            saying.abandon();
+            self.backlog.reopen();
+        }
+        saying.detached.is_some()
+    }
+
+    /// Goes on over another connection: with its welcome, and then all that was sent after the first `received` messages. The connection before is
+    /// closed, if there is one. False if something that the client missed is no longer known, or the session is at its end.
+    pub fn attach(&self, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>, received: u64, welcome: &ServerMessage) -> bool {
+        let mut saying = self.saying();
+        if let Some(outbox) = &saying.outbox {
+            outbox.close(CloseCode::Replaced, saying.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)));
+        }
+        saying.abandon();
+        let Some(missed) = saying.replay.after(received).filter(|_| !saying.gap && !self.is_closed()) else { return false };
+        let missed: Vec<Frame> = missed.map(|frame| dialect.respell(frame)).collect();
+        outbox.open(self.backlog.clone(), [dialect.spell(welcome)].into_iter().chain(missed));
+        self.backlog.release(std::mem::take(&mut saying.detached_bytes));
+        self.backlog.reopen();
+        saying.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
+        (saying.dialect, saying.outbox, saying.detached) = (dialect, Some(outbox), None);
+        true
+    }
+
+    /// Is it this session that has to make room for others?
+    pub fn is_meant(&self, forgotten: &Forgotten) -> bool {
+        self.saying().detached.as_ref().is_some_and(|detached| detached.is_meant(forgotten))
+    }
+
+    /// Keeps a message until the client has it, and queues it for the connection if there is one.
+    fn say(&self, saying: &mut Saying, frame: Frame, alone: bool) {
+        let bytes = outbox::weight(&frame);
+        let fits = self.backlog.add(bytes);
+        match &saying.outbox {
+            _ if !fits => saying.gap = true,
+            Some(outbox) => outbox.push(frame.clone(), alone),
+            None => saying.detached_bytes += bytes,
+        }
+        let excess = self.backlog.excess();
+        saying.replay.keep(frame, excess);
+        let kept = saying.replay.bytes();
+        if let Some(detached) = &mut saying.detached {
+            detached.resize(kept);
+        }
+        if !fits || excess > 0 {
+            self.overflow();
+        }
+    }
+
+    /// Tells the session once that its client does not read.
+    fn overflow(&self) {
+        if self.backlog.overflow() {
+            self.session.do_send(Deliver::Overflowed);
+        }
+    }
+
+    fn saying(&self) -> MutexGuard<'_, Saying> {
+        self.saying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Saying {
+    fn abandon(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            self.detached_bytes += outbox.abandon();
+        }
+    }
+}
+
+impl Inlet for Delivery {
+    fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
+        let mut saying = self.saying();
+        if self.is_closed() {
+            return Err(Untaken::Gone);
+        }
+        let frame = saying.dialect.encode(envelope);
+        let bytes = outbox::weight(&frame);
+        if envelope.is_best_effort() {
+            // One that is too much is lost, as it may be.
+            if let Some(outbox) = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
+                outbox.push(frame, envelope.is_alone());
+            }
+            return Ok(());
+        }
+        // News about who is in a room has no sender who could be told of its loss.
+        if !envelope.is_presence() && !self.backlog.has_room_for(bytes) {
+            self.overflow();
+            return Err(Untaken::Overflow);
+        }
+        self.say(&mut saying, frame, envelope.is_alone());
+        Ok(())
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.session.do_send(Deliver::Answer(answer));
+    }
+
+    fn drain(&self, window: DrainWindow) {
+        self.session.do_send(Deliver::Drain(window));
+    }
+}

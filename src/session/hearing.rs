@@ -1,0 +1,342 @@
+//! What one client says: decoded, judged and acted on, one message after another.
+//!
+//! The connection comes here directly, on its own thread, and goes on when its frames are dealt with. The registry's answers come
+//! through the session's mailbox: while one is awaited, frames wait, deliveries do not.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use super::{
+    Session, SessionSettings,
+    connection::{Connection, ConnectionId, Ended, Ending},
+    delivery::Delivery,
+    replay::NeverSent,
+    resumable::Resumables,
+    state::State,
+    throttle::{AddressJoins, Throttle, TooSoon},
+};
+use crate::{
+    dialect::Dialect,
+    protocol::{
+        ClientMessage, CloseCode, ErrorCode, Kind, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken, RoomId, ServerMessage,
+        framing::Frame,
+    },
+    registry::{
+        RoomRegistry,
+        command::{Answer, Join, Leave, Update},
+        rooms::Room,
+    },
+};
+
+/// The side of a session that listens. Shared by the session and its connections, of which only the latest is heard.
+pub struct Hearing {
+    pub(super) peer_id: PeerId,
+    pub(super) settings: SessionSettings,
+    pub(super) session: Addr<Session>,
+    pub(super) registry: Addr<RoomRegistry>,
+    pub(super) resumables: Arc<Resumables>,
+    pub(super) delivery: Arc<Delivery>,
+    /// The connection that is heard, and how it spells.
+    connection: Option<ConnectionId>,
+    dialect: Arc<dyn Dialect>,
+    state: State,
+    /// How fast the client sends; not watched if missing.
+    throttle: Option<Throttle>,
+    /// What all clients of its address share.
+    joins: Option<Arc<AddressJoins>>,
+    /// How many messages the client has sent, best-effort ones aside.
+    received: u64,
+    /// The secret that the latest connection used, and when: as long as nothing came over it, its welcome may be lost, and with it the new secret.
+    unconfirmed: Option<(ResumeToken, Instant)>,
+    awaited: Option<Awaited>,
+}
+
+/// A command that the registry has yet to answer, and the `id` of the message that asked for it.
+struct Awaited {
+    id: Option<u64>,
+    /// The room that is being joined: should the session end now, it has to be left.
+    joining: Option<RoomId>,
+    /// Wake the connection, which has more to say, perhaps by stream and by datagram.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// What became of a message, as far as it is known at once.
+enum Outcome {
+    Done,
+    Awaits { joining: Option<RoomId> },
+}
+
+/// The connection's way to [`Hearing`].
+pub type SharedHearing = Arc<Mutex<Hearing>>;
+
+impl Hearing {
+    /// Listens to a new session's first connection.
+    pub fn new(
+        peer_id: PeerId,
+        settings: SessionSettings,
+        session: Addr<Session>,
+        registry: Addr<RoomRegistry>,
+        resumables: Arc<Resumables>,
+        delivery: Arc<Delivery>,
+        Connection { dialect, address, .. }: &Connection,
+    ) -> Self {
+        Self {
+            peer_id,
+            settings,
+            session,
+            registry,
+            resumables,
+            delivery,
+            connection: Some(ConnectionId::FIRST),
+            dialect: dialect.clone(),
+            state: State::default(),
+            throttle: settings.rates.map(|rates| Throttle::new(rates, Instant::now())),
+            joins: address.joins.clone(),
+            received: 0,
+            unconfirmed: None,
+            awaited: None,
+        }
+    }
+
+    /// Deals with a connection's frames until none is left. While the registry has to be waited for the rest stays, and is to be brought again
+    /// when the receiver tells. What comes over a connection that is given up is dropped: its client will say it again.
+    pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<oneshot::Receiver<()>> {
+        let now = Instant::now();
+        let alone = frames.len() == 1;
+        while !frames.is_empty() {
+            if self.connection != Some(connection) || !self.delivery.is_listening() {
+                frames.clear();
+                break;
+            }
+            if let Some(awaited) = &mut self.awaited {
+                let (answered, told) = oneshot::channel();
+                awaited.waiting.push(answered);
+                return Some(told);
+            }
+            if let Some(frame) = frames.pop_front() {
+                self.frame(&frame, alone, now);
+            }
+        }
+        None
+    }
+
+    /// How many messages the client has sent.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Listens to another connection instead.
+    pub fn attach(&mut self, connection: ConnectionId, dialect: Arc<dyn Dialect>, joins: Option<Arc<AddressJoins>>) {
+        (self.connection, self.dialect, self.joins) = (Some(connection), dialect, joins);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.resume(self.settings.resume_window, Instant::now());
+        }
+    }
+
+    /// Listens to no connection.
+    pub fn detach(&mut self) {
+        self.connection = None;
+        if let Some(awaited) = &mut self.awaited {
+            awaited.waiting.clear();
+        }
+    }
+
+    /// Is this the secret that the latest connection used, and its welcome perhaps not heard?
+    pub fn is_unconfirmed(&self, token: ResumeToken) -> bool {
+        self.unconfirmed.is_some_and(|(used, _)| used == token)
+    }
+
+    /// Was it used so lately that the client most likely has its new one?
+    pub fn was_just_used(&self, token: ResumeToken) -> bool {
+        self.unconfirmed.is_some_and(|(used, at)| used == token && at.elapsed() < self.settings.welcome_lost_after)
+    }
+
+    /// Keeps the secret that was used for as long as the welcome with the new one may be lost.
+    pub fn use_token(&mut self, used: ResumeToken) {
+        if let Some((before, _)) = self.unconfirmed.replace((used, Instant::now())) {
+            self.resumables.take(before);
+        }
+    }
+
+    /// The client has its new secret, for it has spoken: the used one is of no use any more.
+    pub fn confirm(&mut self) {
+        if let Some((used, _)) = self.unconfirmed.take() {
+            self.resumables.take(used);
+        }
+    }
+
+    /// The registry has answered.
+    pub fn answered(&mut self, answer: Answer) {
+        let Some(Awaited { id, waiting, .. }) = self.awaited.take() else { return };
+        match answer {
+            Answer::Joined(room) => {
+                self.state.entered(room);
+                self.acknowledge(id);
+            }
+            Answer::Left | Answer::Updated => self.acknowledge(id),
+            Answer::Refused(code) => self.refuse(id, code),
+        }
+        for answered in waiting {
+            // A connection that is gone does not mind.
+            let _ = answered.send(());
+        }
+    }
+
+    /// The rooms that the session is in, or soon will be. From here on nothing of it reaches them.
+    pub fn take_rooms(&mut self) -> Vec<RoomId> {
+        let mut rooms = self.state.take_rooms(None).unwrap_or_default();
+        rooms.extend(self.awaited.take().and_then(|awaited| awaited.joining));
+        rooms
+    }
+
+    fn frame(&mut self, frame: &Frame, alone: bool, now: Instant) {
+        let best_effort = matches!(frame, Frame::Datagram(_));
+        if best_effort && !self.state.is_greeted() {
+            return;
+        }
+        if !best_effort {
+            self.received += 1;
+            self.confirm();
+        }
+        let first = self.state.greet();
+        let request = self.dialect.decode(frame, self.settings.nesting_max);
+        if let Err(wait) = self.pace(frame, request.as_ref().ok(), now) {
+            let id = request.map_or_else(|refusal| refusal.id, |request| request.id);
+            return self.slow_down(id, wait, now);
+        }
+        let (id, outcome) = match request {
+            Ok(Request { id, message }) => (id, self.act(message, first, best_effort, alone)),
+            Err(refusal) => return self.delivery.tell(&ServerMessage::Error(refusal)),
+        };
+        match outcome {
+            // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
+            Ok(Outcome::Done) if self.delivery.is_closed() => {}
+            Ok(Outcome::Done) => self.acknowledge(id),
+            Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining, waiting: vec![] }),
+            Err(code) => self.refuse(id, code),
+        }
+    }
+
+    /// Is it too soon for this message?
+    fn pace(&mut self, frame: &Frame, request: Option<&Request<'_>>, now: Instant) -> Result<(), TooSoon> {
+        let Some(throttle) = &mut self.throttle else { return Ok(()) };
+        let is_join = matches!(request, Some(Request { message: ClientMessage::Join { .. }, .. }));
+        throttle.take(frame.bytes().len(), self.joins.as_deref().filter(|_| is_join), now)
+    }
+
+    /// Refuses a message that came too soon, and gives up a client that goes on in spite of that.
+    fn slow_down(&mut self, id: Option<u64>, too_soon: TooSoon, now: Instant) {
+        let wait_ms = too_soon.0.as_nanos().div_ceil(1_000_000) as u64;
+        let code = ErrorCode::RateLimited;
+        let refusal = Refusal { retry_after_ms: Some(wait_ms), ..Refusal::new(id, code, self.explain(code)) };
+        self.delivery.tell(&ServerMessage::Error(refusal));
+        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refuse(too_soon, now))
+            && let Some(connection) = self.connection.take()
+        {
+            self.session.do_send(Ended { connection, how: Ending::Fault(CloseCode::RateLimited), heard_at: now });
+        }
+    }
+
+    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool) -> Result<Outcome, ErrorCode> {
+        if best_effort && !matches!(message, ClientMessage::Forward { kind: Kind::Message, .. } | ClientMessage::Broadcast { .. }) {
+            return Err(ErrorCode::BadMessage);
+        }
+        let from = self.peer_id;
+        match message {
+            // What it would resume is gone or not to be had, or the door would have attached it.
+            ClientMessage::Hello { .. } if first => {}
+            ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
+            ClientMessage::Join { room, metadata } => {
+                let room = RoomId::parse(&room, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+                self.state.may_join(&room, self.settings.rooms_max)?;
+                let metadata = self.keep(metadata)?;
+                self.registry.do_send(Join { peer_id: from, inlet: self.delivery.clone(), room: room.clone(), metadata });
+                return Ok(Outcome::Awaits { joining: Some(room) });
+            }
+            ClientMessage::Leave { room } => {
+                let rooms = self.state.take_rooms(room.as_deref())?;
+                if !rooms.is_empty() {
+                    self.registry.do_send(Leave { peer_id: from, inlet: self.delivery.clone(), rooms });
+                    return Ok(Outcome::Awaits { joining: None });
+                }
+            }
+            ClientMessage::Forward { kind, to, room, payload } => {
+                let room = self.state.room(room.as_deref())?;
+                let directed = (kind == Kind::Message).then_some(to);
+                room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone)?;
+            }
+            ClientMessage::Broadcast { room, payload } => {
+                let room = self.state.room(room.as_deref())?;
+                room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))?;
+            }
+            ClientMessage::Metadata { room, metadata } => {
+                let room = self.state.room(room.as_deref())?.id().clone();
+                let metadata = self.keep(metadata)?;
+                self.registry.do_send(Update { peer_id: from, inlet: self.delivery.clone(), room, metadata });
+                return Ok(Outcome::Awaits { joining: None });
+            }
+            ClientMessage::Ping { received } => {
+                if let Some(received) = received {
+                    self.delivery.acknowledge(received).map_err(|NeverSent| ErrorCode::BadMessage)?;
+                }
+                self.delivery.tell(&ServerMessage::Pong { received: self.received });
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
+    fn keep(&self, metadata: Option<Payload>) -> Result<Option<Payload>, ErrorCode> {
+        match metadata {
+            Some(metadata) if metadata.kept_bytes() > self.settings.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
+            metadata => Ok(metadata.map(|metadata| metadata.detached())),
+        }
+    }
+
+    fn acknowledge(&self, id: Option<u64>) {
+        if let Some(id) = id {
+            self.delivery.tell(&ServerMessage::Ack { id });
+        }
+    }
+
+    fn refuse(&self, id: Option<u64>, code: ErrorCode) {
+        let refusal = Refusal::new(id, code, self.explain(code));
+        self.delivery.tell(&ServerMessage::Error(refusal));
+    }
+
+    /// The sentence for the person who wrote the client. The dialects write their own for what is no message at all.
+    fn explain(&self, code: ErrorCode) -> String {
+        match code {
+            ErrorCode::BadMessage => {
+                let sent = self.delivery.sent();
+                format!("`hello` comes first or not at all, a datagram holds a `message`, and you were sent {sent} messages, not more")
+            }
+            ErrorCode::TooDeep => format!("a value nests more than {} deep", self.settings.nesting_max),
+            ErrorCode::BadRoomName => {
+                format!("a room's name is 1 to {} bytes of UTF-8 without control characters", self.settings.room_name_bytes_max)
+            }
+            ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.settings.metadata_bytes_max),
+            ErrorCode::RoomRequired => "`room` may be left out only while you are in exactly one room".into(),
+            ErrorCode::NotInRoom => "you are not in this room".into(),
+            ErrorCode::AlreadyInRoom => "you are in this room already".into(),
+            ErrorCode::NoSuchPeer => NO_SUCH_PEER.into(),
+            ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
+            ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
+            ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
+            ErrorCode::RateLimited => {
+                "you send faster than `limits` in `welcome` allows, or all clients of your address together join too fast".into()
+            }
+            ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
+        }
+    }
+}
+
+fn forwarded(kind: Kind, from: PeerId, room: &Room, payload: Payload, to: Option<PeerId>, best_effort: bool) -> ServerMessage {
+    ServerMessage::Forwarded { kind, from, room: room.id().clone(), payload, to, best_effort }
+}
