@@ -1,7 +1,7 @@
 //! The server as a whole: builds the parts, joins them, and owns the order of shutdown.
 //!
-//! It runs on threads of its own: one for the registry and the QUIC endpoints, and the workers, among which both doors deal out their
-//! connections. A session lives on the thread of its connection.
+//! It runs on threads of its own: one for the registry, and the workers, among which both doors deal out their connections. A session lives on
+//! the thread of its first connection.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use std::{
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -254,10 +254,20 @@ impl Parts {
             workers.push(workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?);
         }
         let mut quic = Vec::new();
-        for udp in sockets {
-            let endpoint = webtransport::endpoint(udp, certificates.quic(), &doorkeeper).map_err(|error| failed(&error))?;
-            actix_rt::spawn(webtransport::accept(endpoint.clone(), workers.clone(), doorkeeper.clone()));
-            quic.push(endpoint);
+        for (udp, home) in sockets.into_iter().zip(workers.iter().cycle()) {
+            let (opened, outcome) = oneshot::channel();
+            let (tls, doorkeeper, workers) = (certificates.quic(), doorkeeper.clone(), workers.clone());
+            // On a worker, so that at least those of its connections that live there cost no change of thread.
+            home.spawn_fn(move || {
+                let endpoint = webtransport::endpoint(udp, tls, &doorkeeper);
+                if let Ok(endpoint) = &endpoint {
+                    actix_rt::spawn(webtransport::accept(endpoint.clone(), workers, doorkeeper));
+                }
+                // Whoever starts the server waits for it.
+                let _ = opened.send(endpoint);
+            });
+            let endpoint = outcome.await.map_err(|_| failed(&"its workers did not start"))?;
+            quic.push(endpoint.map_err(|error| failed(&error))?);
         }
         Ok(Self { registry, clients, tcp, quic })
     }

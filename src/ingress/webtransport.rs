@@ -16,6 +16,7 @@ use std::{
 
 use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -126,7 +127,7 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
         }
         request.accept().await.map(Some)
     };
-    match handshake.run(accepting).await {
+    match handshake.run(Box::pin(accepting)).await {
         Ok(Ok(Some(connection))) => {
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
@@ -143,16 +144,8 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
 
 /// Serves one session to its end.
 async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
-    // Without a stream there is no goodbye, so even a server that shuts down waits a little for it.
-    let drained = async {
-        doorkeeper.clients.drained().await;
-        tokio::time::sleep(doorkeeper.timeouts.close()).await;
-    };
-    let opened = tokio::select! {
-        opened = place.wait(connection.accept_bi(), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
-        () = drained => Err(CloseCode::Draining),
-    };
-    let (send, receive) = match opened {
+    // Boxed, for what it takes is not to be kept room for as long as the session lasts.
+    let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
         Err(code) => return close(&connection, code),
@@ -172,10 +165,12 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         reader.run(&connection, &place, doorkeeper, &outbox).await;
     });
     let mut writing = pin!(write(send, &connection, &outbox, doorkeeper.timeouts.silence()));
-    let mut strays = pin!(refuse_strays(&connection));
+    // In a set of its own, what comes once in a while is not looked at for every message.
+    let mut strays = FuturesUnordered::from_iter([refuse_strays(&connection)]);
     let end = tokio::select! {
-        // Who did not read its goodbye is told the code at least.
-        end = &mut overdue => Some(end),
+        // What the client says may be answered at once.
+        biased;
+        () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
         // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
         end = &mut writing => {
             // Where nothing can be written any more, the reader tells why, if it is told.
@@ -184,12 +179,13 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
                 () = &mut reading => {}
                 _ = &mut overdue => {}
                 () = given_up, if end.is_none() => {}
-                never = &mut strays => match never {},
+                Some(never) = strays.next() => match never {},
             }
             end
         }
-        () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
-        never = &mut strays => match never {},
+        // Who did not read its goodbye is told the code at least.
+        end = &mut overdue => Some(end),
+        Some(never) = strays.next() => match never {},
     };
     match end {
         Some(End::Close(code)) => close(&connection, code),
@@ -199,6 +195,23 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
 
 fn close(connection: &wtransport::Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
+}
+
+/// Waits for the stream that carries the messages.
+async fn opened(
+    connection: &wtransport::Connection,
+    place: &Place,
+    doorkeeper: &Doorkeeper,
+) -> Result<Result<(SendStream, RecvStream), ConnectionError>, CloseCode> {
+    // Without a stream there is no goodbye, so even a server that shuts down waits a little for it.
+    let drained = async {
+        doorkeeper.clients.drained().await;
+        tokio::time::sleep(doorkeeper.timeouts.close()).await;
+    };
+    tokio::select! {
+        opened = place.wait(connection.accept_bi(), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
+        () = drained => Err(CloseCode::Draining),
+    }
 }
 
 /// Resets every stream but the one that carries the messages. It is for the reader to tell how the connection ended.
@@ -251,7 +264,8 @@ impl Reader {
 
     /// Opens a session with the client's first frames and hands it all that follow.
     async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, connection: Connection, doorkeeper: &Doorkeeper) -> Stop {
-        let (line, frames) = match doorkeeper.enter(place, &connection, async |frames| self.frames(quic, frames).await).await {
+        // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
+        let (line, frames) = match Box::pin(doorkeeper.enter(place, &connection, async |frames| self.frames(quic, frames).await)).await {
             Ok(entered) => entered,
             Err(stop) => {
                 if let Stop::Fault(code) = stop {
@@ -261,12 +275,14 @@ impl Reader {
             }
         };
         let (outbox, answers_max) = (&connection.outbox, self.answers_max);
+        let mut datagrams = FuturesUnordered::from_iter([hear_datagrams(&line, quic)]);
         let stop = tokio::select! {
             // The first message has to reach the session before any datagram does.
             biased;
             stop = converse(frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.frames(quic, frames).await) => stop,
-            stop = hear_datagrams(&line, quic) => stop,
+            Some(stop) = datagrams.next() => stop,
         };
+        drop(datagrams);
         line.ended(stop.ending(), stop.heard_at(self.silence));
         stop
     }

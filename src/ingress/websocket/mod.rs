@@ -109,7 +109,8 @@ async fn attend<Io>(reader: &mut Reader<'_, Io>, connection: Connection, place: 
 where
     Io: AsyncRead + Unpin,
 {
-    let (line, frames) = match doorkeeper.enter(place, &connection, async |frames| reader.frames(frames).await).await {
+    // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
+    let (line, frames) = match Box::pin(doorkeeper.enter(place, &connection, async |frames| reader.frames(frames).await)).await {
         Ok(entered) => entered,
         Err(stop) => {
             if let Stop::Fault(code) = stop {
