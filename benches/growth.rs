@@ -55,8 +55,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("{what:<10}{bytes:>14.0}{micros:>12.2}{slowest:>22.0}");
         is_reached &= bytes <= BYTES_MAX && micros <= MICROS_MAX;
     }
+    if !is_bench {
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("\n{BYTES_MAX} bytes a peer and {MICROS_MAX} µs a join at the most: {}", if is_reached { "reached" } else { "missed" });
-    Ok(if is_reached || !is_bench { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_reached { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Bytes a peer, microseconds a join, and microseconds of the slowest join.
