@@ -108,6 +108,11 @@ impl Hex {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
     }
+
+    /// The same as bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 fn random_bits() -> u128 {
@@ -117,11 +122,12 @@ fn random_bits() -> u128 {
 }
 
 fn to_hex(bits: u128) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Reckoned and not looked up, so that the compiler can do many at once.
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let mut hex = [0; 32];
     for (pair, byte) in hex.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
     }
     Hex(hex)
 }

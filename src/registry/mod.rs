@@ -5,6 +5,7 @@
 pub mod command;
 pub mod drain;
 pub mod inlet;
+mod members;
 pub mod rooms;
 
 use std::{collections::HashMap, sync::Arc};
@@ -15,6 +16,7 @@ use self::{
     command::{Answer, Drain, Join, Leave, Register, TakeSnapshot, Unregister, Update},
     drain::DrainWindow,
     inlet::Inlet,
+    members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
 use crate::protocol::{LeaveReason, PeerId};
@@ -22,14 +24,14 @@ use crate::protocol::{LeaveReason, PeerId};
 /// The actor that owns membership.
 pub struct RoomRegistry {
     rooms: Rooms,
-    sessions: HashMap<PeerId, Arc<dyn Inlet>>,
+    sessions: HashMap<PeerId, Arc<dyn Inlet>, PeerIdHasher>,
     draining: Option<DrainWindow>,
 }
 
 impl RoomRegistry {
     /// Nobody is anywhere yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: Rooms::new(limits), sessions: HashMap::new(), draining: None }
+        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None }
     }
 }
 

@@ -6,15 +6,13 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
-
-use indexmap::IndexMap;
 
 use super::{
     command::{Answer, Snapshot},
     inlet::{Inlet, Untaken},
+    members::{Member, Members},
 };
 use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, Peer, PeerId, RoomId, ServerMessage};
 
@@ -38,18 +36,14 @@ pub struct Rooms {
 /// The handle of one room.
 pub struct Room {
     id: RoomId,
-    members: RwLock<Members>,
+    present: RwLock<Present>,
 }
 
+/// Who is in a room, and what is kept of them together.
 #[derive(Default)]
-struct Members {
-    peers: IndexMap<PeerId, Member, BuildHasherDefault<RandomIdHasher>>,
+struct Present {
+    members: Members,
     metadata_bytes: usize,
-}
-
-struct Member {
-    inlet: Arc<dyn Inlet>,
-    metadata: Option<Payload>,
 }
 
 impl Rooms {
@@ -73,23 +67,22 @@ impl Rooms {
         let room = match self.rooms.get(&id) {
             Some(room) => room.clone(),
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
-            None => Arc::new(Room { id: id.clone(), members: RwLock::default() }),
+            None => Arc::new(Room { id: id.clone(), present: RwLock::default() }),
         };
-        let mut members = room.members_mut();
-        let metadata_bytes = members.metadata_bytes + kept_bytes(&metadata);
-        if members.peers.len() >= self.limits.peers_max || metadata_bytes > self.limits.metadata_bytes_max {
+        let mut present = room.present_mut();
+        let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
+        if present.members.len() >= self.limits.peers_max || metadata_bytes > self.limits.metadata_bytes_max {
             return Err(ErrorCode::RoomFull);
         }
         let newcomer = Peer { peer_id, metadata: metadata.clone() };
-        members.announce(peer_id, ServerMessage::PeerJoined { room: id.clone(), peer: newcomer });
-        let peers = members.peers.iter().map(|(peer_id, member)| member.seen_as(*peer_id)).collect();
+        present.announce(peer_id, ServerMessage::PeerJoined { room: id.clone(), peer: newcomer });
+        let peers = present.members.iter().map(Member::as_seen).collect();
         // A client that cannot take even this is being closed.
         let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }));
         inlet.answer(Answer::Joined(room.clone()));
-        members.metadata_bytes = metadata_bytes;
-        let before = members.peers.insert(peer_id, Member { inlet, metadata });
-        debug_assert!(before.is_none(), "a peer joins a room once");
-        drop(members);
+        present.metadata_bytes = metadata_bytes;
+        present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new) });
+        drop(present);
         self.rooms.entry(id).or_insert(room);
         Ok(())
     }
@@ -99,25 +92,21 @@ impl Rooms {
         let Some(room) = self.rooms.get(id) else {
             return false;
         };
-        let mut members = room.members_mut();
-        let Some(member) = members.peers.swap_remove(&peer_id) else {
+        let mut present = room.present_mut();
+        let Some(member) = present.members.remove(peer_id) else {
             return false;
         };
-        members.metadata_bytes -= kept_bytes(&member.metadata);
+        present.metadata_bytes -= kept_bytes(member.metadata.as_deref());
         if let Some(reason) = reason {
-            members.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
+            present.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
         }
         if reason == Some(LeaveReason::Left) {
             let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason: LeaveReason::Left });
             // Who is over its bound is being closed and needs no farewell from a room.
             let _ = member.inlet.deliver(&left);
         }
-        let empty = members.peers.is_empty();
-        // A room that was large does not keep its tables for the few who stay.
-        if members.peers.capacity() > 64 && members.peers.len() * 4 < members.peers.capacity() {
-            members.peers.shrink_to_fit();
-        }
-        drop(members);
+        let empty = present.members.is_empty();
+        drop(present);
         if empty {
             self.rooms.remove(id);
         }
@@ -127,21 +116,22 @@ impl Rooms {
     /// Replaces what others see of a peer, and tells them.
     pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
         let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
-        let mut members = room.members_mut();
-        let member = members.peers.get(&peer_id).ok_or(ErrorCode::NotInRoom)?;
-        let metadata_bytes = members.metadata_bytes - kept_bytes(&member.metadata) + kept_bytes(&metadata);
-        if metadata_bytes > self.limits.metadata_bytes_max {
+        let mut present = room.present_mut();
+        let Present { members, metadata_bytes } = &mut *present;
+        let member = members.find_mut(peer_id).ok_or(ErrorCode::NotInRoom)?;
+        let bytes = *metadata_bytes - kept_bytes(member.metadata.as_deref()) + kept_bytes(metadata.as_ref());
+        if bytes > self.limits.metadata_bytes_max {
             return Err(ErrorCode::RoomFull);
         }
-        members.metadata_bytes = metadata_bytes;
-        members.peers[&peer_id].metadata.clone_from(&metadata);
-        members.announce(peer_id, ServerMessage::PeerUpdated { room: id.clone(), peer: Peer { peer_id, metadata } });
+        *metadata_bytes = bytes;
+        member.metadata = metadata.clone().map(Box::new);
+        present.announce(peer_id, ServerMessage::PeerUpdated { room: id.clone(), peer: Peer { peer_id, metadata } });
         Ok(())
     }
 
     /// Who is where.
     pub fn snapshot(&self) -> Snapshot {
-        let peers = |room: &Room| room.members().peers.keys().copied().collect();
+        let peers = |room: &Room| room.present().members.iter().map(|member| member.peer_id).collect();
         self.rooms.iter().map(|(id, room)| (id.clone(), peers(room))).collect()
     }
 }
@@ -154,8 +144,8 @@ impl Room {
 
     /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
     pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<(), ErrorCode> {
-        let members = self.members();
-        let member = members.peers.get(&to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
+        let present = self.present();
+        let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
         let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
         member.inlet.deliver(&envelope).map_err(|untaken| match untaken {
             Untaken::Overflow => ErrorCode::Undeliverable,
@@ -165,67 +155,42 @@ impl Room {
 
     /// Hands a message to everybody in this room but its sender. If it fails for some, the others have it all the same.
     pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
-        match self.members().announce(from, message) {
+        match self.present().announce(from, message) {
             0 => Ok(()),
             _ => Err(ErrorCode::Undeliverable),
         }
     }
 
     // A panic while the lock is held is a bug, but the bookkeeping behind it is whole: nothing between a change and its announcement can panic.
-    fn members(&self) -> RwLockReadGuard<'_, Members> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    fn present(&self) -> RwLockReadGuard<'_, Present> {
+        self.present.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn members_mut(&self) -> RwLockWriteGuard<'_, Members> {
-        self.members.write().unwrap_or_else(PoisonError::into_inner)
+    fn present_mut(&self) -> RwLockWriteGuard<'_, Present> {
+        self.present.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Members {
-    /// Tells everybody but `about`; how many were over their bounds. Who is just gone is no longer one of everybody.
+impl Present {
+    /// Tells everybody but `about`; how many were over their bounds.
     fn announce(&self, about: PeerId, message: ServerMessage) -> usize {
-        let others = self.peers.len() - usize::from(self.peers.contains_key(&about));
-        if others == 0 {
+        let mut others = self.members.iter().filter(|member| member.peer_id != about).peekable();
+        if others.peek().is_none() {
             return 0;
         }
         let envelope = Envelope::new(message);
-        self.peers
-            .iter()
-            .filter(|(peer_id, member)| **peer_id != about && member.inlet.deliver(&envelope) == Err(Untaken::Overflow))
-            .count()
+        others.filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count()
     }
 }
 
 impl Member {
-    fn seen_as(&self, peer_id: PeerId) -> Peer {
-        Peer { peer_id, metadata: self.metadata.clone() }
+    fn as_seen(&self) -> Peer {
+        Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned() }
     }
 }
 
-fn kept_bytes(metadata: &Option<Payload>) -> usize {
-    metadata.as_ref().map_or(0, Payload::kept_bytes)
-}
-
-/// Peer ids are random and no client chooses one, so their own bits are the best hash there is.
-#[derive(Default)]
-struct RandomIdHasher(u64);
-
-impl Hasher for RandomIdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_ne_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, bits: u128) {
-        self.0 = bits as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn kept_bytes(metadata: Option<&Payload>) -> usize {
+    metadata.map_or(0, Payload::kept_bytes)
 }
 
 #[cfg(test)]

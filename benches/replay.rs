@@ -1,0 +1,74 @@
+//! What a session keeps to say again after a resume: keeping a message, forgetting what was received, and finding what was missed.
+//!
+//! `cargo bench --bench replay`. Messages are frames of 300 bytes; their bytes are shared, as they are with the outbox.
+
+mod support;
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use switchboard::{
+    protocol::framing::Frame,
+    session::replay::{Replay, ReplayLimits},
+};
+
+/// As the server's defaults are, but for the bytes: here the number bounds.
+const LIMITS: ReplayLimits = ReplayLimits { messages_max: 8_192, bytes_max: 8_192 * 1_024 };
+const FRAME_BYTES: usize = 300;
+
+criterion_group! { name = benches; config = support::criterion(); targets = keep, acknowledge, after }
+criterion_main!(benches);
+
+fn keep(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replay/keep");
+    let frame = frame();
+    // Of a client that never acknowledges the oldest is forgotten each time.
+    let mut full = kept(LIMITS.messages_max);
+    group.bench_function(BenchmarkId::new("full", LIMITS.messages_max), |bencher| bencher.iter(|| full.keep(frame.clone(), 0)));
+    // One that does, often.
+    let mut acknowledged = Replay::new(LIMITS);
+    group.bench_function(BenchmarkId::new("acknowledged every", 32), |bencher| {
+        bencher.iter(|| {
+            acknowledged.keep(frame.clone(), 0);
+            if acknowledged.sent().is_multiple_of(32) {
+                acknowledged.acknowledge(acknowledged.sent()).expect("it was sent");
+            }
+        });
+    });
+}
+
+fn acknowledge(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replay/acknowledge");
+    for messages in [1, 100, LIMITS.messages_max] {
+        group.throughput(Throughput::Elements(messages as u64));
+        group.bench_function(BenchmarkId::new("messages", messages), |bencher| {
+            let received = messages as u64;
+            bencher.iter_batched_ref(|| kept(messages), |replay| replay.acknowledge(received).expect("it was sent"), BatchSize::SmallInput);
+        });
+    }
+}
+
+fn after(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replay/after");
+    for missed in [1, 100, LIMITS.messages_max] {
+        let replay = kept(LIMITS.messages_max);
+        let received = replay.sent() - missed as u64;
+        group.throughput(Throughput::Elements(missed as u64));
+        group.bench_function(BenchmarkId::new("missed", missed), |bencher| {
+            bencher.iter(|| {
+                black_box(&replay).after(black_box(received)).expect("all are kept").cloned().for_each(|frame| drop(black_box(frame)))
+            });
+        });
+    }
+}
+
+fn frame() -> Frame {
+    Frame::Text(Bytes::from(vec![b'x'; FRAME_BYTES]))
+}
+
+fn kept(messages: usize) -> Replay {
+    let (mut replay, frame) = (Replay::new(LIMITS), frame());
+    (0..messages).for_each(|_| replay.keep(frame.clone(), 0));
+    replay
+}
