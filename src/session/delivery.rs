@@ -163,13 +163,16 @@ impl Delivery {
             detached.resize(kept);
         }
         if !fits || excess > 0 {
-            self.overflow();
+            self.overflow(saying);
         }
     }
 
     /// Tells the session once that its client does not read.
-    fn overflow(&self) {
+    fn overflow(&self, saying: &Saying) {
         if self.backlog.overflow() {
+            if let Some(outbox) = &saying.outbox {
+                outbox.hold();
+            }
             self.session.do_send(Deliver::Overflowed);
         }
     }
@@ -204,7 +207,7 @@ impl Inlet for Delivery {
         }
         // News about who is in a room has no sender who could be told of its loss.
         if !envelope.is_presence() && !self.backlog.has_room_for(bytes) {
-            self.overflow();
+            self.overflow(&saying);
             return Err(Untaken::Overflow);
         }
         self.say(&mut saying, frame, envelope.is_alone());

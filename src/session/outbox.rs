@@ -46,6 +46,8 @@ struct Waiting {
     /// The task of the door, and whether it waits for something to write.
     door: Option<Waker>,
     is_idle: bool,
+    /// Are no more frames given out?
+    is_held: bool,
     reader: Option<Waker>,
     shortcut: Option<Arc<dyn Shortcut>>,
     /// What is left of a message that went past the door. Its weight is in flight.
@@ -137,6 +139,11 @@ impl Outbox {
         self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
         waiting.wake();
+    }
+
+    /// Gives out no more frames, for their client is about to be told that it reads too little: what it has read by then is not left to chance.
+    pub fn hold(&self) {
+        self.waiting().is_held = true;
     }
 
     /// Waits until at most `bytes` wait to be taken out by the door, or the end has been decided: who does not read the answers has to wait
@@ -296,6 +303,9 @@ impl Waiting {
         if let Some(data) = self.pongs.pop_front() {
             return Some(Outgoing::Pong(data));
         }
+        if self.is_held && self.end.is_none() {
+            return None;
+        }
         if let Some(frame) = self.frames.pop_front() {
             if self.again > 0 {
                 self.again -= 1;
@@ -411,6 +421,16 @@ mod tests {
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
         outbox.push(frame("full"), false);
+        outbox.close(CloseCode::SlowConsumer, frame("bye"));
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
+    }
+
+    #[test]
+    fn who_is_about_to_be_closed_for_not_reading_gets_nothing_more_until_then() {
+        let outbox = opened();
+        outbox.push(frame("waits"), false);
+        outbox.hold();
+        assert_eq!(all(&outbox), []);
         outbox.close(CloseCode::SlowConsumer, frame("bye"));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
