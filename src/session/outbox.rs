@@ -123,7 +123,7 @@ impl Outbox {
         if waiting.end.is_some() {
             return waiting.release(bytes);
         }
-        let frame = match waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle) {
+        let frame = match waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle && waiting.frames.is_empty()) {
             Some(shortcut) => match shortcut.write(Outgoing::Frame(frame)) {
                 Ok(rest) if rest.is_empty() => return waiting.release(bytes),
                 Ok(rest) => {
