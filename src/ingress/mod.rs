@@ -25,6 +25,7 @@ use std::{
 use actix::Addr;
 use tokio::{
     sync::{oneshot, watch},
+    task::yield_now,
     time::timeout,
 };
 
@@ -49,6 +50,9 @@ use crate::{
 
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
+
+/// A connection at rest keeps its list of frames if that has room for no more than so many.
+const KEPT_FRAMES: usize = 8;
 
 /// What every door needs to let clients in.
 pub struct Doorkeeper {
@@ -178,7 +182,13 @@ pub async fn converse<Stop>(
     mut next: impl AsyncFnMut(&mut VecDeque<Frame>) -> Result<(), Stop>,
 ) -> Stop {
     loop {
+        let is_flooded = frames.len() >= BATCH_FRAMES;
         hear(&mut frames).await;
+        if is_flooded {
+            // Others of the thread have their turn, and above all those who write what was said.
+            yield_now().await;
+        }
+        frames.shrink_to(KEPT_FRAMES);
         outbox.at_most(answers_max).await;
         if let Err(stop) = next(&mut frames).await {
             return stop;

@@ -18,7 +18,7 @@ use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
-use tokio::time::timeout;
+use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
@@ -376,7 +376,10 @@ fn has_broken_off(connection: &wtransport::Connection) -> bool {
 async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Stop {
     loop {
         match connection.receive_datagram().await {
-            Ok(datagram) => line.hear(&mut VecDeque::from([Frame::Datagram(datagram.payload())])).await,
+            Ok(datagram) => {
+                line.hear(&mut VecDeque::from([Frame::Datagram(datagram.payload())])).await;
+                consume_budget().await;
+            }
             Err(_) => return Stop::why_lost(connection).await,
         }
     }

@@ -3,7 +3,8 @@
 use super::{command::Answer, drain::DrainWindow};
 use crate::protocol::Envelope;
 
-/// Where deliveries for one peer go. Callers hold a room's lock, so nothing here waits for anybody, and what is handed over in order arrives in order.
+/// Where deliveries for one peer go. Who delivers holds a room's lock, so nothing here waits for a client; what is handed over in order arrives in
+/// order.
 pub trait Inlet: Send + Sync {
     /// Hands over a message for the client.
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken>;

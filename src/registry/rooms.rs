@@ -161,7 +161,7 @@ impl Room {
         }
     }
 
-    // A panic while the lock is held is a bug, but the bookkeeping behind it is whole: nothing between a change and its announcement can panic.
+    // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.
     fn present(&self) -> RwLockReadGuard<'_, Present> {
         self.present.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The bytes that wait for one client, and their bound.
 //!
 //! They wait in the outbox of a connection or, while there is none, for the next one. Who is over the bound is told to close, once, and until its
-//! client is back on another connection takes only what nobody can be told the loss of.
+//! connection is given up takes only what nobody can be told the loss of.
 
 use std::sync::{
     Arc,

@@ -122,10 +122,11 @@ impl Session {
     fn detach(&mut self, reason: LeaveReason, heard_at: Instant, ctx: &mut Context<Self>) {
         // To a server that shuts down nobody comes back.
         let is_last = self.settings.resume_window.is_zero() || self.draining.is_some();
+        // First, or something could be heard behind what was dropped because the client was about to be closed.
+        self.hearing().detach();
         if is_last || !self.delivery.detach(&self.resumables) {
             return self.end(reason, ctx);
         }
-        self.hearing().detach();
         self.place = None;
         let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
         let lost = self.connection;
@@ -181,7 +182,12 @@ impl Handler<Attach> for Session {
             return;
         }
         if !self.may_attach(&attach) {
-            return self.resumables.insert(token, ctx.address());
+            // The client may have confirmed its new secret by now, and then this one is of no use any more.
+            let hearing = self.hearing();
+            if token == self.welcome.resume_token || hearing.is_unconfirmed(token) {
+                self.resumables.insert(token, ctx.address());
+            }
+            return;
         }
         let Attach { connection, received, id, attached, .. } = attach;
         let place_before = self.place.take();

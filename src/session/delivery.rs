@@ -1,7 +1,8 @@
 //! What is said to one client, by whomever: spelled in its dialect, numbered, kept until it is received, and queued for the connection.
 //!
 //! Other sessions and the registry come here directly, on their own threads, so a message passes no mailbox. The lock makes one line of
-//! them all. It is the innermost of a session: whoever holds it asks nothing of a room, of the client's side, or of another session.
+//! them all. Whoever holds it asks nothing of a room, of what the client says, or of another session; within it are only the locks of the outbox
+//! and of the resumables.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

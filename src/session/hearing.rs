@@ -36,12 +36,12 @@ use crate::{
 
 /// The side of a session that listens. Shared by the session and its connections, of which only the latest is heard.
 pub struct Hearing {
-    pub(super) peer_id: PeerId,
-    pub(super) settings: SessionSettings,
-    pub(super) session: Addr<Session>,
-    pub(super) registry: Addr<RoomRegistry>,
-    pub(super) resumables: Arc<Resumables>,
-    pub(super) delivery: Arc<Delivery>,
+    peer_id: PeerId,
+    settings: SessionSettings,
+    session: Addr<Session>,
+    registry: Addr<RoomRegistry>,
+    resumables: Arc<Resumables>,
+    delivery: Arc<Delivery>,
     /// The connection that is heard, and how it spells.
     connection: Option<ConnectionId>,
     dialect: Arc<dyn Dialect>,

@@ -1,7 +1,7 @@
-//! What waits for one connection: filled by its session, emptied by its door.
+//! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door.
 //!
-//! The frames count against the client's backlog until the door has written them. The session never waits for the door; the door waits for
-//! the session, and one that cannot write any more is given up by the door itself.
+//! The frames count against the client's backlog until the door has written them. Nobody who fills it waits for
+//! the door, and one that cannot write any more is given up by the door itself.
 
 use std::{
     collections::VecDeque,
@@ -62,8 +62,8 @@ pub fn weight(frame: &Frame) -> usize {
 
 /// How a message is written past the door, by whoever has it, on any thread.
 pub trait Shortcut: Send + Sync {
-    /// Writes as much as the connection takes at once, and tells what is left. If it takes nothing, or the door may as well do it, nothing happens.
-    fn write(&self, outgoing: Outgoing) -> Result<Bytes, Outgoing>;
+    /// Writes as much as the connection takes at once, and tells what is left. `None`: it takes nothing, or the door may as well do it.
+    fn write(&self, frame: &Frame) -> Option<Bytes>;
 }
 
 /// What the door is to write next.
@@ -123,19 +123,16 @@ impl Outbox {
         if waiting.end.is_some() {
             return waiting.release(bytes);
         }
-        let frame = match waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle && waiting.frames.is_empty()) {
-            Some(shortcut) => match shortcut.write(Outgoing::Frame(frame)) {
-                Ok(rest) if rest.is_empty() => return waiting.release(bytes),
-                Ok(rest) => {
-                    waiting.begun = Some(rest);
-                    waiting.in_flight += bytes;
-                    return waiting.wake();
-                }
-                Err(Outgoing::Frame(frame)) => frame,
-                Err(_) => return,
-            },
-            None => frame,
-        };
+        let shortcut = waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle && waiting.frames.is_empty());
+        match shortcut.and_then(|shortcut| shortcut.write(&frame)) {
+            Some(rest) if rest.is_empty() => return waiting.release(bytes),
+            Some(rest) => {
+                waiting.begun = Some(rest);
+                waiting.in_flight += bytes;
+                return waiting.wake();
+            }
+            None => {}
+        }
         self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
         waiting.wake();

@@ -1,7 +1,7 @@
 //! The WebSocket door: RFC 6455 on a socket of our own.
 //!
 //! The HTTP service hands the socket over after the upgrade request, so nothing of HTTP stays under a connection. One task per connection reads
-//! and writes side by side: the [reader](read) takes messages out of [`frame`]s and waits for the session, the [writer](write) waits for
+//! and writes side by side: the [reader](read) takes messages out of [`frame`]s and brings them to the session, the [writer](write) waits for
 //! the outbox. A client that stops reading stops only the writer; the task ends both when it has had its time.
 //!
 //! A quiet connection has no buffers: what is read and written at once goes through one buffer that all connections of a thread share.

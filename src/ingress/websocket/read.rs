@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -13,7 +13,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    task::yield_now,
+    task::{coop::unconstrained, yield_now},
     time::Sleep,
 };
 use tracing::debug;
@@ -34,8 +34,6 @@ use crate::{
 
 /// Bytes that are read at once, at the most.
 const READ_BYTES: usize = 64 * 1024;
-/// A reader that is at rest keeps its list of frames if it has room for no more than so many.
-const KEPT_FRAMES: usize = 8;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
 const PROTOCOL_ERROR: u16 = 1002;
 /// RFC 6455 §7.4.1: text that is not UTF-8.
@@ -59,8 +57,8 @@ pub struct Reader<'a, Io> {
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
-    /// Is there more to be dealt with that is here already?
-    has_more: bool,
+    /// Did the last read fill all that it may? Then others of the thread have their turn before the next.
+    is_flooded: bool,
     /// Why reading ends, found behind frames that have to be heard first.
     stop: Option<Stop>,
 }
@@ -118,7 +116,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), now),
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
-            has_more: false,
+            is_flooded: false,
             stop: None,
         }
     }
@@ -136,16 +134,14 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
     /// Adds the next whole messages to `frames`, one or more; what came before an end is heard before it. Control frames are dealt with on
     /// the way.
     pub async fn frames(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
-        if std::mem::take(&mut self.has_more) {
-            // A client that floods leaves the others of its thread their turn, and above all those who write what it says.
-            yield_now().await;
-        }
         loop {
+            if std::mem::take(&mut self.is_flooded) {
+                yield_now().await;
+            }
             if self.stop.is_none() {
                 self.stop = self.decode(frames).err();
             }
             if !frames.is_empty() {
-                self.has_more |= frames.len() == BATCH_FRAMES;
                 return Ok(());
             }
             if let Some(stop) = self.stop.take() {
@@ -154,7 +150,6 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             if self.buffer.is_empty() {
                 self.buffer = BytesMut::new();
             }
-            frames.shrink_to(KEPT_FRAMES);
             poll_fn(|cx| self.poll_read(cx)).await?;
         }
     }
@@ -178,7 +173,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         match poll_arrived(self.io, cx, |arrived| buffer.extend_from_slice(arrived)) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(Stop::Gone)),
             Poll::Ready(Ok(bytes)) => {
-                self.has_more = bytes == READ_BYTES;
+                self.is_flooded = bytes == READ_BYTES;
                 self.heartbeat.heard(Instant::now());
                 Poll::Ready(Ok(()))
             }
@@ -208,8 +203,8 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
                 Beat::Dead => return Poll::Ready(Stop::Fault(CloseCode::Timeout)),
             };
             self.alarm.as_mut().reset(until.into());
-            // Polled once, it wakes this task when it goes off.
-            self.is_alarm_set = self.alarm.as_mut().poll(cx).is_pending();
+            // Polled once, it wakes this task when it goes off; a task that has done much would be put off without being noted.
+            self.is_alarm_set = pin!(unconstrained(self.alarm.as_mut())).poll(cx).is_pending();
         }
     }
 

@@ -22,7 +22,10 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::write::{spell, with_buffer};
-use crate::session::outbox::{Outgoing, Shortcut};
+use crate::{
+    protocol::framing::Frame,
+    session::outbox::{Outgoing, Shortcut},
+};
 
 /// A socket as HTTP hands it over.
 pub trait Handover: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -65,17 +68,15 @@ struct TcpShortcut {
 }
 
 impl Shortcut for TcpShortcut {
-    fn write(&self, outgoing: Outgoing) -> Result<Bytes, Outgoing> {
+    fn write(&self, frame: &Frame) -> Option<Bytes> {
         if thread::current().id() == self.home {
-            return Err(outgoing);
+            return None;
         }
         with_buffer(|departing| {
-            spell(&outgoing, departing);
-            match lock(&self.write).try_write(departing) {
-                Ok(written) => Ok(Bytes::copy_from_slice(&departing[written..])),
-                // Whatever it is, the door will see it too.
-                Err(_) => Err(outgoing),
-            }
+            spell(&Outgoing::Frame(frame.clone()), departing);
+            // Where this fails, the door will see why.
+            let written = lock(&self.write).try_write(departing).ok()?;
+            Some(Bytes::copy_from_slice(&departing[written..]))
         })
     }
 }
