@@ -1,7 +1,7 @@
 //! The server as a whole: builds the parts, joins them, and owns the order of shutdown.
 //!
-//! It runs on threads of its own: one for the registry, and the workers, among which both doors deal out their connections. A session lives on
-//! the thread of its first connection.
+//! It runs on threads of its own: one for the registry and, unless there is only one worker, the QUIC endpoints; and the workers, among which
+//! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
     net::SocketAddr,
@@ -254,10 +254,12 @@ impl Parts {
             workers.push(workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?);
         }
         let mut quic = Vec::new();
-        for (udp, home) in sockets.into_iter().zip(workers.iter().cycle()) {
+        // Beside a single worker another thread would only be woken for every packet. Where there are several, a flood that keeps one of them busy is
+        // not to keep the packets of all.
+        let home = if config.workers() == 1 { workers[0].clone() } else { Arbiter::current() };
+        for udp in sockets {
             let (opened, outcome) = oneshot::channel();
             let (tls, doorkeeper, workers) = (certificates.quic(), doorkeeper.clone(), workers.clone());
-            // On a worker, so that at least those of its connections that live there cost no change of thread.
             home.spawn_fn(move || {
                 let endpoint = webtransport::endpoint(udp, tls, &doorkeeper);
                 if let Ok(endpoint) = &endpoint {

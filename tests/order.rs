@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use support::{TestServer, connect, within};
 use switchboard::{
     client::{Client, Door},
-    config::Rates,
     protocol::{ClientMessage, Kind, Payload, PeerId, Request, ServerMessage},
 };
 
@@ -17,11 +16,7 @@ const KINDS: [Kind; 4] = [Kind::Offer, Kind::Answer, Kind::IceCandidate, Kind::M
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_of_eight_senders_arrive_once_and_in_order() {
-    // Nobody waits for the receivers, who share their cores with all the rest: all messages may wait for each.
-    let server = TestServer::with(|config| {
-        config.rates = Rates::Off;
-        config.limits.outbox_bytes_max = MESSAGES * 1024;
-    });
+    let server = TestServer::without_rates();
     let mut receivers = Vec::new();
     for door in Door::ALL {
         let mut client = connect(&server, door).await;
