@@ -17,8 +17,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use support::within;
 use switchboard::load::{
-    Address, Comings, Faults, Handshake, LoadError, Member, Outcome, Pace, Plan, Presence, Progress, Scenario, Signal, Speech, Wire,
-    measure,
+    Address, Faults, Handshake, LoadError, Member, Outcome, Pace, Plan, Presence, Progress, Scenario, Signal, Speech, Wire, measure,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -156,10 +155,6 @@ impl Speech for ToySpeech {
 
     fn broadcast(&self, _: &Address, payload: &Value) -> Option<Vec<u8>> {
         Some(format!("all {payload}").into_bytes())
-    }
-
-    fn comings(&self, _: &Address) -> Option<Comings> {
-        None
     }
 
     fn presence<'a>(&self, frame: &'a [u8]) -> Option<Presence<'a>> {

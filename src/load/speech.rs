@@ -24,11 +24,15 @@ pub trait Speech: Send + Sync + 'static {
     fn broadcast(&self, from: &Address, payload: &Value) -> Option<Vec<u8>>;
 
     /// How a client that is connected comes and goes; `None` if on this server one joins by connecting. Then churn connects and closes.
-    fn comings(&self, who: &Address) -> Option<Comings>;
+    fn comings(&self, _who: &Address) -> Option<Comings> {
+        None
+    }
 
     /// Does this frame tell that somebody came or went? Called for every frame in churn, so better by looking for bytes than by parsing.
     /// A server that never tells says `None` to all.
-    fn presence<'a>(&self, frame: &'a [u8]) -> Option<Presence<'a>>;
+    fn presence<'a>(&self, _frame: &'a [u8]) -> Option<Presence<'a>> {
+        None
+    }
 
     /// Do others hear who comes and goes? Where not, churn measures the server's work alone, by the answers in [`Comings`].
     fn has_presence(&self) -> bool {

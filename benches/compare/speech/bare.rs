@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use reqwest::Url;
 use serde_json::Value;
-use switchboard::load::{Address, Comings, Endpoint, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
+use switchboard::load::{Address, Endpoint, Handshake, LoadError, Member, Signal, Speech, Wire};
 
 use super::address;
 
@@ -49,14 +49,6 @@ impl Speech for BareWebSocket {
         Some(payload.to_string().into())
     }
 
-    fn comings(&self, _: &Address) -> Option<Comings> {
-        None
-    }
-
-    fn presence<'a>(&self, _: &'a [u8]) -> Option<Presence<'a>> {
-        None
-    }
-
     fn has_presence(&self) -> bool {
         false
     }
@@ -82,14 +74,6 @@ impl Speech for BareWebTransport {
 
     fn broadcast(&self, _: &Address, payload: &Value) -> Option<Vec<u8>> {
         Some(payload.to_string().into())
-    }
-
-    fn comings(&self, _: &Address) -> Option<Comings> {
-        None
-    }
-
-    fn presence<'a>(&self, _: &'a [u8]) -> Option<Presence<'a>> {
-        None
     }
 
     fn has_presence(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use switchboard::load::{Address, Comings, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
+use switchboard::load::{Address, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
 
 use super::{address, quoted_after, text, wait_for};
 
@@ -29,10 +29,6 @@ impl Speech for Matchbox {
     }
 
     fn broadcast(&self, _: &Address, _: &Value) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn comings(&self, _: &Address) -> Option<Comings> {
         None
     }
 

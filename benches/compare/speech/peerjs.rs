@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use switchboard::load::{Address, Comings, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
+use switchboard::load::{Address, Handshake, LoadError, Member, Signal, Speech, Wire};
 
 use super::{address, holds, wait_for};
 
@@ -34,14 +34,6 @@ impl Speech for PeerJs {
     }
 
     fn broadcast(&self, _: &Address, _: &Value) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn comings(&self, _: &Address) -> Option<Comings> {
-        None
-    }
-
-    fn presence<'a>(&self, _: &'a [u8]) -> Option<Presence<'a>> {
         None
     }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use switchboard::load::{Address, Comings, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
+use switchboard::load::{Address, Comings, Handshake, LoadError, Member, Signal, Speech, Wire};
 
 use super::{address, holds, wait_for};
 
@@ -49,10 +49,6 @@ impl Speech for Tracker {
             joined: br#""incomplete":2"#.to_vec(),
             left: br#""incomplete":1"#.to_vec(),
         })
-    }
-
-    fn presence<'a>(&self, _: &'a [u8]) -> Option<Presence<'a>> {
-        None
     }
 
     fn has_presence(&self) -> bool {

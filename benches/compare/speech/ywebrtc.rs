@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use switchboard::load::{Address, Comings, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
+use switchboard::load::{Address, Handshake, LoadError, Member, Signal, Speech, Wire};
 
 use super::{address, holds, wait_for};
 
@@ -30,14 +30,6 @@ impl Speech for YWebrtc {
 
     fn broadcast(&self, from: &Address, payload: &Value) -> Option<Vec<u8>> {
         Some(publish(from, &json!({"type": "announce", "from": from.id, "payload": payload})))
-    }
-
-    fn comings(&self, _: &Address) -> Option<Comings> {
-        None
-    }
-
-    fn presence<'a>(&self, _: &'a [u8]) -> Option<Presence<'a>> {
-        None
     }
 
     fn has_presence(&self) -> bool {
