@@ -20,7 +20,11 @@ use switchboard::{
     client::{Client, Door, RequestError},
     protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, Payload, PeerId, Request, ServerMessage},
 };
-use tokio::{io::AsyncWriteExt as _, sync::Mutex, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Mutex, watch},
+    time::timeout,
+};
 use wtransport::error::ConnectionError;
 
 /// Beyond this the server's memory may not grow, whatever clients do here: 20 of them may have 1 MiB waiting each at the same time, and an
@@ -89,6 +93,53 @@ async fn who_stops_reading_is_closed_and_its_sender_and_its_room_learn_of_it() {
         // What was under way when it was closed is still there, or was dropped with the connection; more does not come.
         let ended = async { while slow.receive_frame().await.is_ok() {} };
         within("the end of a connection", ended).await;
+    }
+}
+
+/// A burst of many times what may wait arrives whole at a peer that reads, if only late: the server takes no more of it meanwhile. Where it does
+/// not wait, the peer is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_waits_for_a_peer_that_is_behind() {
+    const BYTES: usize = 32 * 1024;
+    const MESSAGES: usize = 700;
+    let _alone = ALONE.lock().await;
+    for (patience_ms, is_whole) in [("60000", true), ("0", false)] {
+        let server = ServerProcess::with(&[("SWITCHBOARD_RATES", "off"), ("SWITCHBOARD_TIMEOUTS_SLOW_PEER_MS", patience_ms)]);
+        let connector = doors(server.url()).await;
+        for door in Door::ALL {
+            let mut slow = connect_to(&connector, door, &door.to_string()).await;
+            let mut sender = connect_to(&connector, Door::ALL[1], &door.to_string()).await;
+            let to = own_id(&slow);
+            let payload = Payload::from_serialize(&"x".repeat(BYTES)).unwrap();
+            let (taken, mut seen) = watch::channel(0);
+            let sending = tokio::spawn(async move {
+                for n in 1..=MESSAGES {
+                    let message = ClientMessage::Forward { kind: Kind::Offer, to, room: None, payload: payload.clone() };
+                    match sender.request(message).await {
+                        Ok(()) => taken.send_replace(n),
+                        Err(RequestError::Refused(refusal)) => return Err(refusal.code),
+                        Err(error) => panic!("{error}"),
+                    };
+                }
+                Ok(())
+            });
+            // It reads nothing until no more of the burst is taken. Too early would only make it easier for the server.
+            while let Ok(Ok(())) = timeout(Duration::from_millis(500), seen.changed()).await {}
+            let reading = async {
+                let mut offers = 0;
+                while offers < MESSAGES {
+                    match slow.receive().await {
+                        Ok(ServerMessage::Forwarded { .. }) => offers += 1,
+                        Ok(_) => {}
+                        Err(_) => break,
+                    }
+                }
+                offers
+            };
+            let offers = within("the burst", reading).await;
+            let sent = within("the burst", sending).await.unwrap();
+            assert_eq!((sent.is_ok(), offers == MESSAGES), (is_whole, is_whole), "{door}, {patience_ms} ms: {sent:?}, {offers} arrived");
+        }
     }
 }
 

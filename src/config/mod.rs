@@ -224,6 +224,12 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", default = 30000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub resume_window_ms: u64,
 
+    /// How long a sender is not heard, once, while a peer that it sends to has more than half of `limits.outbox_bytes_max` to read: a burst slows
+    /// down for who reads, and who does not read holds up nobody for longer. 0 does not wait.
+    /// Range: 0 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_SLOW_PEER_MS", default = 1000, deserialize_with = integer::<_, _, 0, 60_000>)]
+    pub slow_peer_ms: u64,
+
     /// How long a closing connection may take to read its `goodbye`.
     /// Range: 10 to 60000 (1 minute).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CLOSE_MS", default = 2000, deserialize_with = integer::<_, _, 10, 60_000>)]
@@ -363,6 +369,11 @@ impl Timeouts {
         Duration::from_millis(self.resume_window_ms)
     }
 
+    /// How long who sends to a peer waits for it when it has much to read.
+    pub fn slow_peer(&self) -> Duration {
+        Duration::from_millis(self.slow_peer_ms)
+    }
+
     /// How long a closing connection may take to read its goodbye.
     pub fn close(&self) -> Duration {
         Duration::from_millis(self.close_ms)
@@ -453,6 +464,7 @@ mod tests {
             heartbeat_ms: 3,
             silence_ms: 4,
             resume_window_ms: 5,
+            slow_peer_ms: 17,
             close_ms: 6,
             drain_ms: 7,
             shutdown_grace_ms: 15,
@@ -468,8 +480,9 @@ mod tests {
             timeouts.drain(),
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
+            timeouts.slow_peer(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17]);
         let late = Timeouts { drain_ms: 10, ..timeouts };
         assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }

@@ -150,6 +150,7 @@ impl Doorkeeper {
             nesting_max: limits.nesting_max,
             rates: self.rates,
             outbox_bytes_max: limits.outbox_bytes_max,
+            slow_peer: self.timeouts.slow_peer(),
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
             resume_window,
             welcome_lost_after: self.timeouts.heartbeat() / 2,
@@ -214,9 +215,8 @@ impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
     pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
         let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
-        while let Some(answered) = hear() {
-            // A session that lets go of this connection drops the sender, which is as good.
-            let _ = answered.await;
+        while let Some(pause) = hear() {
+            pause.over().await;
         }
     }
 

@@ -1,5 +1,7 @@
 //! The way into a session, as the registry and the rooms see it: they know no more of a session than this.
 
+use futures_util::{FutureExt as _, future::BoxFuture};
+
 use super::{command::Answer, drain::DrainWindow};
 use crate::protocol::Envelope;
 
@@ -8,6 +10,14 @@ use crate::protocol::Envelope;
 pub trait Inlet: Send + Sync {
     /// Hands over a message for the client.
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken>;
+    /// Does so much wait for the client that who sends to it should wait for it?
+    fn is_behind(&self) -> bool {
+        false
+    }
+    /// Waits until the client is not behind, or has been waited for long enough. Not to be waited for with a lock held.
+    fn eased(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
     /// Hands over the answer to a command. Never fails: a session waits for one at a time.
     fn answer(&self, answer: Answer);
     /// Tells the session to end within this time: the server shuts down.

@@ -39,6 +39,9 @@ pub struct Room {
     present: RwLock<Present>,
 }
 
+/// A peer that has much to read, and is to be waited for before more is said.
+pub type Behind = Arc<dyn Inlet>;
+
 /// Who is in a room, and what is kept of them together.
 #[derive(Default)]
 struct Present {
@@ -142,21 +145,25 @@ impl Room {
         &self.id
     }
 
-    /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<(), ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender, and tells whether that is to be waited for. One that is `alone` has no
+    /// other behind it that came with it.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Option<Behind>, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
         let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
         member.inlet.deliver(&envelope).map_err(|untaken| match untaken {
             Untaken::Overflow => ErrorCode::Undeliverable,
             Untaken::Gone => ErrorCode::NoSuchPeer,
-        })
+        })?;
+        Ok(member.inlet.is_behind().then(|| member.inlet.clone()))
     }
 
-    /// Hands a message to everybody in this room but its sender. If it fails for some, the others have it all the same.
-    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Result<(), ErrorCode> {
-        match self.present().announce(from, message) {
-            0 => Ok(()),
+    /// Hands a message to everybody in this room but its sender, and tells one of those that are to be waited for. If it fails for some, the
+    /// others have it all the same.
+    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Result<Option<Behind>, ErrorCode> {
+        let present = self.present();
+        match present.announce(from, message) {
+            0 => Ok(present.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone())),
             _ => Err(ErrorCode::Undeliverable),
         }
     }
@@ -174,12 +181,16 @@ impl Room {
 impl Present {
     /// Tells everybody but `about`; how many were over their bounds.
     fn announce(&self, about: PeerId, message: ServerMessage) -> usize {
-        let mut others = self.members.iter().filter(|member| member.peer_id != about).peekable();
+        let mut others = self.others(about).peekable();
         if others.peek().is_none() {
             return 0;
         }
         let envelope = Envelope::new(message);
         others.filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count()
+    }
+
+    fn others(&self, than: PeerId) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.peer_id != than)
     }
 }
 
@@ -279,7 +290,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -316,10 +327,10 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert_eq!(ear_a.room().forward(a, b, message(), false), Ok(()));
-        assert_eq!(ear_a.room().forward(a, a, message(), false), Err(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message(), false), Err(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().broadcast(a, message()), Ok(()));
+        assert!(ear_a.room().forward(a, b, message(), false).is_ok());
+        assert_eq!(ear_a.room().forward(a, a, message(), false).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message(), false).err(), Some(ErrorCode::NoSuchPeer));
+        assert!(ear_a.room().broadcast(a, message()).is_ok());
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
 
@@ -337,7 +348,7 @@ mod tests {
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false), Err(ErrorCode::Undeliverable));
-        assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }), Err(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::Undeliverable));
     }
 }

@@ -1,11 +1,21 @@
 //! The bytes that wait for one client, and their bound.
 //!
-//! They wait in the outbox of a connection or, while there is none, for the next one. Who is over the bound is told to close, once, and until its
-//! connection is given up takes only what nobody can be told the loss of.
+//! They wait in the outbox of a connection or, while there is none, for the next one. Past half the bound the client is behind, and those who send
+//! to it wait for it a little. Who is over the bound is told to close, once, and until its connection is given up takes only what nobody can
+//! be told the loss of.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
 };
 
 /// What waits for one client. The session adds to it under its own lock; the door releases what it has written.
@@ -14,12 +24,27 @@ pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,
     overflowed: AtomicBool,
+    /// Was it waited for in vain since it was last not behind?
+    stalled: AtomicBool,
+    /// Wakes those who wait for a client that is behind.
+    eased: Notify,
+    began: Instant,
+    /// When it last read something or had little to read, in milliseconds since it began.
+    read_at_ms: AtomicU64,
 }
 
 impl Backlog {
     /// Nothing waits; at most `bytes_max` may.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, overflowed: AtomicBool::new(false) })
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            overflowed: false.into(),
+            stalled: false.into(),
+            eased: Notify::new(),
+            began: Instant::now(),
+            read_at_ms: 0.into(),
+        })
     }
 
     /// May `bytes` more wait? From the first time that they may not, nothing more may, until it is reopened.
@@ -29,21 +54,52 @@ impl Backlog {
 
     /// May `bytes` more wait that can be lost as well? They give way before anything is at stake.
     pub fn has_room_to_spare_for(&self, bytes: usize) -> bool {
-        !self.has_overflowed() && self.waiting() + bytes <= self.bytes_max / 2
+        !self.has_overflowed() && self.waiting() + bytes <= self.much()
     }
 
     /// Counts `bytes` as waiting, past the bound as well. False past twice the bound: nothing is counted then.
     pub fn add(&self, bytes: usize) -> bool {
         let fits = self.waiting() + bytes <= 2 * self.bytes_max;
         if fits {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+            if before <= self.little() && before + bytes > self.little() {
+                self.note_reading();
+            }
         }
         fits
     }
 
     /// Counts `bytes` as gone.
     pub fn release(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if before > self.little() {
+            self.note_reading();
+        }
+        if before > self.much() && before - bytes <= self.much() {
+            self.stalled.store(false, Ordering::SeqCst);
+            self.eased.notify_waiters();
+        }
+    }
+
+    /// Does so much wait that more should come only when some of it is read? Not if that was waited for in vain.
+    pub fn is_behind(&self) -> bool {
+        self.waiting() > self.much() && !self.stalled.load(Ordering::SeqCst) && !self.has_overflowed()
+    }
+
+    /// Waits until the client is not behind, and at most until it was not seen to read for as long as `patience` when the wait began: then nobody
+    /// waits for it until it has caught up by itself. Of many who stop reading together, only the first is waited for.
+    pub async fn eased(&self, patience: Duration) {
+        let mut eased = pin!(self.eased.notified());
+        eased.as_mut().enable();
+        let unread_for = self.began.elapsed().saturating_sub(Duration::from_millis(self.read_at_ms.load(Ordering::SeqCst)));
+        if self.is_behind() && timeout(patience.saturating_sub(unread_for), eased).await.is_err() {
+            self.stalled.store(true, Ordering::SeqCst);
+            if self.waiting() <= self.much() {
+                // It caught up just now.
+                self.stalled.store(false, Ordering::SeqCst);
+            }
+            self.eased.notify_waiters();
+        }
     }
 
     /// How many bytes more are waiting than may wait.
@@ -53,21 +109,35 @@ impl Backlog {
 
     /// Takes nothing more until it is reopened; whether it did before.
     pub fn overflow(&self) -> bool {
-        !self.overflowed.swap(true, Ordering::Relaxed)
+        let is_first = !self.overflowed.swap(true, Ordering::SeqCst);
+        self.eased.notify_waiters();
+        is_first
     }
 
     /// Was something not taken since it was last reopened?
     pub fn has_overflowed(&self) -> bool {
-        self.overflowed.load(Ordering::Relaxed)
+        self.overflowed.load(Ordering::SeqCst)
     }
 
     /// Takes messages again: the connection that did not read is gone.
     pub fn reopen(&self) {
-        self.overflowed.store(false, Ordering::Relaxed);
+        self.overflowed.store(false, Ordering::SeqCst);
     }
 
     fn waiting(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    fn much(&self) -> usize {
+        self.bytes_max / 2
+    }
+
+    fn little(&self) -> usize {
+        self.bytes_max / 4
+    }
+
+    fn note_reading(&self) {
+        self.read_at_ms.store(self.began.elapsed().as_millis() as u64, Ordering::SeqCst);
     }
 }
 
@@ -102,5 +172,51 @@ mod tests {
         assert!(!backlog.has_room_for(1));
         backlog.reopen();
         assert!(backlog.has_room_for(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_behind_is_waited_for_until_it_has_read() {
+        let backlog = Backlog::new(10);
+        assert!(backlog.add(5) && !backlog.is_behind() && backlog.add(1) && backlog.is_behind());
+        let reading = async { backlog.release(1) };
+        tokio::join!(biased; backlog.eased(Duration::MAX), reading);
+        assert!(!backlog.is_behind());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_waited_for_in_vain_is_waited_for_again_only_when_it_has_caught_up() {
+        let backlog = Backlog::new(10);
+        assert!(backlog.add(7));
+        // Whoever began later waits no longer than the first.
+        let first = backlog.eased(Duration::from_secs(1));
+        tokio::join!(biased; first, backlog.eased(Duration::MAX));
+        assert!(!backlog.is_behind());
+        backlog.release(1);
+        assert!(!backlog.is_behind(), "it still has more than half to read");
+        backlog.release(1);
+        assert!(backlog.add(1) && backlog.is_behind());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_do_not_read_are_waited_for_no_longer_than_one() {
+        let silent = [Backlog::new(10), Backlog::new(10)];
+        let began = Instant::now();
+        for backlog in &silent {
+            assert!(backlog.add(6));
+        }
+        for backlog in &silent {
+            backlog.eased(Duration::from_secs(1)).await;
+            assert!(!backlog.is_behind());
+        }
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_who_is_being_closed() {
+        let backlog = Backlog::new(10);
+        assert!(backlog.add(6));
+        let closing = async { backlog.overflow() };
+        tokio::join!(biased; backlog.eased(Duration::MAX), closing);
+        assert!(!backlog.is_behind());
     }
 }

@@ -4,12 +4,16 @@
 //! them all. Whoever holds it asks nothing of a room, of what the client says, or of another session; within it are only the locks of the outbox
 //! and of the resumables.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use actix::Addr;
+use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     Session, SessionSettings,
@@ -33,6 +37,8 @@ pub struct Delivery {
     /// Told what only it can decide.
     session: Addr<Session>,
     backlog: Arc<Backlog>,
+    /// How long others wait for this client when it is behind.
+    slow_peer: Duration,
     closed: AtomicBool,
     saying: Mutex<Saying>,
 }
@@ -57,7 +63,7 @@ impl Delivery {
         outbox.open(backlog.clone(), []);
         let replay = Replay::new(settings.replay);
         let saying = Saying { dialect, outbox: Some(outbox), replay, gap: false, detached_bytes: 0, detached: None };
-        Arc::new(Self { session, backlog, closed: false.into(), saying: saying.into() })
+        Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, closed: false.into(), saying: saying.into() })
     }
 
     /// Says something to this client alone.
@@ -192,6 +198,15 @@ impl Saying {
 }
 
 impl Inlet for Delivery {
+    fn is_behind(&self) -> bool {
+        // What waits for a client that is not there is not read the sooner if others wait as well.
+        self.backlog.is_behind() && self.has_connection()
+    }
+
+    fn eased(&self) -> BoxFuture<'_, ()> {
+        self.backlog.eased(self.slow_peer).boxed()
+    }
+
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
         let mut saying = self.saying();
         if self.is_closed() {

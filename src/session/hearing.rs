@@ -30,7 +30,7 @@ use crate::{
     registry::{
         RoomRegistry,
         command::{Answer, Join, Leave, Update},
-        rooms::Room,
+        rooms::{Behind, Room},
     },
 };
 
@@ -69,7 +69,30 @@ struct Awaited {
 /// What became of a message, as far as it is known at once.
 enum Outcome {
     Done,
-    Awaits { joining: Option<RoomId> },
+    /// Done, and a peer it went to has much to read.
+    Behind(Behind),
+    Awaits {
+        joining: Option<RoomId>,
+    },
+}
+
+/// What is waited for before the rest is heard.
+pub enum Pause {
+    /// The registry, which answers.
+    Answer(oneshot::Receiver<()>),
+    /// A peer that is behind.
+    Behind(Behind),
+}
+
+impl Pause {
+    /// Waits for it.
+    pub async fn over(self) {
+        match self {
+            // A session that lets go of this connection drops the sender, which is as good.
+            Self::Answer(answered) => drop(answered.await),
+            Self::Behind(peer) => peer.eased().await,
+        }
+    }
 }
 
 /// The connection's way to [`Hearing`].
@@ -104,9 +127,9 @@ impl Hearing {
         }
     }
 
-    /// Deals with a connection's frames until none is left. While the registry has to be waited for the rest stays, and is to be brought again
-    /// when the receiver tells. What comes over a connection that is given up is dropped: its client will say it again.
-    pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<oneshot::Receiver<()>> {
+    /// Deals with a connection's frames until none is left, or something has to be waited for: what is left then is to be brought again when the
+    /// pause is over. What comes over a connection that is given up is dropped: its client will say it again.
+    pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<Pause> {
         let now = Instant::now();
         let alone = frames.len() == 1;
         while !frames.is_empty() {
@@ -117,10 +140,10 @@ impl Hearing {
             if let Some(awaited) = &mut self.awaited {
                 let (answered, told) = oneshot::channel();
                 awaited.waiting.push(answered);
-                return Some(told);
+                return Some(Pause::Answer(told));
             }
-            if let Some(frame) = frames.pop_front() {
-                self.frame(&frame, alone, now);
+            if let Some(peer) = frames.pop_front().and_then(|frame| self.frame(&frame, alone, now)) {
+                return Some(Pause::Behind(peer));
             }
         }
         None
@@ -195,10 +218,11 @@ impl Hearing {
         rooms
     }
 
-    fn frame(&mut self, frame: &Frame, alone: bool, now: Instant) {
+    /// Deals with one, and tells the peer that is to be waited for behind it.
+    fn frame(&mut self, frame: &Frame, alone: bool, now: Instant) -> Option<Behind> {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
-            return;
+            return None;
         }
         if !best_effort {
             self.received += 1;
@@ -208,19 +232,28 @@ impl Hearing {
         let request = self.dialect.decode(frame, self.settings.nesting_max);
         if let Err(wait) = self.pace(frame, request.as_ref().ok(), now) {
             let id = request.map_or_else(|refusal| refusal.id, |request| request.id);
-            return self.slow_down(id, wait, now);
+            self.slow_down(id, wait, now);
+            return None;
         }
         let (id, outcome) = match request {
             Ok(Request { id, message }) => (id, self.act(message, first, best_effort, alone)),
-            Err(refusal) => return self.delivery.tell(&ServerMessage::Error(refusal)),
+            Err(refusal) => {
+                self.delivery.tell(&ServerMessage::Error(refusal));
+                return None;
+            }
         };
         match outcome {
             // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
-            Ok(Outcome::Done) if self.delivery.is_closed() => {}
+            Ok(Outcome::Done | Outcome::Behind(_)) if self.delivery.is_closed() => {}
             Ok(Outcome::Done) => self.acknowledge(id),
+            Ok(Outcome::Behind(peer)) => {
+                self.acknowledge(id);
+                return Some(peer);
+            }
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining, waiting: vec![] }),
             Err(code) => self.refuse(id, code),
         }
+        None
     }
 
     /// Is it too soon for this message?
@@ -269,11 +302,13 @@ impl Hearing {
             ClientMessage::Forward { kind, to, room, payload } => {
                 let room = self.state.room(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
-                room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone)?;
+                let behind = room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone)?;
+                return Ok(behind.map_or(Outcome::Done, Outcome::Behind));
             }
             ClientMessage::Broadcast { room, payload } => {
                 let room = self.state.room(room.as_deref())?;
-                room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))?;
+                let behind = room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))?;
+                return Ok(behind.map_or(Outcome::Done, Outcome::Behind));
             }
             ClientMessage::Metadata { room, metadata } => {
                 let room = self.state.room(room.as_deref())?.id().clone();

@@ -77,6 +77,8 @@ pub struct SessionSettings {
     pub rates: Option<ClientRates>,
     /// Bytes that may wait for the client.
     pub outbox_bytes_max: usize,
+    /// How long who sends to it waits for it when much waits already.
+    pub slow_peer: Duration,
     /// What is kept until the client has received it.
     pub replay: ReplayLimits,
     /// How long the session outlives the client's last sign of life; not at all if zero.
