@@ -133,8 +133,19 @@ fn to_hex(bits: u128) -> Hex {
 }
 
 fn from_hex(text: &str) -> Option<u128> {
-    let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    canonical.then(|| u128::from_str_radix(text, 16).expect("32 hexadecimal digits are 128 bits"))
+    let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
+    // Reckoned to the end before it is judged, for the same reason.
+    let (mut nibbles, mut is_canonical) = ([0; 32], true);
+    for (nibble, digit) in nibbles.iter_mut().zip(digits) {
+        let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+        *nibble = if number < 10 { number } else { letter.wrapping_add(10) };
+        is_canonical &= number < 10 || letter < 6;
+    }
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(nibbles.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1] & 15;
+    }
+    is_canonical.then(|| u128::from_be_bytes(bytes))
 }
 
 #[cfg(test)]

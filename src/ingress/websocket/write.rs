@@ -12,6 +12,7 @@ use std::{
 use actix_http::ws::{OpCode, Parser};
 use actix_web_actors::ws::CloseReason;
 use bytes::{Buf as _, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
 use crate::{
@@ -44,8 +45,12 @@ where
                 bytes => left.advance(bytes),
             }
         }
-        // TLS has a buffer of its own.
-        timeout(patience, poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_flush(cx))).await??;
+        // TLS has a buffer of its own; plain TCP is done at once, and needs no timer to be made.
+        let mut flushing = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_flush(cx));
+        match (&mut flushing).now_or_never() {
+            Some(flushed) => flushed?,
+            None => timeout(patience, flushing).await??,
+        }
         outbox.written();
         if is_last {
             return poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_shutdown(cx)).await;
