@@ -16,7 +16,7 @@ use std::{
 
 use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{debug, warn};
@@ -408,14 +408,18 @@ async fn write(mut stream: SendStream, connection: &wtransport::Connection, outb
         };
         outbox.take(spell).await;
         while buffer.has_remaining() {
-            // Who takes nothing for so long takes nothing any more, whatever else it sends.
-            match timeout(patience, stream.write(&buffer)).await {
-                Ok(Ok(bytes)) => buffer.advance(bytes),
-                Ok(Err(error)) => {
+            // Most often it takes all at once, and no timer has to be made.
+            let written = match stream.write(&buffer).now_or_never() {
+                Some(written) => written,
+                // Who takes nothing for so long takes nothing any more, whatever else it sends.
+                None => timeout(patience, stream.write(&buffer)).await.ok()?,
+            };
+            match written {
+                Ok(bytes) => buffer.advance(bytes),
+                Err(error) => {
                     debug!(%error, "a stream takes no more");
                     return None;
                 }
-                Err(_) => return None,
             }
         }
         outbox.written();
