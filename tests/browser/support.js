@@ -41,13 +41,14 @@ const servers = new Set();
 process.once("exit", () => servers.forEach((server) => server.kill("SIGKILL")));
 
 /**
- * Starts a server. `env` holds its settings.
+ * Starts a server. `env` holds its settings; without a port it takes a free one.
  * @param {import("node:test").TestContext} t
  * @param {Record<string, string>} [env]
+ * @param {string | number} [port]
  */
-export async function startServer(t, env = {}) {
+export async function startServer(t, env = {}, port = 0) {
   const directory = await mkdtemp(join(tmpdir(), "switchboard-"));
-  const child = spawn(BINARY, ["--listen", "127.0.0.1:0", "--cert-dir", directory], {
+  const child = spawn(BINARY, ["--listen", `127.0.0.1:${port}`, "--cert-dir", directory], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -85,21 +86,22 @@ async function firstUrl(stdout) {
 /**
  * Starts Chromium with a new profile. `kill` ends it as a crash does: without a word to anybody.
  * @param {{after: (end: () => Promise<void>) => void}} t a test, or, with `after` of the runner, a whole file
+ * @param {string[]} [args] more switches
  */
-export async function startBrowser(t) {
+export async function startBrowser(t, args = []) {
   const host = await chromium.launchServer({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: CHROMIUM_ARGS,
+    args: [...CHROMIUM_ARGS, ...args],
     timeout: WAIT_MS,
   });
   const browser = await chromium.connect(host.wsEndpoint(), { timeout: WAIT_MS });
   t.after(() => within(host.close(), "the browser's end"));
-  return { newPage: (t) => newPage(t, browser), kill: () => within(host.kill(), "the browser's death") };
+  return { newPage: (t, options) => newPage(t, browser, options), kill: () => within(host.kill(), "the browser's death") };
 }
 
-/** A page in a context of its own, as a second person would have; a mistake in its script fails the test. */
-async function newPage(t, browser) {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 720 } });
+/** A page in a context of its own, as a second person would have; a mistake in its script fails the test. `options`: of the context. */
+async function newPage(t, browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 720 }, locale: "en-US", ...options });
   context.setDefaultTimeout(WAIT_MS);
   const page = await context.newPage();
   const mistakes = [];
@@ -112,20 +114,21 @@ async function newPage(t, browser) {
 }
 
 /**
- * Opens the page of a server in a room, and waits until it is in.
- * @param {{door?: string, room?: string, name?: string, from?: string}} [options] `from`: the page's origin, if it is not the server's
+ * Opens a page of a server in a room, and waits until it is in.
+ * @param {{page?: string, door?: string, room?: string, name?: string, from?: string, query?: Record<string, string>, context?: object}} [options]
+ * `from`: the page's origin, if it is not the server's; `query`: more for the address; `context`: what is special about the browser
  */
 export async function visit(t, browser, server, options = {}) {
-  const page = await browser.newPage(t);
+  const page = await browser.newPage(t, options.context);
   await page.goto(address(server, options));
   await inState(page, "inside");
   return page;
 }
 
-export function address(server, { door = "auto", room = "kitchen", name = "Emma", from = server.url } = {}) {
-  const query = new URLSearchParams({ door, name });
-  if (from !== server.url) query.set("server", server.url);
-  return `${from}/?${query}#${new URLSearchParams({ room })}`;
+export function address(server, { page = "phrases", door = "auto", room = "kitchen", name = "Emma", from = server.url, query = {} } = {}) {
+  const search = new URLSearchParams({ door, name, ...query });
+  if (from !== server.url) search.set("server", server.url);
+  return `${from}/${page}.html?${search}#${new URLSearchParams({ room })}`;
 }
 
 /** Waits until the page is `idle`, `connecting`, `inside` or `lost`. */
@@ -162,7 +165,7 @@ export async function say(page, text) {
 export async function hears(page, name, text) {
   await eventually(async () => {
     const line = page.getByTestId("line").last();
-    assert.deepEqual([await line.locator("b").innerText({ timeout: 1_000 }), await line.locator("span").innerText()], [name, text]);
+    assert.deepEqual([await line.locator("b").innerText({ timeout: 1_000 }), await line.locator("span").innerText({ timeout: 1_000 })], [name, text]);
   });
 }
 

@@ -44,6 +44,8 @@ export const LOCAL_CODES = [
   { slug: "unsupported", reconnect: false }, // the browser or the server lacks the transport that was asked for
   { slug: "connect-timeout", reconnect: true }, // the server did not let us in in time
   { slug: "connection-lost", reconnect: true }, // the connection ended without a goodbye
+  { slug: "page-hidden", reconnect: true }, // the page was left, and may come back
+  { slug: "too-much-waiting", reconnect: true }, // so much waits to be sent that this message was not taken
   { slug: "closed", reconnect: false }, // this side closed it
 ];
 
@@ -53,6 +55,15 @@ export const LOCAL_CODES = [
  */
 export function closeCode(number) {
   return CLOSE_CODES.find((code) => code.number === number);
+}
+
+/**
+ * Does it make sense to try again after this error? Not after one that is none of ours.
+ * @param {{code?: string, reconnect?: boolean}} error
+ * @returns {boolean}
+ */
+export function mayComeBack({ code, reconnect }) {
+  return reconnect ?? [...CLOSE_CODES, ...LOCAL_CODES].find(({ slug }) => slug === code)?.reconnect ?? false;
 }
 
 /**

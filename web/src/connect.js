@@ -8,18 +8,36 @@ import * as json from "./codec/json.js";
 import * as msgpack from "./codec/msgpack.js";
 import { withDeadline } from "./deadline.js";
 import { discover } from "./discovery.js";
+import { recall, remember } from "./memory.js";
 import { SignalingClient } from "./signaling.js";
 import * as websocket from "./transport/websocket.js";
 import * as webtransport from "./transport/webtransport.js";
 
-/** Where UDP is blocked, WebTransport does not fail but stays silent; so long it may, before `auto` goes on to the next door. */
-const FIRST_CHOICE_MS = 3_000;
+/** Where UDP is blocked, WebTransport does not fail but stays silent. So long a door has the way for itself before the next is tried as well. */
+const HEAD_START_MS = 500;
 
-/** In the order of our preference. */
+const CODECS = { json, msgpack };
+
+/** In the order of our preference, each with the codec that it speaks unless another is asked for. */
 const DOORS = [
-  { type: "webtransport", transport: webtransport, codec: msgpack },
-  { type: "websocket", transport: websocket, codec: json },
+  { type: "webtransport", transport: webtransport, codecs: ["msgpack"] },
+  { type: "websocket", transport: websocket, codecs: ["json", "msgpack"] },
 ];
+
+/**
+ * @typedef {object} ConnectOptions
+ * @property {string} [room] to be entered
+ * @property {unknown} [metadata] what others in the room see of us; any JSON value
+ * @property {boolean} [mesh] a direct line to everybody in that room, without being asked for
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] of the lines in that room; `relay` shows nobody our addresses
+ * @property {string | (() => string | Promise<string>)} [token] who we are; a function is asked for each connection
+ * @property {"auto" | "webtransport" | "websocket"} [transport] auto: WebTransport, unless WebSocket is there first
+ * @property {"json" | "msgpack"} [codec] for WebSocket; json unless it is said otherwise
+ * @property {AbortSignal} [signal] gives up, while connecting
+ * @property {number} [timeoutMs] for everything together; 10,000 unless it is said otherwise
+ * @property {number} [retries] how often the first attempt is repeated; 3 unless it is said otherwise
+ * @property {boolean} [reconnect] come back by itself after a connection was lost; true unless it is said otherwise
+ */
 
 /**
  * Connects to a server, and enters a room if one is given. Settles when the server has let us in (and the room too); rejects with an Error
@@ -28,21 +46,17 @@ const DOORS = [
  * Events that come after the room was entered wait until whoever awaits this promise had a turn: add listeners right away and
  * none is missed.
  * @param {string | URL} baseUrl of the server, such as `http://localhost:8080`
- * @param {object} [options]
- * @param {string} [options.room]
- * @param {unknown} [options.metadata] what others in the room see of us; any JSON value
- * @param {"auto" | "webtransport" | "websocket"} [options.transport] auto: WebTransport, else WebSocket
- * @param {AbortSignal} [options.signal] gives up, while connecting
- * @param {number} [options.timeoutMs] for everything together
+ * @param {ConnectOptions} [options]
  * @returns {Promise<SignalingClient>}
  */
-export async function connect(baseUrl, { room, metadata, transport = "auto", signal, timeoutMs = 10_000 } = {}) {
-  const client = new SignalingClient((options) => dial(baseUrl, transport, options));
+export async function connect(baseUrl, options = {}) {
+  const { room, metadata, mesh, iceTransportPolicy, token, transport = "auto", codec, signal, timeoutMs = 10_000, retries = 3, reconnect = true } = options;
+  const client = new SignalingClient((options) => dial(baseUrl, { transport, codec, ...options }), { token, retries, reconnect });
   const error = failure("connect-timeout", `${baseUrl} did not let us in within ${timeoutMs} ms`);
   try {
     await withDeadline({ signal, ms: timeoutMs, error }, async (signal) => {
       await client.connect({ signal });
-      if (room !== undefined) await client.join(room, metadata);
+      if (room !== undefined) await client.join(room, metadata, { mesh, iceTransportPolicy });
     });
   } catch (error) {
     client.close();
@@ -51,26 +65,66 @@ export async function connect(baseUrl, { room, metadata, transport = "auto", sig
   return client;
 }
 
-/** Opens the first door that works. @returns {Promise<import("./signaling.js").Line>} */
-async function dial(baseUrl, choice, { signal }) {
+/**
+ * Opens the first door that works.
+ * @param {string | URL} baseUrl
+ * @param {{transport: string, codec?: "json" | "msgpack", signal?: AbortSignal}} options
+ * @returns {Promise<import("./signaling.js").Line>}
+ */
+async function dial(baseUrl, { transport: choice, codec, signal }) {
   const { transports } = await discover(baseUrl, { signal });
-  const doors = DOORS.filter(({ type }) => choice === "auto" || choice === type)
-    .map((door) => ({ ...door, entry: transports.find(({ type }) => type === door.type) }))
-    .filter(({ transport, entry }) => entry && transport.available());
+  const doors = DOORS.filter(({ type }) => choice === "auto" || choice === type).flatMap(({ type, transport, codecs }) => {
+    const entry = transports.find((entry) => entry.type === type);
+    const spoken = CODECS[/** @type {"json" | "msgpack"} */ (codec && codecs.includes(codec) ? codec : codecs[0])];
+    return entry && transport.available() ? [{ type, transport, entry, codec: spoken }] : [];
+  });
   if (doors.length === 0) throw failure("unsupported", `no ${choice === "auto" ? "transport" : choice} that both this browser and the server have`);
 
-  const last = doors.pop();
-  for (const door of doors) {
-    const error = failure("connect-timeout", `${door.type} did not open within ${FIRST_CHOICE_MS} ms`);
-    try {
-      return await withDeadline({ signal, ms: FIRST_CHOICE_MS, error }, (signal) => openDoor(door, signal));
-    } catch {
-      signal?.throwIfAborted();
-    }
-  }
-  return openDoor(last, signal);
+  const first = recall(baseUrl);
+  doors.sort((a, b) => Number(b.type === first) - Number(a.type === first));
+  const { line, door } = await race(doors, signal);
+  if (choice === "auto" && door.type !== DOORS[0].type && doors.length > 1) remember(baseUrl, door.type);
+  return line;
 }
 
-async function openDoor({ transport, codec, entry }, signal) {
-  return { transport: await transport.open(entry, { subprotocol: codec.subprotocol, signal }), codec };
+/**
+ * Tries one door after another, each with a head start before the next, and takes the first that opens. The others are given up.
+ * @template {{transport: {open: Function}, entry: object, codec: {subprotocol?: string}}} Door
+ * @param {Door[]} doors
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{line: any, door: Door}>}
+ */
+function race(doors, signal) {
+  return new Promise((resolve, reject) => {
+    const losers = new AbortController();
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let next;
+    let [begun, failed, isOver] = [0, 0, false];
+    const end = () => {
+      isOver = true;
+      clearTimeout(next);
+      signal?.removeEventListener("abort", aborted);
+      losers.abort(failure("closed", "another door was opened"));
+    };
+    const aborted = () => (end(), reject(signal?.reason));
+    const begin = async () => {
+      clearTimeout(next);
+      const door = doors[begun++];
+      if (!door || isOver) return;
+      if (begun < doors.length) next = setTimeout(begin, HEAD_START_MS);
+      try {
+        const transport = await door.transport.open(door.entry, { subprotocol: door.codec.subprotocol, signal: losers.signal });
+        if (isOver) return transport.close();
+        end();
+        resolve({ line: { transport, codec: door.codec }, door });
+      } catch (error) {
+        if (isOver) return;
+        if (++failed === doors.length) return end(), reject(error);
+        if (failed === begun) void begin();
+      }
+    };
+    if (signal?.aborted) return aborted();
+    signal?.addEventListener("abort", aborted);
+    void begin();
+  });
 }

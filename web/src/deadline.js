@@ -11,7 +11,7 @@
 export async function withDeadline({ signal, ms, error }, work) {
   signal?.throwIfAborted();
   const controller = new AbortController();
-  const abort = () => controller.abort(signal.reason);
+  const abort = () => controller.abort(signal?.reason);
   signal?.addEventListener("abort", abort);
   const timer = setTimeout(() => controller.abort(error), ms);
   try {
@@ -22,6 +22,7 @@ export async function withDeadline({ signal, ms, error }, work) {
   }
 }
 
+/** @param {AbortSignal} signal @returns {Promise<never>} */
 function aborted(signal) {
   return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 }

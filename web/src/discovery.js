@@ -39,6 +39,8 @@ export async function discover(baseUrl, { signal } = {}) {
     if (signal?.aborted) throw signal.reason;
     throw failure("unreachable", `no server answers at ${baseUrl}`, { cause });
   }
+  // A proxy whose server is away says so.
+  if (response.status >= 500) throw failure("unreachable", `${baseUrl} answers with status ${response.status}`);
   const document = response.ok ? await response.json().catch(() => null) : null;
   signal?.throwIfAborted();
   if (!Array.isArray(document?.transports)) throw failure("not-switchboard", `what answers at ${baseUrl} is not Switchboard`);

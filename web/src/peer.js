@@ -1,6 +1,6 @@
 /**
- * The direct line to one peer: one RTCPeerConnection, one data channel, and the signals that bring them about. Knows how to `send` a
- * signal and nothing about sockets or rooms.
+ * The direct line to one peer: one RTCPeerConnection, a data channel that is always there, and whatever tracks and channels are added. Gets
+ * signals taken there by `send`, and knows nothing about sockets or rooms.
  *
  * Negotiation is "perfect negotiation" (W3C WebRTC, §10.7): either side may offer at any time. When both do, that is glare, and the one
  * with the lower peer id is polite: it takes its own offer back. The data channel is agreed on beforehand (`negotiated`), so that there is
@@ -8,28 +8,56 @@
  */
 
 const DATA_CHANNEL = { negotiated: true, id: 0 };
+/** For whoever made the line; see `room.js`. */
+const CONTROL_CHANNEL = { negotiated: true, id: 1 };
 
 /** Candidates that wait for their description; a browser gathers a dozen, a peer that sends more means no good. */
 const CANDIDATES_MAX = 256;
 
+/** A line that falls silent may find back by itself for so long, before another way is looked for. */
+const DISCONNECTED_MS = 2_000;
+/** Looking for another way may take so long, */
+const RESTART_MS = 6_000;
+/** and is tried so often before the line is given up. */
+const RESTARTS_MAX = 5;
+
 /**
- * Events: `state` (a CustomEvent whose detail is the new state), `message` (detail: what the peer sent over the data channel).
- * The state goes from `connecting` to `connected`, and to `closed` when the line broke or either side ended it: the last event.
+ * @typedef {"connecting" | "connected" | "closed"} LinkState
+ *
+ * @typedef {object} LinkStats
+ * @property {number} [roundTripMs]
+ * @property {string} [localCandidate] `host`, `srflx`, `prflx` or `relay`
+ * @property {string} [remoteCandidate]
+ * @property {string} [protocol] `udp` or `tcp`
+ * @property {number} bytesSent
+ * @property {number} bytesReceived
+ */
+
+/**
+ * Events, all CustomEvents: `state` (detail: the new state), `message` (what the peer sent over the data channel: a string or an ArrayBuffer),
+ * `channel` (an RTCDataChannel that the peer opened), `track` (the RTCTrackEvent), `renamed` (the peer's new id).
+ * The state goes from `connecting` to `connected`; back, while a line that fell silent is looked after; and to `closed` when it broke or either
+ * side ended it: the last event.
  */
 export class PeerLink extends EventTarget {
   #connection;
   #send;
+  #control;
+  /** @type {RTCDataChannel | undefined} */
   #channel;
+  /** @type {LinkState} */
   #state = "connecting";
   #polite;
   #offering = false;
   #ignoring = false;
-  /** Settles with the first candidate, or when there are none. */
+  /** Settles with the first candidate, or when there are none. @type {Promise<void>} */
   #gathering;
-  /** Signals are taken one after another, in the order in which they came. */
+  /** Signals are taken one after another, in the order in which they came. @type {Promise<void>} */
   #signals = Promise.resolve();
-  /** Candidates that came before the description that they belong to. */
+  /** Candidates that came before the description that they belong to. @type {any[]} */
   #candidates = [];
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #recovery;
 
   /**
    * @param {object} options
@@ -37,14 +65,17 @@ export class PeerLink extends EventTarget {
    * @param {string} options.remoteId the other's
    * @param {(type: "offer" | "answer" | "ice-candidate", payload: any) => void} options.send takes a signal to the other
    * @param {RTCIceServer[]} [options.iceServers]
+   * @param {RTCIceTransportPolicy} [options.iceTransportPolicy]
+   * @param {(channel: RTCDataChannel) => void} [options.control] takes a second channel, for who made the line
    * @param {typeof RTCPeerConnection} [options.RTCPeerConnection] another implementation, for tests
    */
-  constructor({ localId, remoteId, send, iceServers = [], RTCPeerConnection = globalThis.RTCPeerConnection }) {
+  constructor({ localId, remoteId, send, iceServers = [], iceTransportPolicy, control, RTCPeerConnection = globalThis.RTCPeerConnection }) {
     super();
     this.remoteId = remoteId;
     this.#send = send;
+    this.#control = control;
     this.#polite = localId < remoteId;
-    this.#connection = new RTCPeerConnection({ iceServers });
+    this.#connection = new RTCPeerConnection({ iceServers, ...(iceTransportPolicy && { iceTransportPolicy }) });
     this.#connection.onnegotiationneeded = () => this.#offer();
     this.#gathering = new Promise((resolve) => {
       this.#connection.onicecandidate = ({ candidate }) => {
@@ -52,8 +83,11 @@ export class PeerLink extends EventTarget {
         if (candidate) this.#send("ice-candidate", candidate.toJSON());
       };
     });
-    this.#connection.onconnectionstatechange = () => {
-      if (this.#connection.connectionState === "failed") this.close();
+    this.#connection.onconnectionstatechange = () => this.#watch();
+    this.#connection.ontrack = (event) => this.#tell("track", event);
+    this.#connection.ondatachannel = ({ channel }) => {
+      channel.binaryType = "arraybuffer";
+      this.#tell("channel", channel);
     };
   }
 
@@ -62,9 +96,14 @@ export class PeerLink extends EventTarget {
     return this.#state;
   }
 
+  /** What the browser has under it, for what is not here. */
+  get connection() {
+    return this.#connection;
+  }
+
   /** Begins to connect. The other side need not: its link answers. When both do, one of the two offers wins. */
   start() {
-    this.#openChannel();
+    if (this.#state !== "closed") this.#openChannel();
   }
 
   /**
@@ -81,22 +120,80 @@ export class PeerLink extends EventTarget {
         else await this.#describe({ type, sdp: payload?.sdp });
       } catch (error) {
         // A peer can send anything; it must not be able to do more than fail to connect.
-        console.warn(`${type} from ${this.remoteId} not taken:`, error);
+        if (/** @type {LinkState} */ (this.#state) !== "closed") console.warn(`${type} from ${this.remoteId} not taken:`, error);
       }
     });
     return this.#signals;
   }
 
-  /** Sends over the data channel; false when it is not open. @param {string} text @returns {boolean} */
-  send(text) {
+  /** Sends over the data channel; false when it is not open. @param {string | ArrayBuffer | ArrayBufferView<ArrayBuffer> | Blob} data @returns {boolean} */
+  send(data) {
     if (this.#channel?.readyState !== "open") return false;
-    this.#channel.send(text);
+    this.#channel.send(/** @type {any} */ (data));
     return true;
+  }
+
+  /**
+   * Opens a channel beside the one that is always there. The peer hears of it by `channel`, unless it is `negotiated`.
+   * @param {string} label
+   * @param {RTCDataChannelInit} [options]
+   * @returns {RTCDataChannel}
+   */
+  channel(label, options) {
+    const channel = this.#connection.createDataChannel(label, options);
+    channel.binaryType = "arraybuffer";
+    return channel;
+  }
+
+  /** Shows the peer a track; at any time. @param {MediaStreamTrack} track @param {MediaStream[]} streams @returns {RTCRtpSender} */
+  addTrack(track, ...streams) {
+    return this.#connection.addTrack(track, ...streams);
+  }
+
+  /** @param {RTCRtpSender} sender what `addTrack` gave */
+  removeTrack(sender) {
+    if (this.#state !== "closed") this.#connection.removeTrack(sender);
+  }
+
+  /** How the line is, and which way it takes. @returns {Promise<LinkStats>} */
+  async stats() {
+    /** @type {Map<string, any>} */
+    const report = /** @type {any} */ (await this.#connection.getStats());
+    const all = [...report.values()];
+    const transport = all.find(({ type, selectedCandidatePairId }) => type === "transport" && selectedCandidatePairId);
+    // Firefox marks the pair itself.
+    const pair = report.get(transport?.selectedCandidatePairId) ?? all.find(({ type, selected }) => type === "candidate-pair" && selected);
+    const [local, remote] = [report.get(pair?.localCandidateId), report.get(pair?.remoteCandidateId)];
+    return {
+      roundTripMs: pair?.currentRoundTripTime === undefined ? undefined : pair.currentRoundTripTime * 1_000,
+      localCandidate: local?.candidateType,
+      remoteCandidate: remote?.candidateType,
+      protocol: local?.protocol,
+      bytesSent: pair?.bytesSent ?? 0,
+      bytesReceived: pair?.bytesReceived ?? 0,
+    };
+  }
+
+  /** Looks for another way to the peer, while what goes over the present one goes on. */
+  restart() {
+    if (this.#state !== "closed" && this.#connection.remoteDescription) this.#connection.restartIce();
+  }
+
+  /** Servers for the next time that a way is looked for. @param {RTCIceServer[]} iceServers */
+  setIceServers(iceServers) {
+    if (this.#state !== "closed") this.#connection.setConfiguration({ ...this.#connection.getConfiguration(), iceServers });
+  }
+
+  /** The peer has another id from now on. @param {string} remoteId */
+  rename(remoteId) {
+    this.remoteId = remoteId;
+    this.#tell("renamed", remoteId);
   }
 
   /** Ends the line. */
   close() {
     if (this.#state === "closed") return;
+    clearTimeout(this.#recovery);
     this.#connection.close();
     this.#setState("closed");
   }
@@ -114,6 +211,7 @@ export class PeerLink extends EventTarget {
     }
   }
 
+  /** @param {{type: "offer" | "answer", sdp: string}} description */
   async #describe(description) {
     const connection = this.#connection;
     const glare = description.type === "offer" && (this.#offering || connection.signalingState !== "stable");
@@ -132,12 +230,14 @@ export class PeerLink extends EventTarget {
     for (const candidate of this.#candidates.splice(0)) await this.#takeCandidate(candidate);
   }
 
+  /** @param {any} candidate */
   async #addCandidate(candidate) {
     // Those that belong to an ignored offer wait too: among them may be the first of the answer that is to come.
     if (!this.#ignoring && this.#connection.remoteDescription) await this.#takeCandidate(candidate);
     else if (this.#candidates.length < CANDIDATES_MAX) this.#candidates.push(candidate);
   }
 
+  /** @param {any} candidate */
   async #takeCandidate(candidate) {
     try {
       // Without an argument, and so for null: there will be no more.
@@ -148,22 +248,53 @@ export class PeerLink extends EventTarget {
   }
 
   #sendDescription() {
-    const { type, sdp } = this.#connection.localDescription;
-    this.#send(type, { type, sdp });
+    const { type, sdp } = /** @type {RTCSessionDescription} */ (this.#connection.localDescription);
+    this.#send(/** @type {"offer" | "answer"} */ (type), { type, sdp });
   }
 
   #openChannel() {
     if (this.#channel) return;
-    const channel = this.#connection.createDataChannel("switchboard", DATA_CHANNEL);
+    const channel = (this.#channel = this.channel("switchboard", DATA_CHANNEL));
     channel.onopen = () => this.#setState("connected");
     channel.onclose = () => this.close();
-    channel.onmessage = ({ data }) => this.dispatchEvent(new CustomEvent("message", { detail: data }));
-    this.#channel = channel;
+    channel.onmessage = ({ data }) => this.#tell("message", data);
+    this.#control?.(this.channel("switchboard.control", CONTROL_CHANNEL));
   }
 
+  #watch() {
+    clearTimeout(this.#recovery);
+    switch (this.#connection.connectionState) {
+      case "connected":
+        if (this.#channel?.readyState === "open") this.#setState("connected");
+        return;
+      case "disconnected":
+        this.#setState("connecting");
+        this.#recovery = setTimeout(() => this.#recover(0), DISCONNECTED_MS);
+        return;
+      case "failed":
+        this.#setState("connecting");
+        return this.#recover(0);
+    }
+  }
+
+  /** Looks for another way, again and again. @param {number} restarts that were in vain */
+  #recover(restarts) {
+    if (this.#connection.connectionState === "connected") return;
+    if (restarts === RESTARTS_MAX) return this.close();
+    // The impolite one begins; if both did, half of the offers would be in vain.
+    if (!this.#polite || restarts > 0) this.restart();
+    this.#recovery = setTimeout(() => this.#recover(restarts + 1), RESTART_MS);
+  }
+
+  /** @param {LinkState} state */
   #setState(state) {
     if (this.#state === state || this.#state === "closed") return;
     this.#state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+    this.#tell("state", state);
+  }
+
+  /** @param {string} type @param {unknown} detail */
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -1,112 +1,196 @@
 /**
- * One client of a server: its rooms, what is said in them, and the requests under way. Knows a transport and a codec by their shape and
- * neither of them by name; knows nothing about RTCPeerConnection.
+ * One client of a server: its session, its rooms, what is said in them, and the requests under way. Knows a transport and a codec by their shape
+ * and neither of them by name; knows nothing about RTCPeerConnection.
  *
  * A frame that comes in is decoded, entered into the state (who is in which room) and handed on as an event with the name that it
- * has on the wire. A request carries an `id`; its promise settles when the `ack` or the `error` with that `id` is there. Coming
- * back after a lost connection is not here yet: a client that fired `close` is over.
+ * has on the wire. What goes out is kept until the server has confirmed it. A connection that is lost is opened again: then the server goes on with
+ * the session, and neither side has missed anything; or it has forgotten it, and the rooms are entered anew.
  */
 
-import { closeCode, failure } from "./codes.js";
+import { backoffMs } from "./backoff.js";
+import { closeCode, failure, mayComeBack } from "./codes.js";
+import { withDeadline } from "./deadline.js";
+import { Outgoing } from "./outgoing.js";
+import { Pace } from "./pace.js";
+import { watchPage } from "./page.js";
+import { Room } from "./room.js";
 
 /** Pings, `heartbeatMs` apart, that a server may leave without an answer. */
 const UNANSWERED_MAX = 2;
+/** How long a server may take to answer when there is reason to doubt that it is still there. */
+const DOUBT_MS = 3_000;
+/** How long one attempt to come back may take. */
+const ATTEMPT_MS = 10_000;
+/** Said again in a new session, for they mean the same there. Whom a signal or a message was for has another id by then. */
+const TIMELESS = new Set(["join", "leave", "metadata"]);
+
+/** Whoever is lost again within this time goes on to wait longer each time. */
+const STEADY_MS = 10_000;
+/** How a connection may end whose session does not. */
+const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slow-consumer"]);
+
+const UTF8 = new TextEncoder();
 
 /**
  * @typedef {object} Transport see `transport/websocket.js`
  * @property {string} type
  * @property {() => void} start
- * @property {(frame: string | Uint8Array) => void} send
- * @property {(frame: string | Uint8Array) => void} sendBestEffort
+ * @property {(frame: any) => void} send
+ * @property {(frame: any) => boolean} sendBestEffort false where it has no datagrams, or none so large
  * @property {() => void} close
  *
- * @typedef {{transport: Transport & EventTarget, codec: {encode: Function, decode: Function}}} Line an open connection and its codec
+ * @typedef {{encode: (message: object) => string | Uint8Array, decode: (frame: any) => any}} Codec
+ * @typedef {{transport: Transport & EventTarget, codec: Codec}} Line an open connection and its codec
+ * @typedef {import("./room.js").Peer} Peer
+ * @typedef {import("./room.js").RoomOptions} RoomOptions
  *
- * @typedef {{peerId: string, metadata?: any}} Peer
- *
- * @typedef {object} CloseDetail why a connection is over
+ * @typedef {object} Cause why a connection is over
  * @property {string} code from `codes.js`
  * @property {string} reason for a person
  * @property {boolean} reconnect whether coming back unchanged makes sense
  * @property {number} [reconnectAfterMs] how long to wait before
+ *
+ * @typedef {"connecting" | "connected" | "reconnecting" | "closed"} ClientState
+ *
+ * @typedef {object} StateDetail
+ * @property {ClientState} state
+ * @property {Cause} [cause] why it is `reconnecting` or `closed`
+ * @property {number} [retryInMs] when it is tried again, while `reconnecting`
+ * @property {boolean} [resumed] `connected` again: in the same session, so that nothing was missed?
+ *
+ * @typedef {object} ClientOptions
+ * @property {boolean} [reconnect] come back by itself after a connection was lost; true unless it is said otherwise
+ * @property {number} [retries] how often the first attempt is repeated
+ * @property {string | (() => string | Promise<string>)} [token] who we are, for servers that want to know; a function is asked each time
  */
 
 /**
  * Events, all of them CustomEvents whose `detail` is the message from the server: `joined`, `peer-joined`, `peer-updated`, `peer-left`,
  * `left`, `offer`, `answer`, `ice-candidate`, `message`, `goodbye`, and `error` for the refusal of something that was sent without a promise.
- * And one of our own, `close`, whose detail is a {@link CloseDetail}: fires once, after everything else, whoever ended the connection.
+ * And three of our own: `state`, whose detail is a {@link StateDetail}; `sent`, whose detail is a message as it goes out; and `close`, whose
+ * detail is a {@link Cause}: fires once, after everything else, when the client is over for good.
  */
 export class SignalingClient extends EventTarget {
   #dial;
+  /** @type {Required<Omit<ClientOptions, "token">> & ClientOptions} */
+  #options;
   /** @type {Line | undefined} */
   #line;
+  /** @type {ClientState} */
+  #state = "connecting";
+  /** @type {Map<string, Room>} */
   #rooms = new Map();
+  /** Those that are being entered. @type {Map<string, Room>} */
+  #entering = new Map();
+  /** @type {Map<number, {resolve: () => void, reject: (error: Error) => void}>} */
   #requests = new Map();
   #lastId = 0;
+  #outgoing = new Outgoing();
+  /** @type {Pace | undefined} */
+  #pace;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #pacing;
   #received = 0;
-  /** Messages that wait because somebody who awaited an answer has his turn first. */
+  /** Messages that wait because somebody who awaited an answer has his turn first. @type {any[]} */
   #held = [];
   #holding = false;
+  /** @type {any} */
   #goodbye;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #probe;
   #heard = true;
-  #closed = false;
+  /** @type {{resolve: (resumed: boolean) => void, reject: (error: Error) => void} | undefined} */
   #opening;
+  /** Cuts the wait for the next attempt short. */
+  #wake = () => {};
+  /** @type {string | undefined} */
+  #resumeToken;
+  /** Attempts to come back since the connection last was a steady one. */
+  #attempt = 0;
+  #connectedAt = 0;
+  #unwatch = () => {};
+  /** The page is being left, and may come back. */
+  #hidden = false;
+  /** Aborted at the end. */
+  #life = new AbortController();
 
-  /** @param {(options: {signal?: AbortSignal}) => Promise<Line>} dial opens a connection; `connect` in `connect.js` provides one */
-  constructor(dial) {
+  /**
+   * @param {(options: {signal?: AbortSignal}) => Promise<Line>} dial opens a connection; `connect` in `connect.js` provides one
+   * @param {ClientOptions} [options]
+   */
+  constructor(dial, options = {}) {
     super();
     this.#dial = dial;
+    this.#options = { reconnect: true, retries: 0, ...options };
   }
 
-  /** The `welcome` of the server: `peerId`, `iceServers`, `limits` and so on. Undefined until connected. @type {any} */
+  /** The latest `welcome` of the server: `peerId`, `iceServers`, `limits` and so on. Undefined until connected. @type {any} */
   welcome;
 
-  /** My own peer id; undefined until connected. @returns {string | undefined} */
+  /** `connecting`, `connected`, `reconnecting` or `closed`. */
+  get state() {
+    return this.#state;
+  }
+
+  /** My own peer id; undefined until connected. Another one after a session was lost. @returns {string | undefined} */
   get peerId() {
     return this.welcome?.peerId;
   }
 
-  /** The door that we came in by, `webtransport` or `websocket`; undefined until connected. @returns {string | undefined} */
+  /** The door that we came in by, `webtransport` or `websocket`; undefined while there is no connection. @returns {string | undefined} */
   get transport() {
     return this.#line?.transport.type;
   }
 
-  /** The rooms that I am in. @returns {string[]} */
+  /** The names of the rooms that I am in. @returns {string[]} */
   get rooms() {
     return [...this.#rooms.keys()];
   }
 
+  /** The room that I entered first, of those that I am in. @returns {Room | undefined} */
+  get room() {
+    return this.#rooms.values().next().value;
+  }
+
   /** Who else is in a room, those who were there before me first. @param {string} room @returns {Peer[]} */
   peers(room) {
-    return [...(this.#rooms.get(room)?.values() ?? [])];
+    return this.#rooms.get(room)?.peers ?? [];
   }
 
   /** Opens the connection. Settles when the server has said `welcome`. To be called once. @param {{signal?: AbortSignal}} [options] */
   async connect({ signal } = {}) {
-    const line = await this.#dial({ signal });
-    if (this.#closed || signal?.aborted) {
-      line.transport.close();
-      throw signal?.aborted ? signal.reason : failure("closed", "closed while connecting");
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await this.#open(signal);
+        return;
+      } catch (caught) {
+        const error = /** @type {any} */ (caught);
+        if (signal?.aborted || attempt >= this.#options.retries || !mayComeBack(error)) {
+          this.#end({ code: error.code ?? "connection-lost", reason: String(error.message), reconnect: mayComeBack(error) });
+          throw signal?.aborted ? signal.reason : error;
+        }
+        await this.#pause(Math.max(error.reconnectAfterMs ?? 0, backoffMs(attempt)), signal);
+      }
     }
-    this.#line = line;
-    const opened = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
-    line.transport.addEventListener("message", ({ detail }) => this.#receive(detail));
-    line.transport.addEventListener("close", ({ detail }) => this.#end(detail));
-    line.transport.start();
-    this.send("hello");
-    await opened;
   }
 
   /**
-   * Enters a room. Settles when I am in, with who was there before me; rejects with `room-full`, `bad-room-name` …
-   * @param {string} room
+   * Enters a room. Settles when I am in; rejects with `room-full`, `bad-room-name` …
+   * @param {string} name
    * @param {unknown} [metadata] what the others see of me
-   * @returns {Promise<Peer[]>}
+   * @param {RoomOptions} [options]
+   * @returns {Promise<Room>}
    */
-  async join(room, metadata) {
-    await this.request("join", { room, metadata });
-    return this.peers(room);
+  async join(name, metadata, options = {}) {
+    const room = new Room(this, name, metadata, options);
+    // Asked for twice, the second time is refused.
+    if (!this.#entering.has(name)) this.#entering.set(name, room);
+    try {
+      await this.request("join", { room: name, metadata });
+    } finally {
+      if (this.#entering.get(name) === room) this.#entering.delete(name);
+    }
+    return room;
   }
 
   /** Leaves a room, or every room. Settles when I am out. @param {string} [room] */
@@ -121,109 +205,236 @@ export class SignalingClient extends EventTarget {
    */
   async metadata(metadata, room) {
     await this.request("metadata", { room, metadata });
+    const kept = room === undefined ? this.room : this.#rooms.get(room);
+    if (kept) kept.metadata = metadata;
   }
 
   /**
-   * Sends a message that nobody waits for: a signal, or a `message`. If it is refused, `error` fires.
+   * Sends a message that nobody waits for: a signal, or a `message`. If it is refused, `error` fires. While there is no connection it waits
+   * for the next one. Throws what cannot be spelled, and `too-much-waiting`.
    * @param {string} type
-   * @param {{to?: string, room?: string, payload?: unknown}} [fields]
+   * @param {{to?: string, room?: string, payload?: unknown, id?: number, [key: string]: unknown}} [fields]
    */
   send(type, fields) {
-    if (this.#closed || !this.#line) return;
-    const { transport, codec } = this.#line;
-    transport.send(codec.encode({ type, ...fields }));
+    if (this.#state === "closed") return;
+    const message = { type, ...fields };
+    // Whoever says what cannot be spelled is to learn of it here.
+    this.#line?.codec.encode(message);
+    this.#outgoing.push(message);
+    this.#tell("sent", message);
+    this.#write();
   }
 
   /**
-   * Sends a `message` that may be lost: as a datagram where the connection has such, else as any other.
-   * @param {{to?: string, room?: string, payload: unknown}} fields
+   * Sends a `message` that may be lost: as a datagram where the connection has such, else as any other; not at all while there is none.
+   * @param {{to?: string, room?: string, payload?: unknown}} fields
    */
   sendBestEffort(fields) {
-    if (this.#closed || !this.#line) return;
+    if (this.#state !== "connected" || !this.#line) return;
     const { transport, codec } = this.#line;
-    transport.sendBestEffort(codec.encode({ type: "message", ...fields }));
+    const frame = codec.encode({ type: "message", ...fields });
+    if (this.#pace?.take(sizeOf(frame))) return;
+    // What does not go as a datagram is a message as any other, and is counted as such.
+    if (!transport.sendBestEffort(frame)) this.send("message", fields);
   }
 
   /**
-   * Sends a message and settles when the server has carried it out; rejects with the `code` of its refusal, or of the connection's end.
+   * Sends a message and settles when the server has carried it out; rejects with the `code` of its refusal, or of the session's end.
    * @param {string} type
    * @param {object} [fields]
    * @returns {Promise<void>}
    */
   request(type, fields) {
-    if (this.#closed || !this.#line) return Promise.reject(failure("closed", "not connected"));
+    if (this.#state === "closed") return Promise.reject(failure("closed", "not connected"));
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       this.#requests.set(id, { resolve, reject });
-      this.send(type, { ...fields, id });
+      try {
+        this.send(type, { ...fields, id });
+      } catch (error) {
+        this.#requests.delete(id);
+        reject(error);
+      }
     });
   }
 
-  /** Ends the connection. The others see `peer-left`, reason `disconnected`. */
+  /** Ends the session. The others see `peer-left`, reason `disconnected`. */
   close() {
     this.#end({ code: "closed", reason: "closed by this side", reconnect: false });
   }
 
+  // ---- one connection
+
+  /** Opens a connection and waits for its welcome; whether it goes on with the session before. @param {AbortSignal} [signal] */
+  async #open(signal) {
+    const line = await this.#dial({ signal });
+    if (this.#state === "closed" || this.#hidden || signal?.aborted) {
+      line.transport.close();
+      throw signal?.aborted ? signal.reason : failure("closed", "closed while connecting", { reconnect: this.#hidden });
+    }
+    this.#line = line;
+    /** @type {Promise<boolean>} */
+    const opened = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
+    line.transport.addEventListener("message", (event) => this.#line === line && this.#receive(/** @type {CustomEvent} */ (event).detail));
+    line.transport.addEventListener("close", (event) => this.#line === line && this.#lose(this.#farewell(/** @type {CustomEvent} */ (event).detail)));
+    const giveUp = () => this.#line === line && this.#lose({ code: "connect-timeout", reason: "the server said no welcome in time", reconnect: true });
+    signal?.addEventListener("abort", giveUp, { once: true });
+    try {
+      line.transport.start();
+      const { token } = this.#options;
+      const resume = this.#resumeToken && { token: this.#resumeToken, received: this.#received };
+      const hello = { type: "hello", token: typeof token === "function" ? await token() : token, resume: resume || undefined };
+      if (this.#line === line) line.transport.send(line.codec.encode(hello));
+      return await opened;
+    } catch (error) {
+      if (this.#line === line) this.#drop();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** @param {any} welcome */
+  #welcomed(welcome) {
+    const { resumed, received, heartbeatMs, limits, resumeWindowMs, resumeToken } = welcome;
+    this.welcome = welcome;
+    this.#resumeToken = resumeWindowMs > 0 ? resumeToken : undefined;
+    this.#pace = new Pace(limits ?? {});
+    if (resumed) {
+      this.#outgoing.resume(received);
+    } else {
+      // `hello` and `welcome` are the first messages of a session.
+      this.#received = 1;
+      this.#renew(this.#outgoing.begin(1));
+    }
+    this.#setIceServers(welcome.iceServers);
+    this.#startProbing(heartbeatMs);
+    this.#opening?.resolve(resumed);
+    this.#opening = undefined;
+    this.#setState({ state: "connected", resumed });
+    // A token is only used up when something has come behind it.
+    if (resumed) this.#ping();
+    this.#write();
+  }
+
+  /** @param {RTCIceServer[]} iceServers */
+  #setIceServers(iceServers) {
+    this.welcome.iceServers = iceServers;
+    for (const room of this.#rooms.values()) room.setIceServers(iceServers);
+  }
+
+  /** In a new session: enters the rooms of the one before, then goes on with what still makes sense. @param {ReturnType<Outgoing["begin"]>} said */
+  #renew({ written, waiting }) {
+    const error = failure("connection-lost", "the session was lost before the server had confirmed this");
+    for (const message of written.filter(({ type }) => !TIMELESS.has(type))) this.#settle(message.id, ({ reject }) => reject(error));
+    const again = [...written.filter(({ type }) => TIMELESS.has(type)), ...waiting];
+    for (const room of this.#rooms.values()) {
+      // The answer to the first time may have been lost half way.
+      if (again.some(({ type, room: name }) => type === "join" && name === room.name)) continue;
+      const id = ++this.#lastId;
+      const out = (/** @type {Error} */ error) => this.#leave(room, /** @type {any} */ (error).code);
+      this.#requests.set(id, { resolve: () => {}, reject: out });
+      this.#outgoing.push({ type: "join", room: room.name, metadata: room.metadata, id });
+    }
+    for (const message of again) this.#outgoing.push(message);
+  }
+
+  /** Writes what is to be written, as fast as the server wants it. */
+  #write() {
+    if (this.#state !== "connected" || !this.#line || this.#pacing !== undefined) return;
+    const { transport, codec } = this.#line;
+    for (let message = this.#outgoing.next; message; message = this.#outgoing.next) {
+      let frame;
+      try {
+        frame = codec.encode(message);
+      } catch (error) {
+        // It was taken while there was no connection, and this one's codec has no words for it.
+        this.#outgoing.drop();
+        const refusal = { code: "bad-message", message: /** @type {Error} */ (error).message, retryable: false };
+        if (!this.#refuse({ id: message.id, ...refusal })) this.#tell("error", { type: "error", ...refusal });
+        continue;
+      }
+      const waitMs = this.#pace?.take(sizeOf(frame)) ?? 0;
+      if (waitMs > 0) {
+        this.#pacing = setTimeout(() => {
+          this.#pacing = undefined;
+          this.#write();
+        }, waitMs);
+        return;
+      }
+      transport.send(frame);
+      if (this.#outgoing.wrote()) this.#ping();
+    }
+  }
+
+  /** @param {any} frame */
   #receive(frame) {
-    if (this.#closed) return;
     let message;
     try {
-      message = this.#line.codec.decode(frame);
+      message = this.#line?.codec.decode(frame);
     } catch (error) {
-      this.#end({ code: "connection-lost", reason: `the server sent what is not a message: ${error.message}`, reconnect: true });
+      this.#lose({ code: "connection-lost", reason: `the server sent what is not a message: ${/** @type {Error} */ (error).message}`, reconnect: true });
       return;
     }
     this.#heard = true;
-    if (!message.bestEffort) this.#received++;
     if (this.#holding) this.#held.push(message);
     else this.#handle(message);
   }
 
+  /** @param {any} message */
   #handle(message) {
+    if (message.type === "welcome") {
+      this.#welcomed(message);
+      return this.#hold();
+    }
+    if (message.type === "goodbye") this.#goodbye = message;
+    else if (!message.bestEffort) this.#received++;
     switch (message.type) {
-      case "welcome":
-        this.welcome = message;
-        this.#startProbing(message.heartbeatMs);
-        this.#opening.resolve();
-        return this.#hold();
       case "ack":
         return this.#settle(message.id, ({ resolve }) => resolve());
       case "error":
-        if (this.#requests.has(message.id)) {
-          const { code, message: text, retryable, retryAfterMs } = message;
-          return this.#settle(message.id, ({ reject }) => reject(failure(code, text, { retryable, retryAfterMs })));
-        }
-        break;
-      case "joined":
-        this.#rooms.set(message.room, new Map(message.peers.map((peer) => [peer.peerId, peer])));
-        break;
-      case "peer-joined":
-      case "peer-updated": {
-        const { room, peerId, metadata } = message;
-        this.#rooms.get(room)?.set(peerId, { peerId, metadata });
-        break;
-      }
-      case "peer-left":
-        this.#rooms.get(message.room)?.delete(message.peerId);
-        break;
-      case "left":
-        this.#rooms.delete(message.room);
-        break;
-      case "goodbye":
-        this.#goodbye = message;
+        if (this.#refuse(message)) return;
         break;
       case "pong":
-        return;
+        return this.#outgoing.confirm(message.received);
+      case "ice-servers":
+        this.#setIceServers(message.iceServers);
+        break;
+      case "joined":
+        if (!this.#rooms.has(message.room)) this.#rooms.set(message.room, this.#entering.get(message.room) ?? new Room(this, message.room));
+        break;
     }
+    const room = this.#rooms.get(message.room);
+    if (message.type === "left") this.#rooms.delete(message.room);
+    room?.enter(message);
     this.#tell(message.type, message);
+    room?.tell(message);
   }
 
+  /** @param {any} refusal @returns {boolean} whether somebody waits for it */
+  #refuse({ id, code, message, retryable, retryAfterMs }) {
+    const isAwaited = this.#requests.has(id);
+    this.#settle(id, ({ reject }) => reject(failure(code, message, { retryable, retryAfterMs })));
+    return isAwaited;
+  }
+
+  /** @param {number | undefined} id @param {(request: {resolve: () => void, reject: (error: Error) => void}) => void} how */
   #settle(id, how) {
-    const request = this.#requests.get(id);
+    const request = id === undefined ? undefined : this.#requests.get(id);
     if (!request) return;
-    this.#requests.delete(id);
+    this.#requests.delete(/** @type {number} */ (id));
+    this.#outgoing.answered(/** @type {number} */ (id));
     how(request);
     this.#hold();
+  }
+
+  /** A room that could not be entered again. @param {Room} room @param {string} reason */
+  #leave(room, reason) {
+    if (this.#rooms.get(room.name) !== room) return;
+    this.#rooms.delete(room.name);
+    const left = { type: "left", room: room.name, reason };
+    this.#tell("left", left);
+    room.tell(left);
   }
 
   /**
@@ -236,7 +447,7 @@ export class SignalingClient extends EventTarget {
     port1.onmessage = () => {
       port1.close();
       this.#holding = false;
-      while (this.#held.length > 0 && !this.#holding && !this.#closed) this.#handle(this.#held.shift());
+      while (this.#held.length > 0 && !this.#holding && this.#state !== "closed") this.#handle(this.#held.shift());
     };
     port2.postMessage(null);
   }
@@ -244,42 +455,44 @@ export class SignalingClient extends EventTarget {
   /**
    * A server that is gone without a word is noticed by asking it, and by hearing nothing for two beats. Each beat begins when the one
    * before is over: a page that was held up must not find two of them due at once, with no time for an answer between.
+   * @param {number} heartbeatMs
    */
   #startProbing(heartbeatMs, unanswered = 0) {
+    clearTimeout(this.#probe);
     this.#probe = setTimeout(() => {
       const silent = this.#heard ? 0 : unanswered;
       if (silent === UNANSWERED_MAX) {
-        this.#end({ code: "connection-lost", reason: `the server has been silent for ${silent * heartbeatMs} ms`, reconnect: true });
+        this.#lose({ code: "connection-lost", reason: `the server has been silent for ${silent * heartbeatMs} ms`, reconnect: true });
         return;
       }
       this.#heard = false;
-      this.send("ping", { received: this.#received });
+      this.#ping();
       this.#startProbing(heartbeatMs, silent + 1);
     }, heartbeatMs);
   }
 
-  /** The one place where a connection ends, whatever ended it. @param {Partial<CloseDetail> & {number?: number}} cause */
-  #end(cause) {
-    if (this.#closed) return;
-    // What the server said last may still be waiting for its turn.
-    this.#holding = false;
-    while (this.#held.length > 0 && cause.code !== "closed") this.#handle(this.#held.shift());
-    if (this.#closed) return;
-    this.#closed = true;
+  /** After a sleep, or on another network, the connection may be gone without anybody having noticed. */
+  #doubt() {
     clearTimeout(this.#probe);
-    this.#line?.transport.close();
-
-    const detail = cause.code ? cause : this.#farewell(cause);
-    const error = failure(detail.code, detail.reason, { reconnect: detail.reconnect, reconnectAfterMs: detail.reconnectAfterMs });
-    this.#opening?.reject(error);
-    for (const { reject } of this.#requests.values()) reject(error);
-    this.#requests.clear();
-    this.#rooms.clear();
-    this.#tell("close", detail);
+    this.#heard = false;
+    this.#ping();
+    this.#probe = setTimeout(() => {
+      if (this.#heard) this.#startProbing(this.welcome.heartbeatMs);
+      else this.#lose({ code: "connection-lost", reason: "the server did not answer when the page came back", reconnect: true });
+    }, DOUBT_MS);
   }
 
-  /** What the server said before it closed; else what the close code says; else only that the connection is lost. */
-  #farewell({ number, reason }) {
+  #ping() {
+    this.send("ping", { received: this.#received });
+  }
+
+  // ---- the end of a connection, and coming back
+
+  /** What the server said before it closed; else what the close code says; else only that the connection is lost. @returns {Cause} */
+  #farewell(/** @type {{number?: number, reason?: string}} */ { number, reason }) {
+    // It may still be waiting for its turn.
+    this.#holding = false;
+    while (this.#held.length > 0 && this.#state !== "closed") this.#handle(this.#held.shift());
     if (this.#goodbye) {
       const { code, reason, reconnect, reconnectAfterMs } = this.#goodbye;
       return { code, reason, reconnect, reconnectAfterMs };
@@ -289,7 +502,127 @@ export class SignalingClient extends EventTarget {
     return { code: "connection-lost", reason: reason || "the connection to the server is lost", reconnect: true };
   }
 
+  /** Lets go of the connection, and of nothing else. */
+  #drop() {
+    clearTimeout(this.#probe);
+    clearTimeout(this.#pacing);
+    const line = this.#line;
+    [this.#line, this.#pacing, this.#held, this.#holding, this.#goodbye] = [undefined, undefined, [], false, undefined];
+    line?.transport.close();
+  }
+
+  /** The connection is over. @param {Cause} cause */
+  #lose(cause) {
+    if (this.#state === "closed") return;
+    this.#drop();
+    const opening = this.#opening;
+    this.#opening = undefined;
+    const { code, reason, ...rest } = cause;
+    if (!opening && !RESUMABLE.has(code)) this.#resumeToken = undefined;
+    if (opening) opening.reject(failure(code, reason, rest));
+    else if (cause.reconnect && this.#options.reconnect) void this.#comeBack(cause);
+    else this.#end(cause);
+  }
+
+  /** Tries until it is connected again, or may not come back. @param {Cause} cause */
+  async #comeBack(cause) {
+    let afterMs = cause.reconnectAfterMs ?? 0;
+    if (performance.now() - this.#connectedAt > STEADY_MS) this.#attempt = 0;
+    for (;;) {
+      const retryInMs = afterMs + backoffMs(this.#attempt++);
+      this.#setState({ state: "reconnecting", cause, retryInMs });
+      await this.#pause(retryInMs);
+      if (this.#state === "closed") return;
+      try {
+        const error = failure("connect-timeout", `the server did not let us in within ${ATTEMPT_MS} ms`);
+        await withDeadline({ signal: this.#life.signal, ms: ATTEMPT_MS, error }, (signal) => this.#open(signal));
+        return;
+      } catch (caught) {
+        const error = /** @type {any} */ (caught);
+        if (/** @type {ClientState} */ (this.#state) === "closed") return;
+        // What an attempt that was given up has opened nevertheless.
+        this.#drop();
+        cause = { code: error.code ?? "connection-lost", reason: error.message, reconnect: mayComeBack(error) };
+        if (!cause.reconnect) return this.#end(cause);
+        afterMs = error.reconnectAfterMs ?? 0;
+      }
+    }
+  }
+
+  /** Waits so long, or until there is a reason to try at once. @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
+  #pause(ms, signal) {
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#life.signal.removeEventListener("abort", done);
+        signal?.removeEventListener("abort", aborted);
+        resolve();
+      };
+      const aborted = () => (done(), reject(signal?.reason));
+      // While the page is hidden away nothing is tried: it is `show` that ends the wait.
+      const timer = setTimeout(() => !this.#hidden && done(), ms);
+      this.#wake = done;
+      this.#life.signal.addEventListener("abort", done);
+      signal?.addEventListener("abort", aborted);
+    });
+  }
+
+  #watch() {
+    this.#unwatch();
+    this.#unwatch = watchPage({
+      wake: (networkChanged) => {
+        if (this.#state === "connected") this.#doubt();
+        else this.#wake();
+        if (networkChanged) for (const room of this.#rooms.values()) room.networkChanged();
+      },
+      // The others see us leave at once, and not when the server has lost its patience.
+      hide: () => {
+        if (!this.#line) return;
+        this.#hidden = true;
+        this.#lose({ code: "page-hidden", reason: "the page was left", reconnect: true });
+      },
+      show: () => {
+        this.#hidden = false;
+        this.#wake();
+      },
+    });
+  }
+
+  /** The one place where a client ends, whatever ended it. @param {Cause} cause */
+  #end(cause) {
+    if (this.#state === "closed") return;
+    this.#drop();
+    const error = failure(cause.code, cause.reason, { reconnect: cause.reconnect, reconnectAfterMs: cause.reconnectAfterMs });
+    this.#setState({ state: "closed", cause });
+    this.#life.abort();
+    this.#unwatch();
+    this.#opening?.reject(error);
+    for (const { reject } of this.#requests.values()) reject(error);
+    this.#requests.clear();
+    const rooms = [...this.#rooms.values()];
+    this.#rooms.clear();
+    for (const room of rooms) room.tell({ type: "left", room: room.name, reason: cause.code });
+    this.#tell("close", cause);
+  }
+
+  /** @param {StateDetail} detail */
+  #setState(detail) {
+    const wasConnected = this.#state === "connected";
+    this.#state = detail.state;
+    if (detail.state === "connected" && !wasConnected) {
+      this.#connectedAt = performance.now();
+      this.#watch();
+    }
+    this.#tell("state", detail);
+  }
+
+  /** @param {string} type @param {unknown} detail */
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** @param {string | Uint8Array} frame */
+function sizeOf(frame) {
+  return typeof frame === "string" ? UTF8.encode(frame).length : frame.length;
 }

@@ -137,3 +137,99 @@ test("time and the caller's signal both end the waiting", async () => {
   controller.abort(new Error("enough"));
   await assert.rejects(connecting, /enough/);
 });
+
+// ---- the race, and what is remembered of it
+
+/** A WebSocket that never opens, as behind a proxy that knows none. */
+class SilentWebSocket {
+  constructor() {
+    made.push({ socket: this });
+  }
+  close() {
+    this.over = true;
+  }
+}
+
+const settled = async () => {
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+test("WebTransport has half a second for itself, and no more", async (t) => {
+  globalThis.WebTransport = fakeWebTransport("silent", made);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const connecting = connect("http://h");
+  await settled();
+  let opened = false;
+  void connecting.then(() => (opened = true));
+  t.mock.timers.tick(499);
+  await settled();
+  assert.ok(!opened);
+  t.mock.timers.tick(1);
+  const client = await within(connecting, "connected");
+  assert.equal(client.transport, "websocket");
+  assert.ok(made[0].session.over, "the loser is closed");
+  client.close();
+});
+
+test("where WebSocket is blocked, WebTransport wins although it is slow", async (t) => {
+  globalThis.WebSocket = SilentWebSocket;
+  const Slow = fakeWebTransport("silent", made);
+  globalThis.WebTransport = class extends Slow {
+    constructor(...args) {
+      super(...args);
+      this.ready.catch(() => {});
+      this.ready = new Promise((resolve) => (this.arrive = resolve));
+    }
+  };
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const connecting = connect("http://h");
+  await settled();
+  t.mock.timers.tick(500);
+  await settled();
+  made[0].session.arrive();
+  const client = await within(connecting, "connected");
+  assert.equal(client.transport, "webtransport");
+  assert.ok(made[1].socket.over, "the loser is closed");
+  client.close();
+});
+
+test("where WebSocket won it is tried first, and WebTransport half a second later", async (t) => {
+  const items = new Map();
+  const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void items.set(key, value) };
+  Object.defineProperty(globalThis, "localStorage", { value: localStorage, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "localStorage"));
+  globalThis.WebTransport = fakeWebTransport("fails", made);
+  (await within(connect("http://h"), "connected")).close();
+  assert.equal(made.length, 1);
+  const client = await within(connect("http://h"), "connected");
+  assert.deepEqual([client.transport, made.length], ["websocket", 1], "it was not even tried");
+  client.close();
+
+  // And should the remembered one be blocked by now, there is still the other.
+  globalThis.WebSocket = SilentWebSocket;
+  globalThis.WebTransport = fakeWebTransport("opens", made);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const connecting = connect("http://h");
+  await settled();
+  t.mock.timers.tick(500);
+  const other = await within(connecting, "connected");
+  assert.equal(other.transport, "webtransport");
+  other.close();
+});
+
+test("WebSocket speaks MessagePack where that is asked for", async () => {
+  const subprotocols = [];
+  globalThis.WebSocket = class {
+    constructor(url, offered) {
+      subprotocols.push(...offered);
+      queueMicrotask(() => this.onopen());
+    }
+    send(bytes) {
+      for (const message of answers(msgpack.decode(bytes))) setImmediate(() => this.onmessage({ data: msgpack.encode(message).buffer }));
+    }
+    close() {}
+  };
+  const client = await within(connect("http://h", { transport: "websocket", codec: "msgpack" }), "connected");
+  assert.deepEqual(subprotocols, ["switchboard.msgpack"]);
+  client.close();
+});

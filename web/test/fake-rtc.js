@@ -14,19 +14,35 @@ export class FakeRTCPeerConnection {
   remoteDescription = null;
   candidates = [];
   rollbacks = 0;
+  restarts = 0;
   channels = [];
   #operations = Promise.resolve();
   #negotiated = false;
+  #isNeeded = false;
 
   constructor(configuration) {
     this.configuration = configuration;
     FakeRTCPeerConnection.all.push(this);
   }
 
+  getConfiguration() {
+    return this.configuration;
+  }
+
+  setConfiguration(configuration) {
+    this.configuration = configuration;
+  }
+
+  restartIce() {
+    this.restarts++;
+    this.#negotiated = false;
+    this.#need();
+  }
+
   createDataChannel(label, options) {
     const channel = { label, options, readyState: "connecting", sent: [], send: (data) => channel.sent.push(data) };
     this.channels.push(channel);
-    queueMicrotask(() => this.#negotiate());
+    this.#need();
     return channel;
   }
 
@@ -71,7 +87,12 @@ export class FakeRTCPeerConnection {
   }
 
   fail() {
-    this.connectionState = "failed";
+    this.become("failed");
+  }
+
+  /** @param {string} state of the connection */
+  become(state) {
+    this.connectionState = state;
     this.onconnectionstatechange();
   }
 
@@ -79,7 +100,17 @@ export class FakeRTCPeerConnection {
     this.signalingState = state;
     if (state !== "stable") return;
     if (this.channels.length > 0) this.#negotiated = true;
-    else queueMicrotask(() => this.#negotiate());
+    else this.#need();
+  }
+
+  /** Told once, however many things need it. */
+  #need() {
+    if (this.#isNeeded) return;
+    this.#isNeeded = true;
+    queueMicrotask(() => {
+      this.#isNeeded = false;
+      this.#negotiate();
+    });
   }
 
   #negotiate() {

@@ -29,10 +29,16 @@ export class FakeServer {
   datagrams = [];
   /** Whether the client has closed the line. */
   closed = false;
+  /** How often it was asked for a line, and whether it gives none. */
+  dialled = 0;
+  unreachable = false;
 
   /** To be given to a SignalingClient. */
   dial = async () => {
     const server = this;
+    this.dialled++;
+    this.closed = false;
+    if (this.unreachable) throw Object.assign(new Error("nobody there"), { code: "unreachable" });
     class FakeTransport extends EventTarget {
       type = "fake";
       started = false;
@@ -44,6 +50,7 @@ export class FakeServer {
       }
       sendBestEffort(frame) {
         server.datagrams.push(json.decode(frame));
+        return true;
       }
       close() {
         server.closed = true;
@@ -81,6 +88,13 @@ export class FakeServer {
     await this.heard("hello");
     this.say({ ...WELCOME, ...welcome });
     await within(connected, "connected");
+  }
+
+  /** Lets a client in that comes back; gives its `hello`. */
+  async admitAgain(welcome = {}) {
+    const hello = await this.heard("hello");
+    this.say({ ...WELCOME, ...welcome });
+    return hello;
   }
 
   #arrive(message) {

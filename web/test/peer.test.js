@@ -86,7 +86,7 @@ test("candidates wait for the description that they belong to", async () => {
   assert.deepEqual(bConnection.candidates, [candidate.payload, undefined]);
 });
 
-test("the state goes from connecting over connected to closed", async () => {
+test("the state goes from connecting over connected, back when the line fails, to closed", async () => {
   const { a, aConnection } = pair();
   const states = [];
   a.addEventListener("state", ({ detail }) => states.push(detail));
@@ -101,7 +101,7 @@ test("the state goes from connecting over connected to closed", async () => {
   aConnection.channels[0].onmessage({ data: "hi" });
   aConnection.fail();
   a.close();
-  assert.deepEqual(states, ["connected", "closed"]);
+  assert.deepEqual(states, ["connected", "connecting", "closed"]);
   assert.deepEqual(heard, ["hi"]);
 });
 
@@ -138,4 +138,52 @@ test("a link that is closed neither sends nor takes anything", async () => {
   assert.deepEqual(wire.b, []);
   a.close();
   assert.equal(a.state, "closed");
+});
+
+for (const [id, impolite] of [["a", false], ["b", true]]) {
+  test(`a line that fell silent is looked after, ${impolite ? "at once" : "later"} by the ${impolite ? "impolite" : "polite"} one`, async (t) => {
+    const two = pair();
+    two.a.start();
+    for (let round = 0; round < 2; round++) for (const from of ["a", "b"]) await two.pass(from);
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const [link, connection] = [two[id], two[`${id}Connection`]];
+    connection.open();
+    connection.become("disconnected");
+    assert.equal(link.state, "connecting");
+    t.mock.timers.tick(1_999);
+    assert.equal(connection.restarts, 0, "it may find back by itself");
+    t.mock.timers.tick(1);
+    assert.equal(connection.restarts, impolite ? 1 : 0);
+    t.mock.timers.tick(6_000);
+    assert.equal(connection.restarts, impolite ? 2 : 1);
+    connection.become("connected");
+    assert.equal(link.state, "connected");
+    t.mock.timers.tick(60_000);
+    assert.equal(connection.restarts, impolite ? 2 : 1, "and is left alone then");
+  });
+}
+
+test("a line that cannot be mended is given up", async (t) => {
+  const two = pair();
+  two.b.start();
+  for (let round = 0; round < 2; round++) for (const from of ["b", "a"]) await two.pass(from);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  two.bConnection.open();
+  two.bConnection.fail();
+  for (let restart = 0; restart < 5; restart++) {
+    assert.equal(two.b.state, "connecting");
+    t.mock.timers.tick(6_000);
+  }
+  assert.equal(two.b.state, "closed");
+  assert.equal(two.bConnection.restarts, 5);
+});
+
+test("new servers are taken, and another id is told", () => {
+  const { a, aConnection } = pair();
+  a.setIceServers([{ urls: "stun:example.org" }]);
+  assert.deepEqual(aConnection.configuration.iceServers, [{ urls: "stun:example.org" }]);
+  const names = [];
+  a.addEventListener("renamed", ({ detail }) => names.push(detail));
+  a.rename("c");
+  assert.deepEqual([names, a.remoteId], [["c"], "c"]);
 });

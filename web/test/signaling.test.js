@@ -4,9 +4,10 @@ import { test } from "node:test";
 import { SignalingClient } from "../src/signaling.js";
 import { FakeServer, WELCOME, once, within } from "./fake-server.js";
 
+/** Coming back is in `reconnect.test.js`; here, what is lost is over. */
 async function connected(t, welcome) {
   const server = new FakeServer();
-  const client = new SignalingClient(server.dial);
+  const client = new SignalingClient(server.dial, { reconnect: false });
   t.after(() => client.close());
   await server.admit(client, welcome);
   return { server, client };
@@ -185,8 +186,11 @@ test("a silent server is asked, and given up when it stays silent for two beats"
 
 test("a ping counts what was received, best effort excepted", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const { server } = await connected(t, { heartbeatMs: 1000 });
-  server.say({ type: "message", from: "a", room: "r", payload: 0 }, { type: "message", from: "a", room: "r", payload: 0, bestEffort: true });
+  const { server, client } = await connected(t, { heartbeatMs: 1000 });
+  const message = { type: "message", from: "a", room: "r", payload: 0 };
+  const heard = new Promise((resolve) => client.addEventListener("message", ({ detail }) => detail.bestEffort && resolve()));
+  server.say(message, { ...message, bestEffort: true });
+  await within(heard, "both messages");
   t.mock.timers.tick(1000);
   assert.deepEqual(await server.heard("ping"), { type: "ping", received: 2 });
 });

@@ -57,9 +57,9 @@ class WebSocketTransport extends EventTarget {
     this.#socket.send(frame);
   }
 
-  /** A WebSocket has nothing that may be lost. @param {string | Uint8Array} frame */
-  sendBestEffort(frame) {
-    this.send(frame);
+  /** A WebSocket has nothing that may be lost. @returns {boolean} */
+  sendBestEffort() {
+    return false;
   }
 
   close() {

@@ -65,12 +65,14 @@ class WebTransportTransport extends EventTarget {
   }
 
   /**
-   * As a datagram, which may be lost; on the stream where it is too long for one.
+   * Sends a datagram, which may be lost.
    * @param {Uint8Array} frame
+   * @returns {boolean} false if it is too long for one
    */
   sendBestEffort(frame) {
-    if (frame.length > this.#session.datagrams.maxDatagramSize) this.send(frame);
-    else this.#datagrams.write(frame).catch(() => {});
+    const fits = frame.length <= this.#session.datagrams.maxDatagramSize;
+    if (fits) this.#datagrams.write(frame).catch(() => {});
+    return fits;
   }
 
   close() {

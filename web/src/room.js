@@ -1,0 +1,291 @@
+/**
+ * One room that a client is in: who else is there, what is said, and the direct lines to them. Knows its client by `send` and `request`, and peer
+ * connections through `peer.js`.
+ *
+ * A line outlives the server. When a session is lost its peer comes back under another id; then the two sides prove to each other that
+ * they are the ends of this line: each tells its new id and a secret over the line, and is told the secret through the server.
+ */
+
+import { PeerLink } from "./peer.js";
+
+/** A peer that ought to call first, in a mesh, has so long before we do. */
+const FIRST_CALL_MS = 1_500;
+/** After a session was lost, a peer that looks new may be an old one that has yet to say so. */
+const RENAMING_MS = 5_000;
+/**
+ * @typedef {{peerId: string, metadata?: any}} Peer
+ *
+ * @typedef {object} RoomOptions
+ * @property {boolean} [mesh] a line to everybody, without being asked for
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses
+ * @property {typeof RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
+ *
+ * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}}} Line a link, and what the
+ * two rooms say over it
+ */
+
+/**
+ * Events: `peer-joined`, `peer-updated`, `peer-left`, `message` and `left`, whose detail is the message from the server, for this room alone; and
+ * `link`, whose detail is a new {@link PeerLink}, whoever began. Listening for `link` means to be reachable: without it, without `mesh` and
+ * without having called `connect`, nobody is answered, for an answer tells our addresses.
+ */
+export class Room extends EventTarget {
+  /** @type {import("./signaling.js").SignalingClient} */
+  #client;
+  #options;
+  /** @type {Map<string, Peer>} */
+  #peers = new Map();
+  /** @type {Map<string, Line>} */
+  #lines = new Map();
+  #reachable = false;
+  #isEntered = false;
+  /** Until when a peer that looks new may be an old one. */
+  #renamingUntil = 0;
+  /** @type {Set<ReturnType<typeof setTimeout>>} */
+  #timers = new Set();
+
+  /**
+   * Made by its client.
+   * @param {import("./signaling.js").SignalingClient} client
+   * @param {string} name
+   * @param {unknown} [metadata]
+   * @param {RoomOptions} [options]
+   */
+  constructor(client, name, metadata, options = {}) {
+    super();
+    this.#client = client;
+    this.name = name;
+    this.metadata = metadata;
+    this.#options = options;
+    this.#reachable = options.mesh ?? false;
+  }
+
+  /** My own peer id. @returns {string} */
+  get peerId() {
+    return /** @type {string} */ (this.#client.peerId);
+  }
+
+  /** Who else is here. @returns {Peer[]} */
+  get peers() {
+    return [...this.#peers.values()];
+  }
+
+  /** The direct lines, by peer id. @returns {Map<string, PeerLink>} */
+  get links() {
+    return new Map([...this.#lines].map(([peerId, { link }]) => [peerId, link]));
+  }
+
+  /**
+   * Sends a message through the server, to one peer or to all others.
+   * @param {unknown} payload any JSON value
+   * @param {string} [to]
+   */
+  send(payload, to) {
+    this.#client.send("message", { room: this.name, to, payload });
+  }
+
+  /** The same, which may be lost, and is faster for it where there are datagrams. @param {unknown} payload @param {string} [to] */
+  sendBestEffort(payload, to) {
+    this.#client.sendBestEffort({ room: this.name, to, payload });
+  }
+
+  /** Replaces what the others see of me. @param {unknown} metadata */
+  async setMetadata(metadata) {
+    await this.#client.metadata(metadata, this.name);
+  }
+
+  /** Leaves the room, and with it every line. */
+  async leave() {
+    await this.#client.leave(this.name);
+  }
+
+  /**
+   * The line to a peer: the one there is, or a new one, which begins to connect.
+   * @param {string | Peer} peer
+   * @returns {PeerLink}
+   */
+  connect(peer) {
+    const peerId = typeof peer === "string" ? peer : peer.peerId;
+    this.#reachable = true;
+    const { link } = this.#lines.get(peerId) ?? this.#open(peerId);
+    link.start();
+    return link;
+  }
+
+  /** @param {string} type @param {any} listener @param {boolean | AddEventListenerOptions} [options] */
+  addEventListener(type, listener, options) {
+    if (type === "link") this.#reachable = true;
+    super.addEventListener(type, listener, options);
+  }
+
+  // ---- for the client
+
+  /** Takes what the server says about this room into the state. @param {any} message */
+  enter(message) {
+    const { type, peerId, metadata } = message;
+    if (type === "peer-joined" || type === "peer-updated") this.#peers.set(peerId, metadata === undefined ? { peerId } : { peerId, metadata });
+    else if (type === "peer-left") this.#peers.delete(peerId);
+  }
+
+  /** Tells whom it concerns. @param {any} message */
+  tell(message) {
+    const { type, peerId, from, payload } = message;
+    switch (type) {
+      case "joined":
+        return this.#joined(message.peers);
+      case "peer-joined":
+        this.#event(type, message);
+        for (const line of this.#lines.values()) if (line.claimed?.peerId === peerId) this.#prove(line);
+        return this.#meet(peerId, FIRST_CALL_MS);
+      case "peer-left":
+        this.#part(message);
+        return this.#event(type, message);
+      case "left":
+        this.#over();
+        return this.#event(type, message);
+      case "offer":
+      case "answer":
+      case "ice-candidate":
+        return this.#signal(type, from, payload);
+      case "peer-updated":
+      case "message":
+        return this.#event(type, message);
+    }
+  }
+
+  /** The device is on another network: every line has to find its way anew. */
+  networkChanged() {
+    for (const { link } of this.#lines.values()) link.restart();
+  }
+
+  /** New servers for the lines that there are; later ones take them from the client. @param {RTCIceServer[]} iceServers */
+  setIceServers(iceServers) {
+    for (const { link } of this.#lines.values()) link.setIceServers(iceServers);
+  }
+
+  /** We are in: for the first time, or anew with another id. @param {Peer[]} peers */
+  #joined(peers) {
+    const [before, isAnew] = [this.#peers, this.#isEntered];
+    this.#isEntered = true;
+    this.#peers = new Map(peers.map((peer) => [peer.peerId, peer]));
+    const orphans = [...this.#lines.keys()].filter((peerId) => !this.#peers.has(peerId));
+    // A line that was not there yet cannot be proved to be the same.
+    for (const line of [...this.#lines.values()]) if (line.link.state !== "connected") line.link.close();
+    if (orphans.length > 0) this.#renamingUntil = performance.now() + RENAMING_MS;
+    for (const line of this.#lines.values()) this.#claim(line);
+    for (const peerId of before.keys()) {
+      if (!this.#peers.has(peerId)) this.#event("peer-left", { type: "peer-left", room: this.name, peerId, reason: "timeout" });
+    }
+    for (const peer of peers) {
+      if (isAnew && !before.has(peer.peerId)) this.#event("peer-joined", { type: "peer-joined", room: this.name, ...peer });
+      this.#meet(peer.peerId, 0);
+    }
+    for (const line of this.#lines.values()) this.#prove(line);
+  }
+
+  /** In a mesh, the newcomer calls those who are there. They call as well, if it does not. @param {string} peerId @param {number} patienceMs */
+  #meet(peerId, patienceMs) {
+    if (!this.#options.mesh) return;
+    const orphaned = performance.now() < this.#renamingUntil ? RENAMING_MS : 0;
+    const call = () => this.#peers.has(peerId) && !this.#lines.has(peerId) && this.connect(peerId);
+    const timer = setTimeout(() => (this.#timers.delete(timer), call()), Math.max(patienceMs, orphaned));
+    this.#timers.add(timer);
+  }
+
+  /** A peer is gone. If only its session is, the line to it may be as good as before. @param {{peerId: string, reason: string}} message */
+  #part({ peerId, reason }) {
+    const line = this.#lines.get(peerId);
+    if (!line) return;
+    if (reason !== "timeout" || line.link.state !== "connected") line.link.close();
+    else this.#renamingUntil = performance.now() + RENAMING_MS;
+  }
+
+  #over() {
+    this.#peers.clear();
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    for (const { link } of [...this.#lines.values()]) link.close();
+  }
+
+  /** @param {"offer" | "answer" | "ice-candidate"} type @param {string} from @param {any} payload */
+  #signal(type, from, payload) {
+    if (type === "ice-candidate" && typeof payload?.secret === "string") return this.#proved(from, payload.secret);
+    const line = this.#lines.get(from) ?? (type === "offer" && this.#reachable && this.#peers.has(from) ? this.#open(from) : undefined);
+    void line?.link.receive(type, payload);
+  }
+
+  /** @param {string} remoteId @returns {Line} */
+  #open(remoteId) {
+    const { iceTransportPolicy, RTCPeerConnection } = this.#options;
+    const link = new PeerLink({
+      localId: this.peerId,
+      remoteId,
+      iceServers: this.#client.welcome?.iceServers,
+      iceTransportPolicy,
+      RTCPeerConnection,
+      control: (channel) => {
+        line.control = channel;
+        channel.onmessage = ({ data }) => this.#claimed(line, data);
+      },
+      send: (type, payload) => this.#client.send(type, { room: this.name, to: link.remoteId, payload }),
+    });
+    /** @type {Line} */
+    const line = { link, secret: crypto.randomUUID() };
+    this.#lines.set(remoteId, line);
+    link.addEventListener("state", () => {
+      if (link.state === "closed" && this.#lines.get(link.remoteId) === line) {
+        this.#lines.delete(link.remoteId);
+        // It broke, and nobody has left: once more, from the beginning.
+        this.#meet(link.remoteId, FIRST_CALL_MS);
+      }
+    });
+    this.#event("link", link);
+    return line;
+  }
+
+  // ---- who is at the other end, after a session was lost
+
+  /** Tells over the line who we are now. @param {Line} line */
+  #claim({ control, secret }) {
+    if (control?.readyState === "open") control.send(JSON.stringify({ peerId: this.peerId, secret }));
+  }
+
+  /** @param {Line} line @param {unknown} data */
+  #claimed(line, data) {
+    try {
+      const { peerId, secret } = JSON.parse(String(data));
+      if (typeof peerId !== "string" || typeof secret !== "string") return;
+      // Who hears it for the first time has not said who it is itself.
+      if (!line.claimed) this.#claim(line);
+      line.claimed = { peerId, secret };
+      this.#prove(line);
+    } catch {
+      // A peer may say what it likes here; it only keeps itself from being found.
+    }
+  }
+
+  /** Tells through the server what only the other end of the line can know. @param {Line} line */
+  #prove({ claimed }) {
+    if (claimed && this.#client.state === "connected" && this.#peers.has(claimed.peerId)) {
+      // An empty candidate means nothing to clients that are not ours: there are no more.
+      this.#client.send("ice-candidate", { room: this.name, to: claimed.peerId, payload: { candidate: "", secret: claimed.secret } });
+    }
+  }
+
+  /** Who knows the secret is the other end of its line. @param {string} from @param {string} secret */
+  #proved(from, secret) {
+    for (const [before, line] of this.#lines) {
+      if (line.secret !== secret || before === from) continue;
+      this.#lines.get(from)?.link.close();
+      this.#lines.delete(before);
+      this.#lines.set(from, line);
+      line.link.rename(from);
+      return;
+    }
+  }
+
+  /** @param {string} type @param {unknown} detail */
+  #event(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

@@ -1,0 +1,287 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+
+import { SignalingClient } from "../src/signaling.js";
+import { FakeServer, once, within } from "./fake-server.js";
+
+const WINDOW = { resumeWindowMs: 30_000, resumeToken: "first" };
+
+// Nobody waits for chance here: every attempt but those that are told to wait begins at once.
+beforeEach((t) => t.mock.method(Math, "random", () => 0));
+
+async function inRoom(t, welcome = WINDOW) {
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial);
+  t.after(() => client.close());
+  await server.admit(client, welcome);
+  const joining = client.join("r", { name: "me" });
+  const { id } = await server.heard("join");
+  server.say({ type: "joined", room: "r", peerId: "me", peers: [{ peerId: "a" }] }, { type: "ack", id });
+  const room = await within(joining, "joined");
+  const states = [];
+  client.addEventListener("state", ({ detail }) => states.push(detail));
+  return { server, client, room, states };
+}
+
+/** The next state of this name. */
+async function becomes(client, state) {
+  for (;;) {
+    const { detail } = await once(client, "state");
+    if (detail.state === state) return detail;
+  }
+}
+
+test("a lost session is resumed: both sides say again what the other has missed, and nobody notices", async (t) => {
+  const { server, client, room, states } = await inRoom(t);
+  client.send("offer", { to: "a", payload: 1 });
+  client.send("offer", { to: "a", payload: 2 });
+  const asking = client.request("message", { payload: 3 });
+  for (const type of ["offer", "offer", "message"]) await server.heard(type);
+  const left = [];
+  client.addEventListener("left", ({ detail }) => left.push(detail));
+
+  server.end(1006);
+  assert.equal(states.at(-1).cause.code, "connection-lost");
+  client.send("offer", { to: "a", payload: 4 });
+  const connected = becomes(client, "connected");
+  // It has `hello`, `join` and the first offer.
+  const { resume } = await server.admitAgain({ ...WINDOW, resumed: true, received: 3, resumeToken: "second" });
+  assert.deepEqual(resume, { token: "first", received: 3 }, "welcome, joined and ack");
+  assert.equal((await within(connected, "connected")).resumed, true);
+  assert.equal((await server.heard("offer")).payload, 2);
+  assert.equal((await server.heard("message")).payload, 3);
+  assert.equal((await server.heard("offer")).payload, 4);
+  assert.equal((await server.heard("ping")).received, 3);
+  server.say({ type: "ack", id: 2 });
+  await within(asking, "carried out");
+  assert.deepEqual([client.rooms, room.peers, left], [["r"], [{ peerId: "a" }], []]);
+
+  server.end(undefined);
+  assert.deepEqual((await server.admitAgain({ resumed: true, received: 7 })).resume, { token: "second", received: 4 });
+  assert.equal((await server.heard("ping")).type, "ping");
+});
+
+test("a session that is forgotten begins anew in the same rooms, and says who is gone and who came", async (t) => {
+  const { server, client, room } = await inRoom(t);
+  const heard = [];
+  for (const type of ["peer-left", "peer-joined"]) room.addEventListener(type, ({ detail }) => heard.push(`${type} ${detail.peerId}`));
+  const replacing = client.metadata({ name: "new" }, "r");
+  server.say({ type: "ack", id: (await server.heard("metadata")).id });
+  await within(replacing, "replaced");
+  client.send("offer", { to: "a", payload: "for who is gone" });
+  const lost = client.request("message", { payload: "unconfirmed" });
+  await server.heard("offer");
+  await server.heard("message");
+
+  server.end(1006);
+  assert.equal(client.state, "reconnecting");
+  client.send("message", { payload: "later" });
+  const connected = becomes(client, "connected");
+  const failing = assert.rejects(within(lost, "given up"), { code: "connection-lost" });
+  await server.admitAgain({ resumed: false, peerId: "me again", ...WINDOW });
+  assert.equal((await within(connected, "connected")).resumed, false);
+  await failing;
+  const { id, ...join } = await server.heard("join");
+  assert.deepEqual(join, { type: "join", room: "r", metadata: { name: "new" } });
+  assert.equal((await server.heard("message")).payload, "later");
+  server.say({ type: "joined", room: "r", peerId: "me again", peers: [{ peerId: "b" }] }, { type: "ack", id });
+  await once(client, "joined");
+  assert.deepEqual(heard, ["peer-left a", "peer-joined b"]);
+  assert.deepEqual([client.peerId, room.peerId, room.peers], ["me again", "me again", [{ peerId: "b" }]]);
+  assert.equal(client.room, room);
+});
+
+test("a room that cannot be entered again is left", async (t) => {
+  const { server, client, room } = await inRoom(t);
+  const left = once(room, "left");
+  server.end(1006);
+  await server.admitAgain({ resumed: false });
+  const { id } = await server.heard("join");
+  server.say({ type: "error", id, code: "room-full", message: "full", retryable: true });
+  assert.equal((await left).detail.reason, "room-full");
+  assert.deepEqual([client.rooms, client.state], [[], "connected"]);
+});
+
+test("joining and leaving that were under way are said again in a new session", async (t) => {
+  const { server, client } = await inRoom(t);
+  const joining = client.join("s");
+  await server.heard("join");
+  server.end(1006);
+  await server.admitAgain({ resumed: false });
+  const joins = [await server.heard("join"), await server.heard("join")];
+  assert.deepEqual(joins.map(({ room }) => room), ["r", "s"]);
+  server.say({ type: "joined", room: "s", peerId: "me", peers: [] }, { type: "ack", id: joins[1].id });
+  assert.equal((await within(joining, "joined")).name, "s");
+});
+
+test("it tries until somebody is there, and waits as long as the server asks", async (t) => {
+  const { server, client, states } = await inRoom(t);
+  server.unreachable = true;
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  server.say({ type: "goodbye", code: "draining", reason: "shutting down", reconnect: true, reconnectAfterMs: 5_000 });
+  server.end(4000);
+  assert.deepEqual([states.at(-1).cause.code, states.at(-1).retryInMs], ["draining", 5_000]);
+  t.mock.timers.tick(4_999);
+  await settled();
+  assert.equal(server.dialled, 1);
+  for (let attempt = 2; attempt < 6; attempt++) {
+    t.mock.timers.tick(1);
+    await settled();
+    assert.equal(server.dialled, attempt);
+    assert.equal(states.at(-1).cause.code, "unreachable");
+  }
+  server.unreachable = false;
+  t.mock.timers.tick(1);
+  const { resume } = await server.admitAgain();
+  assert.equal(resume, undefined, "the session ended with its goodbye");
+  assert.equal(client.state, "connected");
+});
+
+test("who is told not to come back does not", async (t) => {
+  const { server, client } = await inRoom(t);
+  const closed = once(client, "close");
+  server.say({ type: "goodbye", code: "replaced", reason: "replaced", reconnect: false, reconnectAfterMs: 0 });
+  server.end(4201);
+  assert.equal((await closed).detail.code, "replaced");
+  assert.deepEqual([client.state, server.dialled], ["closed", 1]);
+});
+
+test("nor who is refused for good while it comes back", async (t) => {
+  const { server, client } = await inRoom(t);
+  const closed = once(client, "close");
+  server.end(1006);
+  await server.heard("hello");
+  server.say({ type: "goodbye", code: "unauthorized", reason: "the token is not good", reconnect: false, reconnectAfterMs: 0 });
+  server.end(4202);
+  assert.equal((await closed).detail.code, "unauthorized");
+  assert.equal(server.dialled, 2);
+});
+
+test("who is lost again and again waits longer each time", async (t) => {
+  const { server, client } = await inRoom(t);
+  t.mock.method(Math, "random", () => 1);
+  const waits = [];
+  client.addEventListener("state", ({ detail }) => detail.retryInMs !== undefined && waits.push(detail.retryInMs));
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  for (let time = 0; time < 3; time++) {
+    server.end(1006);
+    t.mock.timers.tick(waits.at(-1));
+    await server.admitAgain({ resumed: true, received: 100 });
+    assert.equal(client.state, "connected");
+    await server.heard("ping");
+  }
+  assert.deepEqual(waits, [250, 500, 1_000]);
+});
+
+test("closing while it comes back is the end", async (t) => {
+  const { server, client, states } = await inRoom(t);
+  server.unreachable = true;
+  server.end(1006);
+  const pending = client.request("message", { payload: 1 });
+  client.close();
+  await assert.rejects(pending, { code: "closed" });
+  assert.deepEqual(states.map(({ state }) => state), ["reconnecting", "closed"]);
+  await settled();
+  assert.equal(server.dialled, 1);
+});
+
+test("who has begun to connect tries as often as it is told, and no more", async () => {
+  const server = new FakeServer();
+  server.unreachable = true;
+  const client = new SignalingClient(server.dial, { retries: 2 });
+  await assert.rejects(within(client.connect(), "given up"), { code: "unreachable" });
+  assert.deepEqual([server.dialled, client.state], [3, "closed"]);
+});
+
+test("a token is asked for each time", async (t) => {
+  let asked = 0;
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial, { token: async () => `token ${++asked}` });
+  t.after(() => client.close());
+  const connecting = client.connect();
+  assert.equal((await server.admitAgain()).token, "token 1");
+  await within(connecting, "connected");
+  server.end(1006);
+  assert.equal((await server.admitAgain()).token, "token 2");
+});
+
+test("messages keep to the rates of the server", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial, { reconnect: false });
+  t.after(() => client.close());
+  await server.admit(client, { limits: { messagesPerSecond: 10 }, heartbeatMs: 1_000_000 });
+  for (let n = 0; n < 20; n++) client.send("message", { payload: n });
+  for (let n = 0; n < 18; n++) assert.equal((await server.heard("message")).payload, n);
+  const rest = server.heard("message");
+  for (; now < 1_000; now += 10) t.mock.timers.tick(10);
+  assert.equal((await rest).payload, 18);
+});
+
+// ---- what the browser tells
+
+/** A page, as far as it is listened to. */
+function page(t) {
+  const target = new EventTarget();
+  const document = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  globalThis.addEventListener = target.addEventListener.bind(target);
+  globalThis.document = document;
+  t.after(() => {
+    Reflect.deleteProperty(globalThis, "addEventListener");
+    Reflect.deleteProperty(globalThis, "document");
+  });
+  const fire = (type, fields) => (type === "visibilitychange" ? document : target).dispatchEvent(Object.assign(new Event(type), fields));
+  return { fire };
+}
+
+for (const type of ["online", "visibilitychange"]) {
+  test(`${type} makes it try at once`, async (t) => {
+    const { fire } = page(t);
+    const { server, client } = await inRoom(t);
+    t.mock.method(Math, "random", () => 1_000);
+    server.unreachable = true;
+    server.end(1006);
+    await settled();
+    assert.equal(server.dialled, 1);
+    server.unreachable = false;
+    fire(type);
+    await server.admitAgain({ resumed: true, received: 2 });
+    assert.equal(client.state, "connected");
+  });
+
+  test(`${type} makes a connection prove that it is alive, soon`, async (t) => {
+    const { fire } = page(t);
+    const { server, client } = await inRoom(t);
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    fire(type);
+    await server.heard("ping");
+    server.say({ type: "pong", received: 3 });
+    t.mock.timers.tick(3_000);
+    assert.equal(client.state, "connected");
+    fire(type);
+    await server.heard("ping");
+    t.mock.timers.tick(3_000);
+    assert.equal(client.state, "reconnecting");
+  });
+}
+
+test("a page that is left says goodbye, and comes back with it", async (t) => {
+  const { fire } = page(t);
+  const { server, client } = await inRoom(t);
+  fire("pagehide");
+  assert.ok(server.closed);
+  assert.equal(client.state, "reconnecting");
+  await settled();
+  assert.equal(server.dialled, 1, "nothing is tried behind the scenes");
+  fire("pageshow", { persisted: true });
+  const { resume } = await server.admitAgain({ resumed: false });
+  assert.equal(resume, undefined, "it had left");
+  assert.equal((await server.heard("join")).room, "r");
+});
+
+/** Lets everything run that waits for no timer. */
+async function settled() {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,185 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+
+import { SignalingClient } from "../src/signaling.js";
+import { FakeRTCPeerConnection } from "./fake-rtc.js";
+import { FakeServer, once, within } from "./fake-server.js";
+
+beforeEach((t) => {
+  FakeRTCPeerConnection.all = [];
+  t.mock.method(Math, "random", () => 0);
+});
+
+async function entered(t, { peers = [], ...options } = {}) {
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial);
+  t.after(() => client.close());
+  await server.admit(client, { peerId: "m" });
+  const joining = client.join("r", { name: "me" }, { RTCPeerConnection: FakeRTCPeerConnection, ...options });
+  const { id } = await server.heard("join");
+  server.say({ type: "joined", room: "r", peerId: "m", peers }, { type: "ack", id });
+  const room = await within(joining, "joined");
+  return { server, client, room };
+}
+
+const joined = (peerId) => ({ type: "peer-joined", room: "r", peerId });
+const offer = (from) => ({ type: "offer", from, room: "r", payload: { type: "offer", sdp: "theirs" } });
+
+async function settled() {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test("a room tells its own events, and sends to one or to all", async (t) => {
+  const { server, room } = await entered(t);
+  const heard = [];
+  for (const type of ["peer-joined", "peer-updated", "peer-left", "message"]) {
+    room.addEventListener(type, ({ detail }) => heard.push([type, detail.peerId ?? detail.payload]));
+  }
+  server.say({ type: "message", room: "elsewhere", from: "x", payload: "not for here" });
+  server.say(joined("a"), { type: "peer-updated", room: "r", peerId: "a", metadata: 1 }, { type: "message", room: "r", from: "a", payload: "hi" });
+  await settled();
+  assert.deepEqual(room.peers, [{ peerId: "a", metadata: 1 }]);
+  server.say({ type: "peer-left", room: "r", peerId: "a", reason: "left" });
+  assert.deepEqual(heard, [["peer-joined", "a"], ["peer-updated", "a"], ["message", "hi"], ["peer-left", "a"]]);
+  room.send("to all");
+  room.send("to one", "a");
+  assert.deepEqual(await server.heard("message"), { type: "message", room: "r", payload: "to all" });
+  assert.deepEqual(await server.heard("message"), { type: "message", room: "r", payload: "to one", to: "a" });
+  const leaving = room.leave();
+  const { id } = await server.heard("leave");
+  const left = once(room, "left");
+  server.say({ type: "left", room: "r", reason: "left" }, { type: "ack", id });
+  await Promise.all([left, within(leaving, "left")]);
+});
+
+test("nobody is answered who was not asked for", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  server.say(offer("a"));
+  await settled();
+  assert.deepEqual([FakeRTCPeerConnection.all.length, room.links.size], [0, 0]);
+});
+
+test("who listens for links gets one with the offer, and the peer its answer", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  const links = [];
+  room.addEventListener("link", ({ detail }) => links.push(detail));
+  server.say(offer("a"), offer("a"), offer("a stranger"));
+  assert.equal((await server.heard("answer")).to, "a");
+  assert.deepEqual(links.map(({ remoteId }) => remoteId), ["a"]);
+  assert.equal(room.links.get("a"), links[0]);
+  assert.equal(room.connect({ peerId: "a" }), links[0]);
+});
+
+test("in a mesh the newcomer calls those who are there, and they call it if it does not", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { server, room } = await entered(t, { mesh: true, peers: [{ peerId: "a" }, { peerId: "b" }] });
+  t.mock.timers.tick(0);
+  const called = [(await server.heard("offer")).to, (await server.heard("offer")).to];
+  assert.deepEqual(called, ["a", "b"]);
+  server.say(joined("c"), joined("d"));
+  await settled();
+  t.mock.timers.tick(1_499);
+  server.say(offer("c"));
+  await settled();
+  t.mock.timers.tick(1);
+  await settled();
+  assert.deepEqual([...room.links.keys()], ["a", "b", "c", "d"]);
+  server.say({ type: "peer-left", room: "r", peerId: "a", reason: "left" });
+  await settled();
+  assert.deepEqual([...room.links.keys()], ["b", "c", "d"]);
+  assert.equal(FakeRTCPeerConnection.all[0].connectionState, "closed");
+});
+
+test("leaving closes every line", async (t) => {
+  const { client, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  const link = room.connect("a");
+  client.close();
+  assert.deepEqual([link.state, room.links.size, room.peers.length], ["closed", 0, 0]);
+});
+
+test("new servers reach the lines that there are, and those to come", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }, { peerId: "b" }] });
+  room.connect("a");
+  const iceServers = [{ urls: "turn:example.org" }];
+  server.say({ type: "ice-servers", iceServers });
+  await settled();
+  room.connect("b");
+  assert.deepEqual(FakeRTCPeerConnection.all.map(({ configuration }) => configuration.iceServers), [iceServers, iceServers]);
+});
+
+// ---- a session that is lost, while the line goes on
+
+/** In a room with `a`, over a line that is connected, with what the two rooms say over it. */
+async function lined(t) {
+  const { server, client, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  const link = room.connect("a");
+  await server.heard("offer");
+  await server.heard("ice-candidate");
+  const [connection] = FakeRTCPeerConnection.all;
+  connection.open();
+  const control = connection.channels[1];
+  control.readyState = "open";
+  return { server, client, room, link, connection, control };
+}
+
+/** Loses the session; comes back as `n` in a room with these. */
+async function renewed({ server }, peers) {
+  server.end(1006);
+  await server.admitAgain({ peerId: "n" });
+  const { id } = await server.heard("join");
+  server.say({ type: "joined", room: "r", peerId: "n", peers }, { type: "ack", id });
+  await settled();
+}
+
+test("a line goes on under the peer's new id, once both have proved who they are", async (t) => {
+  const here = await lined(t);
+  const { server, room, link, control } = here;
+  await renewed(here, []);
+  assert.deepEqual([link.state, link.remoteId], ["connected", "a"]);
+  const { peerId, secret } = JSON.parse(control.sent[0]);
+  assert.equal(peerId, "n");
+  const renamed = once(link, "renamed");
+  control.onmessage({ data: JSON.stringify({ peerId: "a again", secret: "theirs" }) });
+  server.say(joined("a again"));
+  const proof = await server.heard("ice-candidate");
+  assert.deepEqual([proof.to, proof.payload], ["a again", { candidate: "", secret: "theirs" }]);
+  server.say({ type: "ice-candidate", from: "a again", room: "r", payload: { candidate: "", secret } });
+  assert.equal((await renamed).detail, "a again");
+  assert.deepEqual([...room.links.entries()], [["a again", link]]);
+});
+
+test("who does not know the secret is not taken for the peer", async (t) => {
+  const here = await lined(t);
+  await renewed(here, [{ peerId: "x" }]);
+  here.server.say({ type: "ice-candidate", from: "x", room: "r", payload: { candidate: "", secret: "guessed" } });
+  for (const nonsense of ["{", "1", "null", '{"peerId":1}']) here.control.onmessage({ data: nonsense });
+  await settled();
+  assert.equal(here.link.remoteId, "a");
+});
+
+test("a peer whose session ran out keeps its line, and one that left does not", async (t) => {
+  for (const [reason, state] of [["timeout", "connected"], ["disconnected", "closed"], ["removed", "closed"]]) {
+    FakeRTCPeerConnection.all = [];
+    const { server, link } = await lined(t);
+    server.say({ type: "peer-left", room: "r", peerId: "a", reason });
+    await settled();
+    assert.equal(link.state, state, reason);
+  }
+});
+
+test("a line that was not there yet begins anew", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { server, room } = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });
+  t.mock.timers.tick(0);
+  await server.heard("offer");
+  await server.heard("ice-candidate");
+  server.end(1006);
+  t.mock.timers.tick(0);
+  await server.admitAgain({ peerId: "n" });
+  const { id } = await server.heard("join");
+  server.say({ type: "joined", room: "r", peerId: "n", peers: [{ peerId: "a" }] }, { type: "ack", id });
+  await settled();
+  t.mock.timers.tick(5_000);
+  assert.equal((await server.heard("offer")).to, "a");
+  assert.deepEqual(FakeRTCPeerConnection.all.map(({ connectionState }) => connectionState), ["closed", "new"]);
+});
