@@ -31,7 +31,16 @@ const RESTARTS_MAX = 5;
  * @property {string} [protocol] `udp` or `tcp`
  * @property {number} bytesSent
  * @property {number} bytesReceived
+ *
+ * @typedef {object} LinkEvents
+ * @property {LinkState} state
+ * @property {any} message a string or an ArrayBuffer
+ * @property {RTCDataChannel} channel
+ * @property {RTCTrackEvent} track
+ * @property {string} renamed
  */
+
+const LinkTarget = /** @type {new () => import("./typed-target.js").TypedTarget<LinkEvents>} */ (EventTarget);
 
 /**
  * Events, all CustomEvents: `state` (detail: the new state), `message` (what the peer sent over the data channel: a string or an ArrayBuffer),
@@ -39,7 +48,7 @@ const RESTARTS_MAX = 5;
  * The state goes from `connecting` to `connected`; back, while a line that fell silent is looked after; and to `closed` when it broke or either
  * side ended it: the last event.
  */
-export class PeerLink extends EventTarget {
+export class PeerLink extends LinkTarget {
   #connection;
   #send;
   #control;
@@ -67,7 +76,7 @@ export class PeerLink extends EventTarget {
    * @param {RTCIceServer[]} [options.iceServers]
    * @param {RTCIceTransportPolicy} [options.iceTransportPolicy]
    * @param {(channel: RTCDataChannel) => void} [options.control] takes a second channel, for who made the line
-   * @param {typeof RTCPeerConnection} [options.RTCPeerConnection] another implementation, for tests
+   * @param {typeof globalThis.RTCPeerConnection} [options.RTCPeerConnection] another implementation, for tests
    */
   constructor({ localId, remoteId, send, iceServers = [], iceTransportPolicy, control, RTCPeerConnection = globalThis.RTCPeerConnection }) {
     super();

@@ -18,18 +18,30 @@ const RENAMING_MS = 5_000;
  * @typedef {object} RoomOptions
  * @property {boolean} [mesh] a line to everybody, without being asked for
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses
- * @property {typeof RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
+ * @property {typeof globalThis.RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
  *
  * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}}} Line a link, and what the
  * two rooms say over it
+ *
+ * @typedef {{type: "message", room: string, from: string, payload: any, to?: string, bestEffort?: boolean}} RoomMessage
+ *
+ * @typedef {object} RoomEvents
+ * @property {Peer & {type: string, room: string}} peer-joined
+ * @property {Peer & {type: string, room: string}} peer-updated
+ * @property {{type: string, room: string, peerId: string, reason: string}} peer-left
+ * @property {RoomMessage} message
+ * @property {PeerLink} link
+ * @property {{type: string, room: string, reason: string}} left
  */
+
+const RoomTarget = /** @type {new () => import("./typed-target.js").TypedTarget<RoomEvents>} */ (EventTarget);
 
 /**
  * Events: `peer-joined`, `peer-updated`, `peer-left`, `message` and `left`, whose detail is the message from the server, for this room alone; and
  * `link`, whose detail is a new {@link PeerLink}, whoever began. Listening for `link` means to be reachable: without it, without `mesh` and
  * without having called `connect`, nobody is answered, for an answer tells our addresses.
  */
-export class Room extends EventTarget {
+export class Room extends RoomTarget {
   /** @type {import("./signaling.js").SignalingClient} */
   #client;
   #options;
@@ -112,7 +124,12 @@ export class Room extends EventTarget {
     return link;
   }
 
-  /** @param {string} type @param {any} listener @param {boolean | AddEventListenerOptions} [options] */
+  /**
+   * @template {keyof RoomEvents} Name
+   * @param {Name} type
+   * @param {(event: CustomEvent<RoomEvents[Name]>) => void} listener
+   * @param {boolean | AddEventListenerOptions} [options]
+   */
   addEventListener(type, listener, options) {
     if (type === "link") this.#reachable = true;
     super.addEventListener(type, listener, options);

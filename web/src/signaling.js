@@ -62,7 +62,12 @@ const UTF8 = new TextEncoder();
  * @property {boolean} [reconnect] come back by itself after a connection was lost; true unless it is said otherwise
  * @property {number} [retries] how often the first attempt is repeated
  * @property {string | (() => string | Promise<string>)} [token] who we are, for servers that want to know; a function is asked each time
+ *
+ * @typedef {Record<"joined" | "peer-joined" | "peer-updated" | "peer-left" | "left" | "offer" | "answer" | "ice-candidate" | "message" | "goodbye"
+ *   | "error" | "ice-servers" | "sent", any> & {state: StateDetail, close: Cause}} ClientEvents
  */
+
+const ClientTarget = /** @type {new () => import("./typed-target.js").TypedTarget<ClientEvents>} */ (EventTarget);
 
 /**
  * Events, all of them CustomEvents whose `detail` is the message from the server: `joined`, `peer-joined`, `peer-updated`, `peer-left`,
@@ -70,7 +75,7 @@ const UTF8 = new TextEncoder();
  * And three of our own: `state`, whose detail is a {@link StateDetail}; `sent`, whose detail is a message as it goes out; and `close`, whose
  * detail is a {@link Cause}: fires once, after everything else, when the client is over for good.
  */
-export class SignalingClient extends EventTarget {
+export class SignalingClient extends ClientTarget {
   #dial;
   /** @type {Required<Omit<ClientOptions, "token">> & ClientOptions} */
   #options;

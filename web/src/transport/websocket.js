@@ -42,6 +42,7 @@ class WebSocketTransport extends EventTarget {
   type = "websocket";
   #socket;
 
+  /** @param {WebSocket} socket */
   constructor(socket) {
     super();
     this.#socket = socket;
@@ -52,7 +53,7 @@ class WebSocketTransport extends EventTarget {
     this.#socket.onclose = ({ code, reason }) => this.#tell("close", { number: code, reason });
   }
 
-  /** @param {string | Uint8Array} frame queued by the browser, in order; dropped once the socket is closing */
+  /** @param {any} frame text or bytes, queued by the browser, in order; dropped once the socket is closing */
   send(frame) {
     this.#socket.send(frame);
   }
@@ -66,6 +67,7 @@ class WebSocketTransport extends EventTarget {
     this.#socket.close();
   }
 
+  /** @param {string} type @param {unknown} detail */
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }

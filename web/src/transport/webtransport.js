@@ -43,6 +43,7 @@ class WebTransportTransport extends EventTarget {
   #writer;
   #datagrams;
 
+  /** @param {any} session a WebTransport @param {any} stream its bidirectional one */
   constructor(session, stream) {
     super();
     this.#session = session;
@@ -116,15 +117,17 @@ class WebTransportTransport extends EventTarget {
       const { closeCode, reason } = await this.#session.closed;
       return { number: closeCode, reason };
     } catch (error) {
-      return { number: undefined, reason: error.message };
+      return { number: undefined, reason: /** @type {Error} */ (error).message };
     }
   }
 
+  /** @param {string} type @param {unknown} detail */
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
+/** @param {string} text */
 function fromBase64(text) {
   return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }
