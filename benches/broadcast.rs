@@ -18,7 +18,7 @@ criterion_group! { name = benches; config = support::criterion(); targets = spel
 criterion_main!(benches);
 
 fn spell(criterion: &mut Criterion) {
-    let (from, payload) = (PeerId::random(), application_message());
+    let (from, room, payload) = (PeerId::random(), room(1), application_message());
     for (name, codecs) in [("one codec", [Codec::Json, Codec::Json]), ("both codecs", [Codec::MsgPack, Codec::Json])] {
         let mut group = criterion.benchmark_group(format!("broadcast/{name}"));
         for recipients in [1, 100, 1_000] {
@@ -26,7 +26,7 @@ fn spell(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(recipients as u64));
             group.bench_with_input(BenchmarkId::new("recipients", recipients), &dialects, |bencher, dialects| {
                 bencher.iter(|| {
-                    let (room, payload) = (room(1), payload.clone());
+                    let (room, payload) = (room.clone(), payload.clone());
                     let message = ServerMessage::Forwarded { kind: Kind::Message, from, room, payload, to: None, best_effort: false };
                     let envelope = Envelope::new(message);
                     for dialect in dialects {

@@ -17,7 +17,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use support::{Keeper, Nowhere, room};
 use switchboard::{
-    protocol::{Codec, Envelope, LeaveReason, Peer, PeerId, ServerMessage},
+    protocol::{Codec, Envelope, LeaveReason, Peer, PeerId, RoomId, ServerMessage},
     registry::{
         inlet::Inlet,
         rooms::{RoomLimits, Rooms},
@@ -69,28 +69,30 @@ struct Full {
     rooms: Rooms,
     inlets: Vec<Arc<dyn Inlet>>,
     comer: (PeerId, Arc<dyn Inlet>),
+    /// The name of the room.
+    id: RoomId,
 }
 
 impl Full {
     fn new(peers: usize, inlet: &impl Fn() -> Arc<dyn Inlet>) -> Self {
-        let mut rooms = Rooms::new(LIMITS);
+        let (mut rooms, id) = (Rooms::new(LIMITS), room(1));
         let inlets: Vec<_> = (0..peers).map(|_| inlet()).collect();
         for inlet in &inlets {
-            rooms.join(PeerId::random(), inlet.clone(), room(1), None).expect("there is room");
+            rooms.join(PeerId::random(), inlet.clone(), id.clone(), None).expect("there is room");
         }
-        Self { rooms, inlets, comer: (PeerId::random(), inlet()) }
+        Self { rooms, inlets, comer: (PeerId::random(), inlet()), id }
     }
 
     /// The time that coming took, and the time that going took.
     fn come_and_go(&mut self, times: u64) -> (Duration, Duration) {
         let (mut coming, mut going) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..times {
-            let (peer_id, inlet, id) = (self.comer.0, self.comer.1.clone(), room(1));
+            let (peer_id, inlet, id) = (self.comer.0, self.comer.1.clone(), self.id.clone());
             let begin = Instant::now();
-            self.rooms.join(peer_id, inlet, id.clone(), None).expect("there is room");
+            self.rooms.join(peer_id, inlet, id, None).expect("there is room");
             coming += begin.elapsed();
             let begin = Instant::now();
-            self.rooms.leave(peer_id, &id, Some(LeaveReason::Left));
+            self.rooms.leave(peer_id, &self.id, Some(LeaveReason::Left));
             going += begin.elapsed();
         }
         (coming, going)
@@ -98,7 +100,7 @@ impl Full {
 
     fn fan_out(&self) {
         let peer = Peer { peer_id: self.comer.0, metadata: None };
-        let envelope = Envelope::new(ServerMessage::PeerJoined { room: room(1), peer });
+        let envelope = Envelope::new(ServerMessage::PeerJoined { room: self.id.clone(), peer });
         for inlet in &self.inlets {
             let _ = black_box(inlet.deliver(&envelope));
         }

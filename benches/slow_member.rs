@@ -34,21 +34,22 @@ const TURNS: usize = 3;
 async fn main() {
     println!("{MEMBERS} members, one broadcasts {PAYLOAD_BYTES} bytes {PER_SECOND} times a second, {MESSAGES} times a turn\n");
     println!("{:<24}{:>10}{:>10}{:>10}{:>14}", "", "p50 µs", "p99 µs", "max µs", "memory MiB");
-    let mut medians = [vec![], vec![]];
+    let mut columns: [[Vec<u128>; 2]; 2] = Default::default();
     for _ in 0..TURNS {
         for (stalled, name) in ["everybody reads", "one stops reading"].into_iter().enumerate() {
             let (latencies, bytes) = turn(stalled == 1).await;
             let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize].as_micros();
             println!("{name:<24}{:>10}{:>10}{:>10}{:>14.1}", at(0.5), at(0.99), at(1.0), bytes as f64 / f64::from(1 << 20));
-            medians[stalled].push((at(0.5), at(0.99)));
+            columns[stalled][0].push(at(0.5));
+            columns[stalled][1].push(at(0.99));
         }
     }
-    let [reading, stalled] = medians.map(|mut turns: Vec<(u128, u128)>| {
+    let median = |mut turns: Vec<u128>| {
         turns.sort_unstable();
-        turns[TURNS / 2]
-    });
-    let ratio = |a: u128, b: u128| a as f64 / b as f64;
-    println!("\nratio of the medians: p50 {:.2}, p99 {:.2}", ratio(stalled.0, reading.0), ratio(stalled.1, reading.1));
+        turns[TURNS / 2] as f64
+    };
+    let [reading, stalled] = columns.map(|columns| columns.map(median));
+    println!("\nratio of the medians: p50 {:.2}, p99 {:.2}", stalled[0] / reading[0], stalled[1] / reading[1]);
 }
 
 /// The latencies of all who read, sorted, and the most memory that the server had.

@@ -5,6 +5,9 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -15,6 +18,10 @@ use switchboard::load::Process;
 /// The files of a certificate that is made for one server.
 const CHAIN: &str = "chain.pem";
 const KEY: &str = "key.pem";
+/// How long it may take until it is open.
+const START: Duration = Duration::from_secs(30);
+/// What a session may take that waits for its client to come back, beside what is the default for all of them.
+const DETACHED_BYTES: usize = 64 * 1024;
 
 /// What such a server is for.
 pub struct Settings {
@@ -41,17 +48,25 @@ impl LocalServer {
         command.args(["--listen", "127.0.0.1:0", "--rates", "off", "--log", "warn", "--cert-dir"]).arg(&directory);
         // Never less than the defaults, and room for those who reconnect before their old connection is known to be gone.
         let clients = (settings.clients + settings.clients / 4).max(20_000).to_string();
-        for name in ["CLIENTS_MAX", "ADDRESS_CONNECTIONS_MAX", "HANDSHAKES_MAX", "ROOMS_MAX"] {
+        for name in ["CLIENTS_MAX", "HANDSHAKES_MAX"] {
             command.env(format!("SWITCHBOARD_LIMITS_{name}"), &clients);
         }
+        let detached_bytes = (settings.clients * DETACHED_BYTES).max(128 * 1024 * 1024);
+        command.env("SWITCHBOARD_LIMITS_DETACHED_BYTES_MAX", detached_bytes.to_string());
         let root = settings.tls.then(|| certify(&directory)).transpose()?;
         if root.is_some() {
             command.arg("--tls-cert").arg(directory.join(CHAIN)).arg("--tls-key").arg(directory.join(KEY));
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut server = Self { child, url: String::new(), directory, root };
-        let mut line = String::new();
-        BufReader::new(server.child.stdout.take().expect("it is piped")).read_line(&mut line)?;
+        let mut out = BufReader::new(server.child.stdout.take().expect("it is piped"));
+        let (said, hears) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let _ = out.read_line(&mut line);
+            let _ = said.send(line);
+        });
+        let line = hears.recv_timeout(START).context("the server did not say that it is open")?;
         let url = line.strip_prefix("Switchboard is open: ").context("the server did not start")?;
         server.url = url.trim().to_owned();
         Ok(server)

@@ -2,19 +2,46 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
-use support::{TestServer, authority::Authority, process::switchboard};
+use support::{DEADLINE, TestServer, authority::Authority, process::switchboard};
 use tempfile::TempDir;
 
 const DOORS: [&str; 3] = ["json", "msgpack", "webtransport"];
 
 fn bench(arguments: &[&str]) -> (bool, String) {
+    let (status, stdout, stderr) = run(arguments);
+    (status == Some(0), if status == Some(0) { stdout } else { stderr })
+}
+
+/// The exit status, and what it printed and logged.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let directory = tempfile::tempdir().unwrap();
-    let output = switchboard(&directory).arg("bench").args(arguments).output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    (output.status.success(), if output.status.success() { stdout } else { stderr })
+    let files = ["stdout", "stderr"].map(|name| directory.path().join(name));
+    let [stdout, stderr] = files.each_ref().map(|file| Stdio::from(fs::File::create(file).unwrap()));
+    let mut child = switchboard(&directory).arg("bench").args(arguments).stdout(stdout).stderr(stderr).spawn().unwrap();
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if since.elapsed() > 2 * DEADLINE {
+            child.kill().unwrap();
+            panic!("{arguments:?}: it does not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let [stdout, stderr] = files.map(|file| fs::read_to_string(file).unwrap());
+    (status.code(), stdout, stderr)
 }
 
 /// What a run tells that has passed.
@@ -62,8 +89,56 @@ fn doors_meet() {
 #[test]
 fn tls_is_one_flag() {
     for door in DOORS {
-        delivered(&["--tls", "--seconds", "0.3", "--pairs", "2", "--rate", "200", "--door", door]);
+        let arguments = ["--tls", "--seconds", "0.3", "--pairs", "2", "--rate", "200", "--door", door];
+        let report = report(&arguments);
+        assert!(report["delivered"].as_u64() > Some(0) && report["plan"].as_str().unwrap().contains(", TLS,"), "{report}");
     }
+}
+
+#[test]
+fn a_fault_is_an_exit_status_of_1_and_told() {
+    let server = TestServer::without_rates();
+    let url = doubling(server.base().trim_start_matches("http://").to_owned());
+    let (status, told, log) = run(&[&url, "--scenario", "candidates", "--seconds", "0.5", "--pairs", "1", "--rate", "50", "--json"]);
+    assert_eq!(status, Some(1), "{told}{log}");
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert!(report["duplicated"] == 1 && report["lost"] == 0 && log.contains("1 duplicated"), "{report}{log}");
+}
+
+/// The URL of a network that brings one message twice, on the way to its receiver. It works until the tests are over.
+fn doubling(server: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let doubled = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server, doubled) = (client.unwrap(), TcpStream::connect(&server).unwrap(), doubled.clone());
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_client, &mut to_server);
+                let _ = to_server.shutdown(std::net::Shutdown::Write);
+            });
+            thread::spawn(move || carry_down(server, client, &doubled));
+        }
+    });
+    url
+}
+
+fn carry_down(mut from: TcpStream, mut to: TcpStream, doubled: &std::sync::atomic::AtomicBool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        // A text frame of 126 to 65,535 bytes, with a marker, and nothing else.
+        let is_message = bytes.starts_with(&[0x81, 126]) && length == 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+        let is_doubled =
+            is_message && memchr::memmem::find(bytes, b"@@").is_some() && !doubled.swap(true, std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..1 + usize::from(is_doubled) {
+            if to.write_all(bytes).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
 #[test]
@@ -164,6 +239,7 @@ fn what_does_not_fit_is_named_with_its_value() {
         (&["--scenario", "mixed", "--door", "msgpack"], "--door msgpack"),
         (&["--scenario", "idle", "--clients", "21"], "--clients 21"),
         (&["--scenario", "broadcast", "--rooms", "1000", "--members", "500"], "--rooms 1000"),
+        (&["--in-flight", "10000", "--bytes", "60000"], "--in-flight 10000 of --bytes 60000"),
         (&["--members", "1", "--scenario", "churn"], "1 is not in 2..=1000"),
         (&["--report", "plot.png"], "plot.png"),
         (&["--seconds", "0.2", "--pairs", "1", "--report", "no/such/directory/r.svg"], "no/such/directory/r.svg"),

@@ -55,6 +55,11 @@ pub const GROWTH: Figure =
     Figure { key: "growth", short: "10,000 connections", title: "offer at 10,000 connections, µs", load: Load::Growth, of: cpu };
 
 impl Load {
+    /// How many messages a second are to arrive, if that is not left to the server.
+    pub fn rate(self) -> Option<u32> {
+        matches!(self, Self::Offers | Self::Candidates | Self::Growth).then_some(RATE)
+    }
+
     /// The run, on this process.
     pub fn plan(self, length: Duration, process: Process) -> Plan {
         let forward = |signal, pairs, bytes| Scenario::Forward { signal, pairs, bytes };

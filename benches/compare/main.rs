@@ -1,8 +1,8 @@
 //! `cargo bench --bench compare`: the same load on Switchboard, on bare relays that show what the kernel and the framing alone cost, and on the
 //! servers that a user would pick instead, each in its own words.
 //!
-//! Every server runs in a process of its own on one core, the load is made on another, all on loopback and without TLS where QUIC does not have
-//! its own. Servers take turns within each round, so that what slows the machine down slows all; of the rounds the table has the medians.
+//! Every server runs in a process of its own on one core, the load is made on another, all on loopback. There is no TLS but QUIC's own, and that of
+//! one row, which says so. Servers take turns within each round, so that what slows the machine down slows all; of the rounds the table has the medians.
 //!
 //! | file | owns |
 //! |---|---|
@@ -34,6 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -59,16 +60,20 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
 
-    /// Write all figures to this file
+    /// Write all figures to this file, after each round
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measure nothing, and tell again what --json wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "loads", "rounds", "seconds", "json"])]
+    from: Option<PathBuf>,
 
     /// Plot the ratios into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// Put the table into README.md, and the plot beside this bench
-    #[arg(long)]
+    /// Put the table into README.md, and the plot beside this bench: of all servers and all loads
+    #[arg(long, conflicts_with_all = ["only", "loads"])]
     update_readme: bool,
 
     /// Serve as a bare relay until standard input ends
@@ -86,18 +91,15 @@ fn main() -> anyhow::Result<()> {
     if let Some(relay) = options.relay {
         return relay::run(relay);
     }
-    let cores = Cores::given()?;
-    if !cores.are_enough() {
-        eprintln!("there is one core only, for the servers and for the load: figures are too high, and ratios are rough");
-    }
-    let versions = prepare(&options.only);
-    let results = measure(&options, &cores, &versions);
-    let machine = Machine::here();
-    let report = table::report(&results, &machine, &versions, &options);
+    let results = match &options.from {
+        Some(file) => fs::read_to_string(file)
+            .map_err(Into::into)
+            .and_then(|text| Results::read(&text))
+            .with_context(|| format!("--from {}", file.display()))?,
+        None => measure(&options)?,
+    };
+    let report = table::report(&results);
     write!(std::io::stdout(), "{report}")?;
-    if let Some(file) = &options.json {
-        fs::write(file, results.json(&machine, &versions, options.rounds, options.seconds))?;
-    }
     if let Some(file) = &options.svg {
         fs::write(file, plot::svg(&results)?)?;
     }
@@ -126,33 +128,36 @@ fn prepare(only: &[Server]) -> HashMap<Server, String> {
         .collect()
 }
 
-fn measure(options: &Options, cores: &Cores, versions: &HashMap<Server, String>) -> Results {
+fn measure(options: &Options) -> anyhow::Result<Results> {
+    let cores = Cores::given()?;
+    if !cores.are_enough() {
+        eprintln!("there is one core only, for the servers and for the load: figures are too high, and ratios are rough");
+    }
+    // Asked before: the working tree may be another one when all is measured.
+    let mut results = Results::new(Machine::here(), prepare(&options.only), options.rounds, options.seconds);
     let length = Duration::from_secs_f64(options.seconds);
     let loads = Load::value_variants().iter().filter(|load| options.loads.is_empty() || options.loads.contains(load));
-    let servers = Server::value_variants().iter().filter(|server| versions.contains_key(server));
+    let servers = Server::value_variants().iter().filter(|server| results.versions.contains_key(server));
     let runs: Vec<(Load, Server)> =
         loads.flat_map(|load| servers.clone().filter(|server| server.takes(*load)).map(|server| (*load, *server))).collect();
-    let mut results = Results::default();
     let (all, begin) = (runs.len() * usize::from(options.rounds), Instant::now());
     let mut done = 0;
     for _ in 0..options.rounds {
         for (load, server) in &runs {
             done += 1;
             let outcome = cores.at(server.load_place(), || {
-                let serving = server.start(cores)?;
+                let serving = server.start(&cores)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(serving.measure(*load, length))
             });
-            let name = server.to_possible_value().expect("none is hidden").get_name().to_owned();
-            eprint!("{done}/{all}  {:>4.0} s  {name}, {load:?}: ", begin.elapsed().as_secs_f64());
-            match outcome {
-                Ok(Some(outcome)) => eprintln!("{}", results.add(*server, *load, &outcome)),
-                Ok(None) => eprintln!("it knows no such thing"),
-                Err(error) => eprintln!("no figure: {error:#}"),
-            }
+            let (name, told) = (server.name(), results.add(*server, *load, outcome));
+            eprintln!("{done}/{all}  {:>4.0} s  {name}, {load:?}: {told}", begin.elapsed().as_secs_f64());
+        }
+        if let Some(file) = &options.json {
+            fs::write(file, results.json()).with_context(|| format!("--json {}", file.display()))?;
         }
     }
-    results
+    Ok(results)
 }
 
 /// Ten thousand connections are as many open files, for the servers and for the load.

@@ -68,7 +68,8 @@ fn panels(results: &Results) -> Vec<Panel> {
     let by_websocket = FIGURES.iter().map(|figure| {
         let bars = Server::value_variants().iter().filter(|server| server.floor() == Server::Bare).filter_map(|server| {
             let cell = results.cell(*server, figure)?;
-            Some(Bar { label: plain(server.label()), ratio: cell.ratio.unwrap_or(1.0), color: color(*server) })
+            let ratio = if *server == Server::Bare { 1.0 } else { cell.ratio? };
+            Some(Bar { label: plain(server.label()), ratio, color: color(*server) })
         });
         Panel { title: format!("{}: times the bare relay", figure.title), bars: bars.collect() }
     });

@@ -88,6 +88,21 @@ impl Server {
         }
     }
 
+    /// Does this load make it do what it makes the relay do that it is compared with?
+    pub fn does_as_its_floor(self, load: Load) -> bool {
+        self != Self::SwitchboardTls && (load != Load::Churn || self.is_joined_by_connecting() == self.floor().is_joined_by_connecting())
+    }
+
+    /// Does a client come by connecting and go by closing? Elsewhere it stays connected, and two messages are enough.
+    fn is_joined_by_connecting(self) -> bool {
+        matches!(self, Self::Bare | Self::BareWebtransport | Self::Peer | Self::YWebrtc | Self::Matchbox)
+    }
+
+    /// What the command line and JSON call it.
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("none is hidden").get_name().to_owned()
+    }
+
     /// Is it asked for this?
     pub fn takes(self, load: Load) -> bool {
         match self {

@@ -11,6 +11,8 @@ use switchboard::{
 
 /// All come from one address, for which Linux has some 28,000 ports by default.
 const CLIENTS_MAX: u32 = 25_000;
+/// What may be on its way at once: the bench and the server may hold all of it.
+const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -22,8 +24,8 @@ Examples:
   switchboard bench https://example.org --ca ca.pem --pid 4711   a server that runs already
 
 A server of the bench's own has no rates and room for all clients. One that runs already should be started with
-`--rates off` and large enough limits.clients_max and limits.address_connections_max, or its refusals are measured. At the most 25,000 clients come from
-one address.
+`--rates off`, which lifts limits.address_connections_max too, and a large enough limits.clients_max, or its refusals are
+measured. At the most 25,000 clients come from one address.
 
 --json prints one line, an object. Times are microseconds, sizes bytes, rates per second; what is not known is missing.
   plan            what was measured, in words
@@ -31,7 +33,9 @@ one address.
                   and went, clients that came in (connect) or back (resume); none for idle
   deliveredPerSecond, seconds
   lost, duplicated, misordered, astray    of the whole run; the exit status is 1 unless all are 0
-  latencyMicros   p50, p90, p99, p999, max, mean; from when a message was due (--rate) or sent (--in-flight)
+  unsent          messages that were due and could not be sent within 5 seconds after the end: --rate is more than it takes
+  latencyMicros   p50, p90, p99, p999, max, mean; from when a message was due (--rate), or from when the one before was heard,
+                  or a place became free, so that it could be sent (--in-flight); resume: since the connections were lost
   connections     clients that were connected
   engineLoad      part of one core that the bench itself used; near 1, it and not the server is the bound
   server          of the process that is named by --pid, or the bench's own server; Linux alone:
@@ -208,6 +212,15 @@ impl Arguments {
             Connect => engine(Scenario::Connect { clients }),
             Resume => Kind::Resume { clients },
         };
+        if let (Some(window), Kind::Engine(scenario @ (Scenario::Forward { bytes, .. } | Scenario::Broadcast { bytes, .. }))) =
+            (self.in_flight, kind)
+        {
+            let connections = scenario.connections() as u64;
+            anyhow::ensure!(
+                u64::from(window) * bytes as u64 * connections <= IN_FLIGHT_BYTES_MAX,
+                "--in-flight {window} of --bytes {bytes} for each of {connections} clients: more than {IN_FLIGHT_BYTES_MAX} bytes on their way"
+            );
+        }
         let pace = match (self.rate, self.in_flight, name) {
             (_, Some(window), _) => Pace::InFlight(window),
             (Some(rate), ..) => Pace::Rate(rate),

@@ -5,12 +5,18 @@ mod plots;
 mod report;
 mod show;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use switchboard::{
-    client::{Connector, Door, Options, Transport},
+    client::{Connector, Door, Options},
     load::{Native, Outcome, Pace, Plan, Process, Progress, Scenario, measure, resume_storm},
 };
 
@@ -29,6 +35,9 @@ const WARM_UP_MAX: Duration = Duration::from_secs(1);
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let chosen = arguments.choose()?;
     open_enough_files(&chosen)?;
+    // Before anything is measured for it.
+    let report_to =
+        arguments.report.as_deref().map(|file| File::create(file).map(|open| (file, open)).map_err(refused(file))).transpose()?;
     let own = arguments.url.is_none().then(|| start_server(arguments, &chosen)).transpose()?;
     let url = arguments.url.as_deref().or(own.as_ref().map(LocalServer::url)).expect("one or the other");
     let roots = match (&arguments.ca, &own) {
@@ -42,12 +51,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options { roots, ..Options::default() };
     let (title, outcome) = runtime.block_on(load(&chosen, url, options, process.filter(|_| cfg!(target_os = "linux"))))?;
     let report = Report::new(title, &chosen.kind, &outcome);
-    if let Some(file) = &arguments.report {
-        let page = plots::page(&report, &outcome, file.extension().is_some_and(|extension| extension == "svg"))?;
-        fs::write(file, page).map_err(|error| anyhow!("--report {}: {error}", file.display()))?;
-    }
     report.print(arguments.json)?;
+    if let Some((file, mut open)) = report_to {
+        let page = plots::page(&report, &outcome, file.extension().is_some_and(|extension| extension == "svg"))?;
+        open.write_all(page.as_bytes()).map_err(refused(file))?;
+    }
     report.check()
+}
+
+fn refused(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
+    move |error| anyhow!("--report {}: {error}", file.display())
 }
 
 async fn load(chosen: &Chosen, url: &str, options: Options, process: Option<Process>) -> anyhow::Result<(String, Outcome)> {
@@ -57,8 +70,8 @@ async fn load(chosen: &Chosen, url: &str, options: Options, process: Option<Proc
     let progress = Arc::new(Progress::default());
     let mut plan = Plan { scenario: Scenario::Idle { clients: 0 }, pace: *pace, warm_up, length: *length, process };
     let names: Vec<_> = doors.iter().map(ToString::to_string).collect();
-    let is_secure = |door| matches!(connector.discovery().transport(door), Some(Transport::WebSocket { url }) if url.scheme() == "wss");
-    let tls = if is_secure(doors[0]) { ", TLS" } else { "" };
+    // QUIC has it always; here it is said of a server whose other doors have it too.
+    let tls = if url.starts_with("https:") { ", TLS" } else { "" };
     let title = |what: String, pace: String| format!("{what}, {}{tls}, {pace}", names.join(" and "));
     let bar = Bar::start(kind, warm_up + *length, &progress);
     let outcome = match *kind {
@@ -108,7 +121,7 @@ fn open_enough_files(chosen: &Chosen) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_roots(file: &std::path::Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+fn read_roots(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let roots = read.map_err(|error| anyhow!("--ca {}: {error}", file.display()))?;
     anyhow::ensure!(!roots.is_empty(), "--ca {}: there is no certificate in it", file.display());

@@ -24,6 +24,7 @@ pub struct Report {
     duplicated: u64,
     misordered: u64,
     astray: u64,
+    unsent: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_micros: Option<Latency>,
     connections: usize,
@@ -118,7 +119,9 @@ impl Report {
             duplicated: outcome.faults.duplicated,
             misordered: outcome.faults.misordered,
             astray: outcome.faults.astray,
-            latency_micros: has_delivered.then_some(latency),
+            unsent: outcome.unsent,
+            // Those that arrived and those whose latency is told are not the same: by when they came, and by when they were due.
+            latency_micros: (!recording.latency.is_empty()).then_some(latency),
             connections: outcome.connections,
             engine_load: outcome.engine_load,
             server,
@@ -133,7 +136,8 @@ impl Report {
             lost + duplicated + misordered + astray == 0,
             "bench: {lost} lost, {duplicated} duplicated, {misordered} misordered, {astray} astray"
         );
-        ensure!(!self.is_counted || self.delivered > 0, "bench: nothing arrived");
+        ensure!(!self.is_counted || self.delivered > 0, "bench: nothing arrived in the time that counts");
+        ensure!(!self.is_counted || self.latency_micros.is_some(), "bench: nothing arrived of what was due in the time that counts");
         Ok(())
     }
 
@@ -158,6 +162,9 @@ impl Report {
             lines.push(("delivered", format!("{delivered} in {:.1} s, {delivered_per_second:.0} a second", self.seconds)));
             lines.push(("faults", format!("{lost} lost, {duplicated} duplicated, {misordered} misordered, {astray} astray")));
         }
+        if self.unsent > 0 {
+            lines.push(("not held", format!("{} that were due could not be sent: the rate is more than it takes", self.unsent)));
+        }
         if let Some(Latency { p50, p90, p99, p999, max, .. }) = &self.latency_micros {
             let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(|micros| time(*micros));
             lines.push(("latency", format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, at most {max}")));
@@ -168,7 +175,7 @@ impl Report {
         lines.push(("connections", format!("{connections}{each}")));
         match &self.server {
             Some(server) => lines.push(("server", server.text(self.noun))),
-            None => lines.push(("server", "not known: name its process by --pid where it runs on this machine".to_owned())),
+            None => lines.push(("server", "not known: Linux tells it, of the bench's own server or the one named by --pid".to_owned())),
         }
         if let Some(load) = self.engine_load {
             let bound = if load > 0.9 { ": it may be the bound, and not the server" } else { "" };

@@ -28,9 +28,10 @@ pub struct Book {
 /// What was heard of one who comes and goes in turns: `joined`, `left`, `joined` …, which carry no number.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// Turns that were taken before anything was to be heard.
-    before: u64,
-    heard: u64,
+    /// The number of the turn that comes next.
+    next: u64,
+    /// Turns that were passed over: comings, and goings.
+    missing: [u64; 2],
     faults: Faults,
 }
 
@@ -61,27 +62,27 @@ impl Book {
         self.is_astray
     }
 
-    /// Message `number` was heard.
-    pub fn hear(&mut self, number: u64) {
+    /// Message `number` was heard. Was it due here, and for the first time?
+    pub fn hear(&mut self, number: u64) -> bool {
         if self.is_astray {
             self.faults.astray += 1;
-            return;
+            return false;
         }
         if number >= self.next {
             if number > self.next {
                 self.gaps.push(self.next..number);
             }
             self.next = number + 1;
-            return;
+            return true;
         }
-        match self.gaps.iter().position(|gap| gap.contains(&number)) {
-            Some(at) => {
-                let gap = self.gaps[at].clone();
-                self.gaps.splice(at..=at, [gap.start..number, number + 1..gap.end].into_iter().filter(|gap| !gap.is_empty()));
-                self.faults.misordered += 1;
-            }
-            None => self.faults.duplicated += 1,
-        }
+        let Some(at) = self.gaps.iter().position(|gap| gap.contains(&number)) else {
+            self.faults.duplicated += 1;
+            return false;
+        };
+        let gap = self.gaps[at].clone();
+        self.gaps.splice(at..=at, [gap.start..number, number + 1..gap.end].into_iter().filter(|gap| !gap.is_empty()));
+        self.faults.misordered += 1;
+        true
     }
 
     /// All was heard that will be, of so many that were sent.
@@ -98,28 +99,32 @@ impl Book {
 impl Turns {
     /// Of one whose first coming is not to be heard.
     pub fn after_the_first() -> Self {
-        Self { before: 1, heard: 1, faults: Faults::default() }
+        Self { next: 1, ..Self::default() }
     }
 
-    /// How many turns are not to be heard.
-    pub fn before(&self) -> u64 {
-        self.before
-    }
-
-    /// One turn was heard; its number, unless it was not its turn.
-    pub fn hear(&mut self, is_join: bool) -> Option<u64> {
-        let number = self.heard;
-        if is_join != number.is_multiple_of(2) {
-            self.faults.misordered += 1;
-            return None;
+    /// One turn was heard, when `taken` had been taken; its number, unless it was not its turn. Where the next one does not fit and the one behind it
+    /// does, one was lost.
+    pub fn hear(&mut self, is_join: bool, taken: u64) -> Option<u64> {
+        let passed_over = u64::from(is_join != self.next.is_multiple_of(2));
+        let number = self.next + passed_over;
+        if number < taken {
+            self.missing[usize::from(is_join)] += passed_over;
+            self.next = number + 1;
+            return Some(number);
         }
-        self.heard += 1;
-        Some(number)
+        match &mut self.missing[usize::from(!is_join)] {
+            0 => self.faults.duplicated += 1,
+            missing => {
+                *missing -= 1;
+                self.faults.misordered += 1;
+            }
+        }
+        None
     }
 
     /// All was heard that will be, of so many turns.
     pub fn close(&self, taken: u64) -> Faults {
-        Faults { lost: taken.saturating_sub(self.heard), astray: self.heard.saturating_sub(taken), ..self.faults }
+        Faults { lost: self.missing.iter().sum::<u64>() + taken.saturating_sub(self.next), ..self.faults }
     }
 }
 
@@ -129,7 +134,9 @@ mod tests {
 
     fn faults(heard: &[u64], sent: u64) -> Faults {
         let mut book = Book::default();
-        heard.iter().for_each(|number| book.hear(*number));
+        for number in heard {
+            book.hear(*number);
+        }
         book.close(sent)
     }
 
@@ -157,7 +164,7 @@ mod tests {
         let turns = |heard: &[bool], taken| {
             let mut turns = Turns::default();
             for is_join in heard {
-                turns.hear(*is_join);
+                turns.hear(*is_join, taken);
             }
             turns.close(taken)
         };
@@ -168,5 +175,17 @@ mod tests {
         for (heard, taken) in [(&[JOIN, LEAVE][..], 3), (&[JOIN, JOIN], 2), (&[JOIN, LEAVE, LEAVE], 2), (&[LEAVE, JOIN], 2), (&[JOIN], 0)] {
             assert!(!turns(heard, taken).is_clean(), "{heard:?} of {taken}");
         }
+        assert_eq!(turns(&[JOIN, LEAVE, LEAVE, JOIN, LEAVE], 6), Faults { lost: 1, ..Faults::default() }, "it comes back into step");
+        assert_eq!(turns(&[JOIN, LEAVE, LEAVE], 2), Faults { duplicated: 1, ..Faults::default() });
+        assert_eq!(turns(&[LEAVE, JOIN], 2), Faults { misordered: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn only_what_is_heard_for_the_first_time_is_new() {
+        let mut book = Book::default();
+        assert_eq!([0, 2, 2, 1, 1].map(|number| book.hear(number)), [true, true, false, true, false]);
+        assert!(!Book::astray().hear(0));
+        let mut turns = Turns::after_the_first();
+        assert_eq!([(true, 1), (false, 2), (false, 2)].map(|(is_join, taken)| turns.hear(is_join, taken)), [None, Some(1), None]);
     }
 }

@@ -13,67 +13,58 @@ use tokio::{
 };
 
 use super::{
-    Faults, LoadError, Member, Outcome, Pace, Plan, Process, Progress, Speech, Usage,
-    entry::{enter, room_name},
+    Faults, LoadError, Member, Outcome, Pace, Plan, Progress, Sender, Speech,
+    entry::{RoomNames, enter, part},
+    meter::{AFTERWARDS, Meter},
     recorder::{Recorder, micros},
 };
 
-/// Memory is looked at when the buffers of handshakes have been given back.
-const AFTERWARDS: Duration = Duration::from_millis(500);
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// When a client is to come in, and what it holds meanwhile.
 type Call = (usize, u64, Option<OwnedSemaphorePermit>);
 
+/// Clients that are in.
+#[derive(Default)]
+struct Staying {
+    senders: Vec<Sender>,
+    /// Each hears what comes to one of them.
+    hearing: JoinSet<Result<(), LoadError>>,
+}
+
 /// Brings so many clients in, in rooms of two, and tells how long each took.
 pub async fn connect<S: Speech>(speech: &Arc<S>, plan: &Plan, clients: usize, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
-    let empty = plan.process.map(Process::resident_bytes).transpose()?;
-    let used = || plan.process.map(Process::usage).transpose();
-    let (before, own) = (used()?, Process::own().usage().ok());
-    let mut staying = JoinSet::new();
+    let mut meter = Meter::new(plan.process)?;
+    meter.begin()?;
+    let mut staying = Staying::default();
     let arrivals = storm(speech, plan.pace, clients, progress, &mut staying).await?;
-    let (after, own_after) = (used()?, Process::own().usage().ok());
-    sleep(AFTERWARDS).await;
-    let full = plan.process.map(Process::resident_bytes).transpose()?;
-    fail_early(&mut staying)?;
+    meter.end()?;
+    meter.all_are_in().await?;
+    staying.fail_early()?;
+    part(&staying.senders, &mut staying.hearing).await;
 
     let took = Duration::from_micros(arrivals.iter().map(|(now, _)| *now).max().unwrap_or(0) + 1);
     let mut recorder = Recorder::new(Duration::ZERO, took);
     arrivals.iter().for_each(|(now, due)| recorder.arrive(*now, *due));
-    Ok(Outcome {
-        recording: recorder.finish(micros(took)),
-        took,
-        faults: Faults::default(),
-        connections: clients,
-        usage: after.zip(before).map(|(after, before)| after.since(before)),
-        bytes_per_connection: per_connection(empty, full, clients),
-        engine_load: own_after.zip(own).map(|(after, before)| after.since(before).cpu.as_secs_f64() / took.as_secs_f64()),
-    })
+    Ok(meter.outcome(recorder.finish(micros(took)), took, Faults::default(), clients))
 }
 
 /// Brings so many clients in, and watches what they cost while they say nothing.
 pub async fn idle<S: Speech>(speech: &Arc<S>, plan: &Plan, clients: usize, progress: &Arc<Progress>) -> Result<Outcome, LoadError> {
-    let empty = plan.process.map(Process::resident_bytes).transpose()?;
-    let mut staying = JoinSet::new();
+    let mut meter = Meter::new(plan.process)?;
+    let mut staying = Staying::default();
     storm(speech, plan.pace, clients, progress, &mut staying).await?;
-    wait(plan.warm_up.max(AFTERWARDS), &mut staying, progress).await?;
-    let used = || -> Result<(Option<Usage>, Option<Usage>), LoadError> {
-        Ok((plan.process.map(Process::usage).transpose()?, Process::own().usage().ok()))
-    };
-    let before = used()?;
-    wait(plan.length, &mut staying, progress).await?;
-    let after = used()?;
-    let full = plan.process.map(Process::resident_bytes).transpose()?;
-    Ok(Outcome {
-        recording: Recorder::new(Duration::ZERO, plan.length).finish(micros(plan.length)),
-        took: plan.length,
-        faults: Faults::default(),
-        connections: clients,
-        usage: after.0.zip(before.0).map(|(after, before)| after.since(before)),
-        bytes_per_connection: per_connection(empty, full, clients),
-        engine_load: after.1.zip(before.1).map(|(after, before)| after.since(before).cpu.as_secs_f64() / plan.length.as_secs_f64()),
-    })
+    let (since, warm_up) = (Instant::now(), plan.warm_up.max(AFTERWARDS));
+    staying.until(since, warm_up, progress).await?;
+    meter.begin()?;
+    staying.until(since, warm_up + plan.length, progress).await?;
+    meter.end()?;
+    meter.all_are_in().await?;
+    staying.fail_early()?;
+    part(&staying.senders, &mut staying.hearing).await;
+    let recording = Recorder::new(Duration::ZERO, plan.length).finish(micros(plan.length));
+    Ok(meter.outcome(recording, plan.length, Faults::default(), clients))
 }
 
 /// When each client was in, and since when it should have been, in microseconds since the first call.
@@ -82,9 +73,9 @@ async fn storm<S: Speech>(
     pace: Pace,
     clients: usize,
     progress: &Arc<Progress>,
-    staying: &mut JoinSet<Result<(), LoadError>>,
+    staying: &mut Staying,
 ) -> Result<Vec<(u64, u64)>, LoadError> {
-    let epoch = Instant::now();
+    let (names, epoch) = (RoomNames::random(), Instant::now());
     let mut calls = calls(pace, clients, epoch);
     let mut coming: JoinSet<Result<(Member, u64, u64), LoadError>> = JoinSet::new();
     let mut arrivals = Vec::with_capacity(clients);
@@ -93,7 +84,7 @@ async fn storm<S: Speech>(
             Some((number, due, permit)) = calls.recv() => {
                 let speech = speech.clone();
                 coming.spawn(async move {
-                    let member = enter(&*speech, number, &room_name(number / 2)).await?;
+                    let member = enter(&*speech, number, &names.of(number / 2)).await?;
                     drop(permit);
                     Ok((member, micros(epoch.elapsed()), due))
                 });
@@ -101,10 +92,11 @@ async fn storm<S: Speech>(
             Some(come) = coming.join_next() => {
                 let (member, now, due) = come.expect("no client panics")?;
                 arrivals.push((now, due));
-                staying.spawn(stay(speech.clone(), member));
+                staying.senders.push(member.wire.sender.clone());
+                staying.hearing.spawn(stay(speech.clone(), member));
                 progress.connected.store(arrivals.len() as u64, Ordering::Relaxed);
             }
-            Some(gone) = staying.join_next() => gone.expect("no client panics")?,
+            Some(gone) = staying.hearing.join_next() => gone.expect("no client panics")?,
         }
     }
     Ok(arrivals)
@@ -147,20 +139,18 @@ async fn stay<S: Speech>(speech: Arc<S>, mut member: Member) -> Result<(), LoadE
     }
 }
 
-async fn wait(time: Duration, staying: &mut JoinSet<Result<(), LoadError>>, progress: &Progress) -> Result<(), LoadError> {
-    let since = Instant::now();
-    while since.elapsed() < time {
-        sleep(LOOK.min(time.saturating_sub(since.elapsed()))).await;
-        progress.elapsed.store(micros(since.elapsed()), Ordering::Relaxed);
-        fail_early(staying)?;
+impl Staying {
+    /// Waits until so much time is over.
+    async fn until(&mut self, since: Instant, time: Duration, progress: &Progress) -> Result<(), LoadError> {
+        while since.elapsed() < time {
+            sleep(LOOK.min(time.saturating_sub(since.elapsed()))).await;
+            progress.elapsed.store(micros(since.elapsed()), Ordering::Relaxed);
+            self.fail_early()?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn fail_early(staying: &mut JoinSet<Result<(), LoadError>>) -> Result<(), LoadError> {
-    staying.try_join_next().map_or(Ok(()), |gone| gone.expect("no client panics"))
-}
-
-fn per_connection(empty: Option<u64>, full: Option<u64>, clients: usize) -> Option<f64> {
-    empty.zip(full).map(|(empty, full)| full.saturating_sub(empty) as f64 / clients as f64)
+    fn fail_early(&mut self) -> Result<(), LoadError> {
+        self.hearing.try_join_next().map_or(Ok(()), |gone| gone.expect("no client panics"))
+    }
 }

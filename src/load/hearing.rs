@@ -72,23 +72,27 @@ enum Heard {
 }
 
 impl Hearing {
-    fn hear(&mut self, who: u32, heard: &Heard, now: u64) {
-        match (&mut self.ears[who as usize], heard) {
+    /// Was it due here, and for the first time? Nothing else counts.
+    fn hear(&mut self, who: u32, heard: &Heard, now: u64) -> bool {
+        let due = match (&mut self.ears[who as usize], heard) {
             (Ear::Marked(books), Heard::Message(marker)) => {
                 // One that is astray has a book as well, and nobody who sent it.
                 let at = books.iter().position(|(sender, _)| *sender == marker.sender).unwrap_or_else(|| {
                     books.push((marker.sender, Book::astray()));
                     books.len() - 1
                 });
-                books[at].1.hear(marker.number);
-                self.recorder.arrive(now, marker.due);
+                books[at].1.hear(marker.number).then_some(marker.due)
             }
             (Ear::Turns { turns, visits, .. }, Heard::Turn(is_join)) => {
-                let due = turns.hear(*is_join).and_then(|number| visits.dues.lock().expect("no task panics").get(number as usize).copied());
-                self.recorder.arrive(now, due.unwrap_or(now));
+                let dues = visits.dues.lock().expect("no task panics");
+                turns.hear(*is_join, dues.len() as u64).map(|number| dues[number as usize])
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(due) = due {
+            self.recorder.arrive(now, due);
         }
+        due.is_some()
     }
 
     /// The turn of one who is told of nobody's.
@@ -98,15 +102,6 @@ impl Hearing {
 }
 
 impl Ear {
-    /// How many messages it should hear in all.
-    pub fn expected(&self, said: &[AtomicU64]) -> u64 {
-        let of = |sender: u32| said.get(sender as usize).map_or(0, |said| said.load(Ordering::Relaxed));
-        match self {
-            Self::Marked(books) => books.iter().filter(|(_, book)| !book.is_astray()).map(|(sender, _)| of(*sender)).sum(),
-            Self::Turns { visitor, turns, .. } => of(*visitor) - turns.before(),
-        }
-    }
-
     /// All was heard that will be.
     pub fn close(&self, said: &[AtomicU64]) -> Faults {
         let of = |sender: u32| said.get(sender as usize).map_or(0, |said| said.load(Ordering::Relaxed));
@@ -148,12 +143,10 @@ impl Listener {
             let mut now = None;
             let mut answers: Vec<Vec<u8>> = Vec::new();
             let each = |frame: &[u8]| match self.listening.recognise(&*speech, frame) {
-                // Some servers send a broadcast back to who spoke.
-                Some(Heard::Message(marker)) if marker.sender == self.number => {}
+                Some(Heard::Message(marker)) if marker.sender == self.number && speech.echoes() => {}
                 Some(heard) => {
                     let now = *now.get_or_insert_with(|| run.now());
-                    run.hearing.lock().expect("no task panics").hear(self.number, &heard, now);
-                    arrived += 1;
+                    arrived += u64::from(run.hearing.lock().expect("no task panics").hear(self.number, &heard, now));
                 }
                 None => answers.extend(speech.answer(frame)),
             };
@@ -164,7 +157,7 @@ impl Listener {
             if let Some(circle) = &self.circle {
                 circle.arrive(arrived);
             }
-            if let Some((speaker, now)) = self.reply.as_mut().zip(now).filter(|(_, now)| *now < run.end) {
+            if let Some((speaker, now)) = self.reply.as_mut().zip(now).filter(|(_, now)| arrived > 0 && *now < run.end) {
                 speaker.say(&run, arrived, now).await?;
             }
         }

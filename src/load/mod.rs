@@ -12,6 +12,7 @@
 //! | `cast` | who speaks and who hears what in a scenario |
 //! | `run`, `speaking`, `hearing` | one run, from the first client to the last message |
 //! | `connecting`, `resuming` | runs in which clients come in, or come back |
+//! | `entry`, `meter` | clients in and out again, and what the server uses meanwhile |
 //! | [`books`] | what is lost, came twice or in another order |
 //! | [`outcome`], [`recorder`] | what came of it |
 //! | [`process`] | what the kernel tells of the server |
@@ -24,6 +25,7 @@ mod cast;
 mod connecting;
 mod entry;
 mod hearing;
+mod meter;
 pub mod native;
 pub mod outcome;
 pub mod payload;

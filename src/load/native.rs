@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use reqwest::Url;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 
 use super::{Address, Comings, Endpoint, Handshake, LoadError, Member, Presence, Signal, Speech, Wire};
@@ -38,7 +39,7 @@ impl Native {
                         Codec::MsgPack => SUBPROTOCOL_MSGPACK.to_owned(),
                     }),
                     headers: vec![],
-                    tls: if url.scheme() == "wss" { Some(Arc::new(connector.tls(b"http/1.1")?)) } else { None },
+                    tls: if url.scheme() == "wss" { Some((Arc::new(connector.tls(b"http/1.1")?), name(url)?)) } else { None },
                     binary: door.codec() == Codec::MsgPack,
                 }),
                 Transport::WebTransport { url, certificate_hashes } => {
@@ -138,10 +139,28 @@ fn host(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// As a certificate has it.
+fn name(url: &Url) -> Result<ServerName<'static>, LoadError> {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    ServerName::try_from(host.to_owned()).map_err(|error| LoadError::speech(format!("{host:?}: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::{LeaveReason, Peer, RoomId};
+
+    #[test]
+    fn a_certificate_has_the_name_or_the_address_of_the_url() {
+        for (url, expected) in [
+            ("wss://a.example/ws", "a.example"),
+            ("wss://a.example:81", "a.example"),
+            ("wss://[::1]/ws", "::1"),
+            ("wss://[::1]:81/ws", "::1"),
+        ] {
+            assert_eq!(name(&Url::parse(url).unwrap()).unwrap(), ServerName::try_from(expected).unwrap(), "{url}");
+        }
+    }
 
     #[test]
     fn presence_is_recognised_in_both_codecs_and_nothing_else_is() {

@@ -12,6 +12,8 @@ pub struct Outcome {
     pub took: Duration,
     /// What went wrong in the whole run.
     pub faults: Faults,
+    /// What was due and had not been sent some seconds after the end: the rate was more than the server, or this machine, takes. None of it is lost.
+    pub unsent: u64,
     /// Clients that were connected at the end.
     pub connections: usize,
     /// What the server used in the time that counts.

@@ -4,6 +4,9 @@ use std::{fs, io, time::Duration};
 
 use super::LoadError;
 
+/// In what `/proc/PID/stat` counts time: hundredths of a second, on every machine that matters.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A process of this machine, as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -14,7 +17,8 @@ pub struct Process {
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Time that its threads have spent on processors, the kernel's work for them included.
+    /// Time that its threads have spent on processors, their calls of the kernel included. What the kernel does on their behalf at other times is
+    /// not: on loopback the receiving half of TCP and UDP is done while the sender sends, and is counted there.
     pub cpu: Duration,
     /// How often its threads have gone to sleep, and so had to be woken.
     pub wake_ups: u64,
@@ -41,16 +45,23 @@ impl Process {
     pub fn usage(self) -> Result<Usage, LoadError> {
         let mut usage = Usage { reads_and_writes: self.reads_and_writes(), ..Usage::default() };
         let threads = fs::read_dir(format!("/proc/{}/task", self.id)).map_err(|error| self.error(error))?;
+        let mut told = false;
         for thread in threads.filter_map(Result::ok) {
             // A thread may be over by now.
             let file = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
             if let Some(on_cpu) = file("schedstat").split(' ').next().and_then(|time| time.parse().ok()) {
                 usage.cpu += Duration::from_nanos(on_cpu);
+                told = true;
             }
             let switches = file("status");
             let switches = switches.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             usage.wake_ups += switches.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0);
         }
+        if !told {
+            return Err(self.error(io::Error::other("none of its threads tells its time")));
+        }
+        // Coarser, but with the threads that have ended.
+        usage.cpu = usage.cpu.max(cpu_of_all_threads(&self.read("stat")?).unwrap_or_default());
         Ok(usage)
     }
 
@@ -77,5 +88,37 @@ impl Usage {
             wake_ups: self.wake_ups.saturating_sub(before.wake_ups),
             reads_and_writes: self.reads_and_writes.zip(before.reads_and_writes).map(|(now, before)| now.saturating_sub(before)),
         }
+    }
+}
+
+/// The sum of the fields `utime` and `stime`, numbers 14 and 15. The second is a name in brackets, which may hold anything.
+fn cpu_of_all_threads(stat: &str) -> Option<Duration> {
+    let mut times = stat.rsplit_once(") ")?.1.split(' ').skip(11).map_while(|ticks| ticks.parse::<u32>().ok());
+    Some(TICK * (times.next()? + times.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_all_threads_is_read_behind_any_name() {
+        let stat = "77 (a) b 9 (c)) S 1 77 77 0 -1 4194560 6345 61199 0 73 12 5 52 15 20 0 1 0 3848698";
+        assert_eq!(cpu_of_all_threads(stat), Some(Duration::from_millis(170)));
+        assert_eq!(cpu_of_all_threads("77 (a) S 1"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_time_of_a_thread_that_has_ended_is_not_forgotten() {
+        let before = Process::own().usage().expect("the kernel tells").cpu;
+        let busy = Duration::from_millis(200);
+        std::thread::spawn(move || {
+            let on_cpu = || fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap();
+            while Duration::from_nanos(on_cpu()) < busy {}
+        })
+        .join()
+        .expect("no panic");
+        assert!(Process::own().usage().expect("the kernel tells").cpu - before > busy / 2);
     }
 }

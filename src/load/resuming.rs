@@ -7,16 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{sleep, timeout, timeout_at},
 };
 
 use super::{
-    Faults, LoadError, Marker, Outcome, Plan, Process, Progress,
+    Faults, LoadError, Marker, Outcome, Plan, Progress,
     books::Book,
-    entry::{ENTRY_TIMEOUT, room_name},
+    entry::{ENTRY_TIMEOUT, PARTING, RoomNames},
+    meter::{AFTERWARDS, Meter},
     recorder::{Recorder, micros},
 };
 use crate::{
@@ -28,6 +30,8 @@ use crate::{
 const MESSAGES: u64 = 4;
 /// How long what was said may take once its receiver is back.
 const SETTLING: Duration = Duration::from_secs(10);
+/// What comes twice comes late.
+const LATE: Duration = Duration::from_millis(100);
 /// Clients that come in at the same time.
 const AT_ONCE: usize = 64;
 
@@ -41,13 +45,14 @@ pub async fn storm(
     progress: &Arc<Progress>,
 ) -> Result<Outcome, LoadError> {
     let door = |number: usize| doors[number % doors.len()];
-    let empty = plan.process.map(Process::resident_bytes).transpose()?;
+    let mut meter = Meter::new(plan.process)?;
     let mut pairs = come_in(connector, door, clients / 2, progress).await?;
-    let full = plan.process.map(Process::resident_bytes).transpose()?;
+    meter.all_are_in().await?;
     speak(&mut pairs, 0).await?;
+    // The server is not through with it when it is sent.
+    sleep(AFTERWARDS).await;
 
-    let used = || Ok::<_, LoadError>((plan.process.map(Process::usage).transpose()?, Process::own().usage().ok()));
-    let before = used()?;
+    meter.begin()?;
     let epoch = Instant::now();
     pairs.iter_mut().flatten().filter_map(ResumingClient::leave_behind).for_each(|client| client.abort());
     speak(&mut pairs, MESSAGES).await?;
@@ -60,30 +65,29 @@ pub async fn storm(
             let (client, back) = come_back(client, door, epoch).await?;
             drop(permit);
             progress.arrived.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, LoadError>((back, hear(client, number).await?))
+            Ok::<_, LoadError>((client, number, back))
         });
     }
-    let (mut backs, mut faults, mut staying) = (Vec::new(), Faults::default(), Vec::new());
+    let (mut backs, mut hearing) = (Vec::new(), JoinSet::new());
     while let Some(come) = coming.join_next().await {
-        let (back, (heard, client)) = come.expect("no client panics")?;
+        let (client, number, back) = come.expect("no client panics")?;
         backs.push(back);
+        hearing.spawn(hear(client, number));
+    }
+    meter.end()?;
+    let (mut faults, mut staying) = (Faults::default(), Vec::new());
+    while let Some(heard) = hearing.join_next().await {
+        let (heard, client) = heard.expect("no client panics")?;
         faults += heard;
         staying.push(client);
     }
-    let after = used()?;
     let took = Duration::from_micros(backs.iter().copied().max().unwrap_or(0) + 1);
-    let busy = epoch.elapsed();
     let mut recorder = Recorder::new(Duration::ZERO, took);
     backs.iter().for_each(|back| recorder.arrive(*back, 0));
-    Ok(Outcome {
-        recording: recorder.finish(micros(took)),
-        took,
-        faults,
-        connections: staying.len(),
-        usage: after.0.zip(before.0).map(|(after, before)| after.since(before)),
-        bytes_per_connection: empty.zip(full).map(|(empty, full)| full.saturating_sub(empty) as f64 / clients as f64),
-        engine_load: after.1.zip(before.1).map(|(after, before)| after.since(before).cpu.as_secs_f64() / busy.as_secs_f64()),
-    })
+    let outcome = meter.outcome(recorder.finish(micros(took)), took, faults, staying.len());
+    // Who does not go in time is left.
+    let _ = timeout(PARTING, join_all(staying.into_iter().map(ResumingClient::close))).await;
+    Ok(outcome)
 }
 
 /// So many pairs, each in a room of its own.
@@ -93,6 +97,7 @@ async fn come_in(
     pairs: usize,
     progress: &Arc<Progress>,
 ) -> Result<Vec<[ResumingClient; 2]>, LoadError> {
+    let names = RoomNames::random();
     let mut coming = JoinSet::new();
     let mut inside = VecDeque::new();
     for pair in 0..pairs {
@@ -102,7 +107,7 @@ async fn come_in(
         let (connector, doors, progress) = (connector.clone(), [door(2 * pair), door(2 * pair + 1)], progress.clone());
         coming.spawn(async move {
             let enter = async |door| {
-                let client = enter(&connector, door, &room_name(pair)).await?;
+                let client = enter(&connector, door, &names.of(pair)).await?;
                 progress.connected.fetch_add(1, Ordering::Relaxed);
                 Ok::<_, LoadError>(client)
             };
@@ -149,37 +154,39 @@ async fn speak(pairs: &mut [[ResumingClient; 2]], first: u64) -> Result<(), Load
 /// Comes back, and tells when. Refused for the moment, it tries again.
 async fn come_back(mut client: ResumingClient, door: Door, epoch: Instant) -> Result<(ResumingClient, u64), LoadError> {
     const AGAIN: Duration = Duration::from_millis(20);
+    let mut last = None;
     let coming = async {
         loop {
             match client.resume(door).await {
                 Ok(true) => return Ok(micros(epoch.elapsed())),
                 Ok(false) => return Err(LoadError::speech("a session did not go on: its client was not resumed")),
-                Err(ComeInError::Connect(_) | ComeInError::Disconnected(_)) => sleep(AGAIN).await,
+                Err(error) => last = Some(error),
             }
+            sleep(AGAIN).await;
         }
     };
-    let back = timeout(ENTRY_TIMEOUT, coming).await.map_err(|_| LoadError::speech("a client did not come back in time"))??;
-    Ok((client, back))
+    let Ok(back) = timeout(ENTRY_TIMEOUT, coming).await else {
+        let why = last.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
+        return Err(LoadError::speech(format!("a client did not come back in time: {why}")));
+    };
+    Ok((client, back?))
 }
 
 /// Hears all that the other said, and what is wrong with it.
 async fn hear(mut client: ResumingClient, number: usize) -> Result<(Faults, ResumingClient), LoadError> {
     let (mut book, mut astray) = (Book::default(), Book::astray());
-    let mut heard = 0;
-    let hearing = async {
-        while heard < 2 * MESSAGES {
-            if let ServerMessage::Forwarded { payload, .. } = client.receive().await.map_err(ComeInError::from)? {
-                let Some(marker) = Marker::find(&payload.spell(payload.codec())) else { continue };
-                let from_other = marker.sender as usize == number ^ 1;
-                if from_other { &mut book } else { &mut astray }.hear(marker.number);
-                heard += 1;
-            }
-        }
-        Ok::<_, LoadError>(())
-    };
     // What has not come by then is lost, which the book tells.
-    if let Ok(outcome) = timeout(SETTLING, hearing).await {
-        outcome?;
+    let mut until = Instant::now() + SETTLING;
+    let mut missing = 2 * MESSAGES;
+    while let Ok(heard) = timeout_at(until.into(), client.receive()).await {
+        let ServerMessage::Forwarded { payload, .. } = heard.map_err(ComeInError::from)? else { continue };
+        let Some(marker) = Marker::find(&payload.spell(payload.codec())) else { continue };
+        let from_other = marker.sender as usize == number ^ 1;
+        let is_new = if from_other { &mut book } else { &mut astray }.hear(marker.number);
+        missing -= u64::from(is_new && missing > 0);
+        if missing == 0 {
+            until = until.min(Instant::now() + LATE);
+        }
     }
     let mut faults = book.close(2 * MESSAGES);
     faults += astray.close(0);

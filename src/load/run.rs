@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -11,18 +11,22 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet, time::sleep};
 
 use super::{
-    LoadError, Outcome, Pace, Plan, Progress, Speech,
+    LoadError, Outcome, Pace, Plan, Progress, Sender, Speech,
     books::Faults,
     cast::Cast,
-    entry::fill_rooms,
+    entry::{fill_rooms, part},
     hearing::Hearing,
-    process::{Process, Usage},
+    meter::Meter,
     recorder::{Recorder, micros},
     speaking::speak_at,
 };
 
-/// What is on its way when the time is over arrives in this time, or is lost.
+/// What was due and is not sent in this time after the end stays unsent.
+const CATCHING_UP: Duration = Duration::from_secs(5);
+/// When all is sent and nothing arrives for so long, what is missing is lost.
 const SETTLING: Duration = Duration::from_secs(5);
+/// However much is on its way, it arrives in this time, or is lost.
+const SETTLING_MAX: Duration = Duration::from_secs(60);
 /// What comes twice comes late.
 const AFTERWARDS: Duration = Duration::from_millis(100);
 /// Between two looks at how far it is.
@@ -36,6 +40,12 @@ pub struct Run {
     pub end: u64,
     /// How many messages each client has sent, by its number.
     pub said: Vec<AtomicU64>,
+    /// How many more are due at a rate, now or later, or were called for and not begun.
+    pub owed: AtomicU64,
+    /// Does somebody speak at a rate?
+    pub is_speaking: AtomicBool,
+    /// Nothing more is to be said, whatever is owed.
+    stop: AtomicBool,
     pub hearing: Mutex<Hearing>,
 }
 
@@ -45,13 +55,20 @@ impl Run {
         micros(self.epoch.elapsed())
     }
 
-    fn arrived(&self) -> u64 {
-        self.hearing.lock().expect("no task panics").recorder.arrived()
+    /// Is nothing more to be said?
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
-    fn expected(&self) -> u64 {
-        let hearing = self.hearing.lock().expect("no task panics");
-        hearing.ears.iter().map(|ear| ear.expected(&self.said)).sum()
+    /// Waits until nothing more is to be said.
+    pub async fn stopped(&self) {
+        while !self.is_stopped() {
+            sleep(LOOK).await;
+        }
+    }
+
+    fn arrived(&self) -> u64 {
+        self.hearing.lock().expect("no task panics").recorder.arrived()
     }
 
     fn faults(&self) -> Faults {
@@ -62,7 +79,22 @@ impl Run {
     }
 }
 
-type Tasks = JoinSet<Result<(), LoadError>>;
+/// Stops who speaks when this is dropped: a thread cannot be ended from outside.
+struct Stopping(Arc<Run>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Tasks {
+    /// Each ends with its connection.
+    hearing: JoinSet<Result<(), LoadError>>,
+    /// Those who speak, and those who come and go.
+    speaking: JoinSet<Result<(), LoadError>>,
+}
 
 /// Measures a scenario in which clients say things.
 pub async fn talk<S: Speech>(
@@ -72,43 +104,51 @@ pub async fn talk<S: Speech>(
     members: usize,
     progress: &Arc<Progress>,
 ) -> Result<Outcome, LoadError> {
-    let empty = plan.process.map(Process::resident_bytes).transpose()?;
+    let mut meter = Meter::new(plan.process)?;
     let filled = fill_rooms(speech, rooms, members, progress).await?;
-    let full = plan.process.map(Process::resident_bytes).transpose()?;
+    meter.all_are_in().await?;
     let connections = rooms * members;
 
     let mut cast = Cast::new(&**speech, plan, filled)?;
     let said = (0..connections).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
     cast.speakers.iter().for_each(|(speaker, _)| said[speaker.number as usize].store(speaker.said, Ordering::Relaxed));
     let ears = std::mem::take(&mut cast.ears);
+    let senders: Vec<Sender> = cast.listeners.iter().map(|listener| listener.sender.clone()).collect();
     let recorder = Recorder::new(plan.warm_up, plan.length);
     let end = micros(plan.warm_up + plan.length);
-    let run = Arc::new(Run { epoch: Instant::now(), end, said, hearing: Mutex::new(Hearing { recorder, ears }) });
+    let run = Arc::new(Run {
+        epoch: Instant::now(),
+        end,
+        said,
+        owed: AtomicU64::new(0),
+        is_speaking: AtomicBool::new(matches!(plan.pace, Pace::Rate(_))),
+        stop: AtomicBool::new(false),
+        hearing: Mutex::new(Hearing { recorder, ears }),
+    });
 
-    let mut tasks = Tasks::new();
+    let stopping = Stopping(run.clone());
+    let mut tasks = Tasks::default();
     start(&mut tasks, cast, speech, plan.pace, &run);
-    let (usage, own) = watch(&mut tasks, &run, plan, progress).await?;
-    settle(&mut tasks, &run).await?;
+    let mut measured = watch(&mut tasks, &run, plan, &mut meter, progress).await;
+    if measured.is_ok() {
+        measured = settle(&mut tasks, &run).await;
+    }
     // Before the clients go, which those who stay may still hear of.
     let faults = run.faults();
-    tasks.shutdown().await;
+    drop(stopping);
+    tasks.speaking.shutdown().await;
+    measured?;
+    part(&senders, &mut tasks.hearing).await;
 
     let run = Arc::into_inner(run).expect("all tasks have ended");
     let Hearing { recorder, .. } = run.hearing.into_inner().expect("no task panicked");
-    Ok(Outcome {
-        recording: recorder.finish(end),
-        took: plan.length,
-        faults,
-        connections,
-        usage,
-        bytes_per_connection: empty.zip(full).map(|(empty, full)| full.saturating_sub(empty) as f64 / connections as f64),
-        engine_load: own.map(|own| own.cpu.as_secs_f64() / plan.length.as_secs_f64()),
-    })
+    let outcome = meter.outcome(recorder.finish(end), plan.length, faults, connections);
+    Ok(Outcome { unsent: run.owed.into_inner(), ..outcome })
 }
 
 fn start<S: Speech>(tasks: &mut Tasks, mut cast: Cast, speech: &Arc<S>, pace: Pace, run: &Arc<Run>) {
     for visitor in cast.visitors.drain(..) {
-        tasks.spawn(visitor.visit(speech.clone(), run.clone()));
+        tasks.speaking.spawn(visitor.visit(speech.clone(), run.clone()));
     }
     for mut listener in cast.listeners {
         let (speech, run) = (speech.clone(), run.clone());
@@ -116,7 +156,7 @@ fn start<S: Speech>(tasks: &mut Tasks, mut cast: Cast, speech: &Arc<S>, pace: Pa
             Pace::InFlight(window) if listener.number.is_multiple_of(2) => window,
             _ => 0,
         };
-        tasks.spawn(async move {
+        tasks.hearing.spawn(async move {
             if let Some(speaker) = listener.reply.as_mut().filter(|_| begins > 0) {
                 speaker.say(&run, begins.into(), run.now()).await?;
             }
@@ -127,48 +167,58 @@ fn start<S: Speech>(tasks: &mut Tasks, mut cast: Cast, speech: &Arc<S>, pace: Pa
         Pace::Rate(rate) => {
             let speakers: Vec<_> = cast.speakers.into_iter().map(|(speaker, _)| speaker).collect();
             let (run, runtime) = (run.clone(), Handle::current());
-            tasks.spawn_blocking(move || speak_at(rate, speakers, &run, &runtime));
+            tasks.speaking.spawn_blocking(move || speak_at(rate, speakers, &run, &runtime));
         }
         Pace::InFlight(_) => {
             for (speaker, circle) in cast.speakers {
                 let circle = circle.expect("who speaks in a closed loop has a circle");
-                tasks.spawn(speaker.in_turn(circle, run.clone()));
+                tasks.speaking.spawn(speaker.in_turn(circle, run.clone()));
             }
         }
     }
 }
 
-/// Waits until the time is over: what the server, and this process, have used of it.
-async fn watch(tasks: &mut Tasks, run: &Run, plan: &Plan, progress: &Progress) -> Result<(Option<Usage>, Option<Usage>), LoadError> {
-    let begin = micros(plan.warm_up);
-    wait(tasks, run, progress, || run.now() >= begin).await?;
-    let used = || Ok::<_, LoadError>((plan.process.map(Process::usage).transpose()?, Process::own().usage().ok()));
-    let before = used()?;
-    wait(tasks, run, progress, || run.now() >= run.end).await?;
-    let after = used()?;
-    let since = |(after, before): (Usage, Usage)| after.since(before);
-    Ok((after.0.zip(before.0).map(since), after.1.zip(before.1).map(since)))
+/// Waits until the time is over, and meters what counts of it.
+async fn watch(tasks: &mut Tasks, run: &Run, plan: &Plan, meter: &mut Meter, progress: &Progress) -> Result<(), LoadError> {
+    wait(tasks, run, progress, micros(plan.warm_up), || false).await?;
+    meter.begin()?;
+    wait(tasks, run, progress, run.end, || false).await?;
+    meter.end()
 }
 
-/// Waits for what is on its way, and for what may come twice.
+/// Waits for what is not sent yet, for what is on its way, and for what may come twice.
 async fn settle(tasks: &mut Tasks, run: &Run) -> Result<(), LoadError> {
-    let progress = Progress::default();
-    let until = run.now().max(run.end) + micros(SETTLING);
-    wait(tasks, run, &progress, || run.arrived() >= run.expected() || run.now() >= until).await?;
-    let until = run.now() + micros(AFTERWARDS);
-    wait(tasks, run, &progress, || run.now() >= until).await
+    let (progress, after) = (Progress::default(), |time| run.now() + micros(time));
+    let is_through = || !run.is_speaking.load(Ordering::Acquire) && run.owed.load(Ordering::Relaxed) == 0;
+    wait(tasks, run, &progress, after(CATCHING_UP), is_through).await?;
+    run.stop.store(true, Ordering::Relaxed);
+    // It looks often enough.
+    wait(tasks, run, &progress, u64::MAX, || !run.is_speaking.load(Ordering::Acquire)).await?;
+    let (mut arrived, mut quiet_until) = (run.arrived(), after(SETTLING));
+    let is_settled = || {
+        if run.arrived() > arrived {
+            (arrived, quiet_until) = (run.arrived(), after(SETTLING));
+        }
+        run.now() >= quiet_until || run.faults().lost == 0
+    };
+    wait(tasks, run, &progress, after(SETTLING_MAX), is_settled).await?;
+    wait(tasks, run, &progress, after(AFTERWARDS), || false).await
 }
 
-/// Waits for something, and fails as soon as a task does.
-async fn wait(tasks: &mut Tasks, run: &Run, progress: &Progress, mut is_done: impl FnMut() -> bool) -> Result<(), LoadError> {
-    while !is_done() {
+/// Waits until then, or for something, and fails as soon as a task does.
+async fn wait(tasks: &mut Tasks, run: &Run, progress: &Progress, until: u64, mut is_done: impl FnMut() -> bool) -> Result<(), LoadError> {
+    loop {
+        let rest = Duration::from_micros(until.saturating_sub(run.now()));
+        if rest.is_zero() || is_done() {
+            return Ok(());
+        }
         tokio::select! {
-            Some(ended) = tasks.join_next() => ended.expect("no task panics")?,
-            () = sleep(LOOK) => {
+            Some(ended) = tasks.hearing.join_next() => ended.expect("no task panics")?,
+            Some(ended) = tasks.speaking.join_next() => ended.expect("no task panics")?,
+            () = sleep(LOOK.min(rest)) => {
                 progress.arrived.store(run.arrived(), Ordering::Relaxed);
                 progress.elapsed.store(run.now(), Ordering::Relaxed);
             }
         }
     }
-    Ok(())
 }

@@ -20,6 +20,8 @@ use super::{LoadError, Marker, Outgoing, Sender, Speech, Template, Wire, entry::
 
 /// How long a connection may take nothing.
 const STUCK: Duration = Duration::from_secs(10);
+/// The longest sleep of a thread that nobody can end: then it looks whether it is to stop.
+const STEP: Duration = Duration::from_millis(100);
 
 /// One who says the same over and over.
 pub struct Speaker {
@@ -83,10 +85,9 @@ impl Circle {
 impl Speaker {
     /// Says so many, which are due at the same time, and sends them at once.
     pub async fn say(&mut self, run: &Run, count: u64, due: u64) -> Result<(), LoadError> {
-        // Told before it is sent: what arrives has been said.
-        run.said[self.number as usize].fetch_add(count, Ordering::Relaxed);
         match &self.words {
             Words::Calls(calls) => {
+                run.owed.fetch_add(count, Ordering::Relaxed);
                 // The visitor's own task tells why it has ended.
                 for _ in 0..count {
                     let _ = calls.send(due);
@@ -95,6 +96,8 @@ impl Speaker {
                 Ok(())
             }
             Words::Marked(sender, _) | Words::Turns { sender, .. } => {
+                // Told before it is sent: what arrives has been said.
+                run.said[self.number as usize].fetch_add(count, Ordering::Relaxed);
                 let mut outgoing = sender.lock().await;
                 for number in self.said..self.said + count {
                     self.words.queue(&mut outgoing, Marker { sender: self.number, number, due });
@@ -138,6 +141,11 @@ impl Visitor {
     /// Comes and goes when it is called.
     pub async fn visit<S: Speech>(mut self, speech: Arc<S>, run: Arc<Run>) -> Result<(), LoadError> {
         while let Some(due) = self.calls.recv().await {
+            if run.is_stopped() {
+                break;
+            }
+            run.said[self.number].fetch_add(1, Ordering::Relaxed);
+            run.owed.fetch_sub(1, Ordering::Relaxed);
             self.visits.dues.lock().expect("no task panics").push(due);
             let is_join = self.wire.is_none();
             match self.wire.take() {
@@ -156,22 +164,47 @@ impl Visitor {
     }
 }
 
-/// Says so many a second, one speaker after the other, each message when it is due. Runs on a thread of its own, so that nothing that arrives
-/// keeps it from being sent.
+/// Says so many a second, one speaker after the other, each message when it is due or as soon as those before it are sent. Runs on a thread of its
+/// own, so that nothing that arrives keeps it from being sent. Ends when all is said that is due before the end, or when the run is stopped.
 pub fn speak_at(rate: u32, mut speakers: Vec<Speaker>, run: &Run, runtime: &Handle) -> Result<(), LoadError> {
     wake_up_in_time();
-    let begin = run.now();
+    let all = (run.end * u64::from(rate)).div_ceil(1_000_000);
+    run.owed.fetch_add(all, Ordering::Relaxed);
     let count = speakers.len();
-    for number in 0_u64.. {
-        let due = begin + number * 1_000_000 / u64::from(rate);
-        if due >= run.end {
+    for number in 0..all {
+        let due = number * 1_000_000 / u64::from(rate);
+        let speaker = &mut speakers[number as usize % count];
+        if !sleep_until(due, run) {
             break;
         }
-        thread::sleep(Duration::from_micros(due).saturating_sub(run.epoch.elapsed()));
-        let speaker = &mut speakers[number as usize % count];
-        runtime.block_on(async { timeout(STUCK, speaker.say(run, 1, due)).await.map_err(|_| stuck())? })?;
+        let saying = async {
+            tokio::select! {
+                biased;
+                said = timeout(STUCK, speaker.say(run, 1, due)) => said.map_err(|_| stuck())?.map(|()| true),
+                () = run.stopped() => Ok(false),
+            }
+        };
+        if !runtime.block_on(saying)? {
+            // What is not sent whole cannot be heard.
+            run.said[speaker.number as usize].fetch_sub(1, Ordering::Relaxed);
+            break;
+        }
+        run.owed.fetch_sub(1, Ordering::Relaxed);
     }
+    run.is_speaking.store(false, Ordering::Release);
     Ok(())
+}
+
+/// Is it time? No, when the run is stopped before.
+fn sleep_until(due: u64, run: &Run) -> bool {
+    while !run.is_stopped() {
+        let rest = Duration::from_micros(due).saturating_sub(run.epoch.elapsed());
+        if rest.is_zero() {
+            return true;
+        }
+        thread::sleep(rest.min(STEP));
+    }
+    false
 }
 
 fn stuck() -> LoadError {

@@ -19,8 +19,7 @@ pub trait Speech: Send + Sync + 'static {
     /// A message from one client to another of its room; `None` if the server has no such thing.
     fn forward(&self, signal: Signal, from: &Address, to: &Address, payload: &Value) -> Option<Vec<u8>>;
 
-    /// A message from one client to the rest of its room; `None` if the server has no such thing. Where it comes back to its sender as well, that
-    /// copy is not counted.
+    /// A message from one client to the rest of its room; `None` if the server has no such thing.
     fn broadcast(&self, from: &Address, payload: &Value) -> Option<Vec<u8>>;
 
     /// How a client that is connected comes and goes; `None` if on this server one joins by connecting. Then churn connects and closes.
@@ -37,6 +36,11 @@ pub trait Speech: Send + Sync + 'static {
     /// Do others hear who comes and goes? Where not, churn measures the server's work alone, by the answers in [`Comings`].
     fn has_presence(&self) -> bool {
         true
+    }
+
+    /// Does what a client sends come back to it as well? Then that copy is not counted; otherwise it went astray.
+    fn echoes(&self) -> bool {
+        false
     }
 
     /// The answer to a frame that asks for one to keep the connection alive, such as `3` to the `2` of Engine.IO. Called for frames without a marker.

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 
 use super::LoadError;
 
-/// Largest frame that a server may send.
+/// Largest frame, and largest message in several, that a server may send.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest head of an answer to the handshake.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;

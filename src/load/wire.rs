@@ -35,7 +35,7 @@ const READ_BYTES: usize = 32 * 1024;
 pub struct Handshake {
     /// Where to connect to.
     pub address: SocketAddr,
-    /// The `Host` header; its name is also what a certificate has to be for.
+    /// The `Host` header.
     pub host: String,
     /// Path and query.
     pub path: String,
@@ -43,8 +43,8 @@ pub struct Handshake {
     pub subprotocol: Option<String>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// Whether, and whom, to trust; without it, plain TCP.
-    pub tls: Option<Arc<ClientConfig>>,
+    /// Whom to trust, and what name a certificate has to be for; without it, plain TCP.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// Are messages binary frames, or text?
     pub binary: bool,
 }
@@ -73,6 +73,7 @@ pub struct Sender(Arc<Mutex<Outgoing>>);
 pub struct Outgoing {
     half: Writing,
     framing: Framing,
+    /// Empty but while it is filled and written.
     buffer: Vec<u8>,
 }
 
@@ -111,11 +112,8 @@ impl Wire {
         let tcp = TcpStream::connect(handshake.address).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
         let (reading, writing) = match &handshake.tls {
-            Some(tls) => {
-                let host = handshake.host.rsplit_once(':').map_or(&*handshake.host, |(host, _)| host);
-                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-                    .map_err(|error| LoadError::speech(format!("{host:?}: {error}")))?;
-                let tls = TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(unreachable)?;
+            Some((tls, name)) => {
+                let tls = TlsConnector::from(tls.clone()).connect(name.clone(), tcp).await.map_err(unreachable)?;
                 let (reading, writing) = tokio::io::split(tls);
                 (Reading::Tls(reading), Writing::Tls(writing))
             }
@@ -155,7 +153,7 @@ impl Wire {
 
     /// Says goodbye as the wire provides for it, and waits until the server has gone as well.
     pub async fn close(mut self) -> Result<(), LoadError> {
-        self.sender.lock().await.close().await?;
+        self.sender.close().await?;
         while self.receiver.receive(|_| {}).await.is_ok() {}
         Ok(())
     }
@@ -172,6 +170,11 @@ impl Sender {
         let mut outgoing = self.lock().await;
         outgoing.queue(frame);
         outgoing.flush().await
+    }
+
+    /// Says goodbye as the wire provides for it. The end is for the receiving half to hear.
+    pub async fn close(&self) -> Result<(), LoadError> {
+        self.lock().await.close().await
     }
 }
 
@@ -205,6 +208,15 @@ impl Outgoing {
             // Refused where the server has reset it, which ends it as well.
             let _ = half.quic_stream_mut().finish();
             return Ok(());
+        }
+        // Part of a message was written, behind which there is no place for another.
+        if !self.buffer.is_empty() {
+            return match &mut self.half {
+                Writing::Tcp(half) => half.shutdown().await,
+                Writing::Tls(half) => half.shutdown().await,
+                Writing::Quic(..) => Ok(()),
+            }
+            .map_err(LoadError::ended);
         }
         websocket::write(opcode::CLOSE, 2, &mut self.buffer, |buffer| buffer.extend_from_slice(&1000_u16.to_be_bytes()));
         self.flush().await
@@ -261,6 +273,9 @@ impl Receiver {
                     taken += 1;
                 }
                 opcode::TEXT | opcode::BINARY | opcode::CONTINUATION => {
+                    if self.fragments.len() + carried.len() > websocket::FRAME_BYTES_MAX {
+                        return Err(LoadError::speech("the server sends a message in frames without an end"));
+                    }
                     self.fragments.extend_from_slice(carried);
                     if head.is_final {
                         each(&self.fragments);

@@ -35,6 +35,10 @@ impl Speech for YWebrtc {
     fn has_presence(&self) -> bool {
         false
     }
+
+    fn echoes(&self) -> bool {
+        true
+    }
 }
 
 fn publish(from: &Address, data: &Value) -> Vec<u8> {
