@@ -16,5 +16,6 @@ export { SignalingClient } from "./src/signaling.js";
  * @typedef {import("./src/room.js").RoomOptions} RoomOptions
  * @typedef {import("./src/signaling.js").Cause} Cause
  * @typedef {import("./src/signaling.js").ClientState} ClientState
+ * @typedef {import("./src/signaling.js").Signal} Signal
  * @typedef {import("./src/signaling.js").StateDetail} StateDetail
  */

@@ -54,7 +54,7 @@ pub const WEBSOCKET_PATH: &str = "/ws";
 pub const DISCOVERY_PATH: &str = "/.well-known/switchboard";
 
 const PATHS: &str = "\
-/                          a page to try this server with
+/                          pages to try this server with: /call, /phrases, /stream, /inspect
 /client.js                 the browser client, an ES module
 /.well-known/switchboard   discovery: where the doors are
 /ws                        the WebSocket door
@@ -109,14 +109,18 @@ impl Site {
 #[include = "*.js"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
+#[exclude = "examples/*"]
 struct Web;
+
+/// What is served at a path: `/` is `/index.html`, and every page is also found without its `.html`.
+fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
+    let path = if path == "/" { "index" } else { path.trim_start_matches('/') };
+    Web::get(path).or_else(|| Web::get(&format!("{path}.html")))
+}
 
 /// Answers every request that asks for no upgrade.
 pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
-    let file = Web::get(match request.path() {
-        "/" => "index.html",
-        path => path.trim_start_matches('/'),
-    });
+    let file = file_at(request.path());
     let known = file.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = format!("{} takes GET and HEAD, not {}\n", request.path(), request.method());

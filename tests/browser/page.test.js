@@ -1,4 +1,4 @@
-/** What the page says in each of its states. */
+/** What every page of a room says in each of its states, shown on the one for phrases. */
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -6,8 +6,6 @@ import { after, test } from "node:test";
 import { QUICK, address, connectedTo, eventually, hears, inState, say, serveElsewhere, startBrowser, startServer, visit } from "./support.js";
 
 const browser = await startBrowser({ after });
-
-const notice = (page) => page.getByTestId("notice");
 
 async function complains(page, code, text) {
   await page.waitForSelector(`#notice[data-code="${code}"]:not([hidden])`);
@@ -18,6 +16,7 @@ test("a person types a room, and a second one comes by the link in the empty roo
   const server = await startServer(t);
   const page = await browser.newPage(t);
   await page.goto(server.url);
+  await page.getByTestId("way-phrases").click();
   await inState(page, "idle");
   assert.equal(await page.evaluate(() => document.activeElement.id), "room");
   await page.getByTestId("room").fill("a room & more");
@@ -44,7 +43,7 @@ test("the link that is copied leads into the room", async (t) => {
   const page = await visit(t, browser, server, { room: "köln #1" });
   await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await page.getByTestId("copy").click();
-  await page.getByText("Copied").waitFor();
+  await page.getByTestId("copy").filter({ hasText: "Copied" }).waitFor();
   const link = await page.evaluate(() => navigator.clipboard.readText());
   const guest = await browser.newPage(t);
   await guest.goto(link);
@@ -94,7 +93,7 @@ test("the page works from another origin", async (t) => {
     assert.equal(new URL(page.url()).searchParams.get("server"), server.url);
   }
   const typed = await browser.newPage(t);
-  await typed.goto(from);
+  await typed.goto(`${from}/phrases.html`);
   await typed.getByTestId("server").fill(`${server.url}/`);
   await typed.getByTestId("room").fill("typed");
   await typed.getByTestId("enter").click();
@@ -140,30 +139,46 @@ test("where no server is, the page says so", async (t) => {
 });
 
 for (const door of ["webtransport", "websocket"]) {
-  test(`when the server shuts down, ${door} hears its goodbye, and the direct lines go on`, async (t) => {
+  test(`when the server shuts down, ${door} hears its goodbye, the direct lines go on, and a new server is found by itself`, async (t) => {
     const server = await startServer(t);
     const emma = await visit(t, browser, server, { door, name: "Emma" });
     const stella = await visit(t, browser, server, { door, name: "Stella" });
     await connectedTo(emma, [{ name: "Stella", door }]);
     await connectedTo(stella, [{ name: "Emma", door }]);
+    const goodbyes = [emma, stella].map(async (page) => {
+      await complains(page, "draining", /shutting down.*still hear you/s);
+      assert.equal(await page.evaluate(() => document.body.dataset.state), "lost");
+    });
     assert.deepEqual(await server.terminate(), { code: 0, signal: null });
-    for (const page of [emma, stella]) {
-      await inState(page, "lost");
-      await complains(page, "draining", /shutting down/);
-      assert.equal(await page.getByTestId("reconnect").innerText(), "Reconnect");
-    }
+    await Promise.all(goodbyes);
+    assert.match(await emma.getByTestId("status").innerText(), /Not connected/);
     await say(emma, "Still there?");
     await hears(stella, "Emma", "Still there?");
-    await emma.getByTestId("reconnect").click();
-    await complains(emma, "unreachable", /No server answers at/);
+    assert.match(await emma.getByTestId("retry").innerText(), /next attempt in \d+ second|trying/);
+
+    const next = await startServer(t, {}, new URL(server.url).port);
+    assert.equal(next.url, server.url);
+    for (const [page, name] of [[emma, "Stella"], [stella, "Emma"]]) {
+      await inState(page, "inside");
+      assert.equal(await page.getByTestId("notice").isVisible(), false);
+      await connectedTo(page, [{ name, door }]);
+    }
+    await say(stella, "Still here.");
+    await hears(emma, "Stella", "Still here.");
+    assert.equal(await emma.getByTestId("line").count(), 2, "the visit went on");
   });
 
-  test(`when the server is gone without a goodbye, ${door} says so`, async (t) => {
+  test(`when the server is gone without a goodbye, ${door} says so, and can leave`, async (t) => {
     const server = await startServer(t, QUICK);
     const page = await visit(t, browser, server, { door });
     await server.kill();
     await inState(page, "lost");
-    await complains(page, "connection-lost", /lost/);
-    assert.equal(await notice(page).isVisible(), true);
+    await page.waitForSelector("#notice[data-code]:not([hidden])");
+    assert.match(await page.getByTestId("notice-text").innerText(), /lost|No server answers/);
+    assert.equal(await page.getByTestId("reconnect").innerText(), "Try now");
+    await page.getByTestId("leave").click();
+    await inState(page, "idle");
+    assert.equal(await page.getByTestId("notice").isVisible(), false);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "room");
   });
 }

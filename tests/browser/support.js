@@ -12,6 +12,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { buffer } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
@@ -35,6 +36,11 @@ const CHROMIUM_ARGS = [
   "--allow-loopback-in-peer-connection",
   "--disable-features=WebRtcHideLocalIpsWithMdns",
 ];
+
+/** A camera that shows a moving picture, and a microphone that beeps; and whether whoever is asked for them says yes or no. */
+export const DEVICES = "--use-fake-device-for-media-stream";
+export const ALLOWED = "--use-fake-ui-for-media-stream";
+export const REFUSED = "--deny-permission-prompts";
 
 /** Should the tests themselves end early, their servers do not outlive them. */
 const servers = new Set();
@@ -167,6 +173,29 @@ export async function hears(page, name, text) {
     const line = page.getByTestId("line").last();
     assert.deepEqual([await line.locator("b").innerText({ timeout: 1_000 }), await line.locator("span").innerText({ timeout: 1_000 })], [name, text]);
   });
+}
+
+/** Waits until so many pictures have come into a video from when this is asked. */
+export const pictures = (page, selector, count = 3) =>
+  within(
+    page.evaluate(
+      async ({ selector, count }) => {
+        while (!document.querySelector(selector)) await new Promise((resolve) => requestAnimationFrame(resolve));
+        const video = document.querySelector(selector);
+        for (let i = 0; i < count; i++) await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+        return { width: video.videoWidth, height: video.videoHeight };
+      },
+      { selector, count },
+    ),
+    `${count} pictures in ${selector}`,
+  );
+
+/** Presses the button that saves, and gives what was saved. */
+export async function save(page) {
+  const started = page.waitForEvent("download");
+  await page.getByTestId("save").click();
+  const download = await started;
+  return { name: download.suggestedFilename(), bytes: await buffer(await download.createReadStream()) };
 }
 
 /** Tries until it does not throw; at the deadline, throws what it threw last. */

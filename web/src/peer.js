@@ -34,7 +34,7 @@ const RESTARTS_MAX = 5;
  *
  * @typedef {object} LinkEvents
  * @property {LinkState} state
- * @property {any} message a string or an ArrayBuffer
+ * @property {string | ArrayBuffer} message
  * @property {RTCDataChannel} channel
  * @property {RTCTrackEvent} track
  * @property {string} renamed

@@ -250,6 +250,8 @@ export class Room extends RoomTarget {
     const line = { link, secret: crypto.randomUUID() };
     this.#lines.set(remoteId, line);
     link.addEventListener("state", () => {
+      // A line that breaks after its peer has gone cannot be mended: there is nobody to signal to.
+      if (link.state === "connecting" && this.#client.state === "connected" && !this.#peers.has(link.remoteId)) link.close();
       if (link.state === "closed" && this.#lines.get(link.remoteId) === line) {
         this.#lines.delete(link.remoteId);
         // It broke, and nobody has left: once more, from the beginning.

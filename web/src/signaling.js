@@ -63,8 +63,21 @@ const UTF8 = new TextEncoder();
  * @property {number} [retries] how often the first attempt is repeated
  * @property {string | (() => string | Promise<string>)} [token] who we are, for servers that want to know; a function is asked each time
  *
- * @typedef {Record<"joined" | "peer-joined" | "peer-updated" | "peer-left" | "left" | "offer" | "answer" | "ice-candidate" | "message" | "goodbye"
- *   | "error" | "ice-servers" | "sent", any> & {state: StateDetail, close: Cause}} ClientEvents
+ * @typedef {{type: "offer" | "answer" | "ice-candidate", room: string, from: string, payload: any}} Signal
+ *
+ * @typedef {object} OwnEvents
+ * @property {{type: "joined", room: string, peerId: string, peers: Peer[]}} joined
+ * @property {Signal} offer
+ * @property {Signal} answer
+ * @property {Signal} ice-candidate
+ * @property {{type: "ice-servers", iceServers: RTCIceServer[]}} ice-servers
+ * @property {{type: "goodbye", code: string, reason: string, reconnect: boolean, reconnectAfterMs: number}} goodbye
+ * @property {{type: "error", code: string, message: string, retryable: boolean, retryAfterMs?: number}} error
+ * @property {{type: string, [field: string]: any}} sent
+ * @property {StateDetail} state
+ * @property {Cause} close
+ *
+ * @typedef {OwnEvents & Omit<import("./room.js").RoomEvents, "link">} ClientEvents
  */
 
 const ClientTarget = /** @type {new () => import("./typed-target.js").TypedTarget<ClientEvents>} */ (EventTarget);

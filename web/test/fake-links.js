@@ -3,8 +3,7 @@
  * dropped or held back on the way. Nothing takes time.
  */
 
-/** Messages that a channel delivers in one task. */
-const BATCH = 32;
+const WAIT_MS = 20_000;
 
 export class FakeRoom extends EventTarget {
   links = new Map();
@@ -21,6 +20,8 @@ export class FakeLink extends EventTarget {
   channels = [];
   /** What becomes of what this side sends: other data, or undefined when it is lost. */
   outgoing = (data) => data;
+  /** Messages that arrive in one task. */
+  batch = 32;
   /** While true, what this side sends is on its way. */
   isHeld = false;
 
@@ -124,7 +125,7 @@ export class FakeChannel extends EventTarget {
     this.#delivering = true;
     setImmediate(() => {
       this.#delivering = false;
-      for (let count = 0; count < BATCH && this.#queue.length > 0 && this.readyState === "open" && !this.link.isHeld; count++) {
+      for (let count = 0; count < this.link.batch && this.#queue.length > 0 && this.readyState === "open" && !this.link.isHeld; count++) {
         const { data, size } = this.#queue.shift();
         const before = this.bufferedAmount;
         this.bufferedAmount -= size;
@@ -133,7 +134,7 @@ export class FakeChannel extends EventTarget {
         const low = this.bufferedAmountLowThreshold;
         if (before > low && this.bufferedAmount <= low) this.dispatchEvent(new Event("bufferedamountlow"));
       }
-      if (this.#queue.length > 0) this.deliver();
+      if (this.#queue.length > 0 && this.readyState === "open") this.deliver();
     });
   }
 
@@ -168,7 +169,7 @@ export function without(type) {
 }
 
 /** Waits until something is so. */
-export async function until(condition, what, ms = 10_000) {
+export async function until(condition, what, ms = WAIT_MS) {
   const deadline = performance.now() + ms;
   for (;;) {
     const value = condition();
@@ -178,13 +179,27 @@ export async function until(condition, what, ms = 10_000) {
   }
 }
 
-/** Lets everything run that has been set going, as far as no timer and no file is involved. */
+/** Lets everything run that has been set going, as far as no timer is involved. */
 export async function settled() {
-  for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+  for (let round = 0; round < 8; round++) {
+    // Hashes are computed on other threads, in the order in which they were asked for.
+    await crypto.subtle.digest("SHA-256", new Uint8Array(1));
+    for (let turn = 0; turn < 6; turn++) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Lets time pass, of a test that has its own, until something is so. */
+export async function untilLater(timers, ms, condition, what) {
+  const deadline = performance.now() + WAIT_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`not within ${WAIT_MS} ms, whatever time passed in them: ${what}`);
+    await settled();
+    if (!condition()) timers.tick(ms);
+  }
 }
 
 /** The promise, or a rejection that says what did not come in time. */
-export async function within(promise, what, ms = 10_000) {
+export async function within(promise, what, ms = WAIT_MS) {
   let isSettled = false;
   const settle = () => (isSettled = true);
   promise.then(settle, settle);

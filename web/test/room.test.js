@@ -167,6 +167,22 @@ test("a peer whose session ran out keeps its line, and one that left does not", 
   }
 });
 
+test("a line that outlives its peer is closed as soon as it breaks", async (t) => {
+  const { server, room, link, connection } = await lined(t);
+  server.say({ type: "peer-left", room: "r", peerId: "a", reason: "timeout" });
+  await settled();
+  connection.fail();
+  assert.deepEqual([link.state, room.links.size], ["closed", 0]);
+});
+
+test("a line that breaks while the server is away waits for it", async (t) => {
+  const here = await lined(t);
+  here.server.unreachable = true;
+  here.server.end(1006);
+  here.connection.fail();
+  assert.equal(here.link.state, "connecting");
+});
+
 test("a line that was not there yet begins anew", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const { server, room } = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });

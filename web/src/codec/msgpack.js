@@ -59,6 +59,7 @@ class Writer {
     return this.#bytes.slice(0, this.#length);
   }
 
+  /** @param {unknown} value @param {number} depth @returns {void} */
   value(value, depth) {
     if (depth > NESTING_MAX) throw new RangeError(`nests more than ${NESTING_MAX} deep`);
     switch (typeof value) {
@@ -79,6 +80,7 @@ class Writer {
     }
   }
 
+  /** @param {any} value @param {number} depth @returns {void} */
   #object(value, depth) {
     if (value === null) return this.#u8(0xc0);
     if (value instanceof ArrayBuffer) return this.#binary(new Uint8Array(value));
@@ -98,6 +100,7 @@ class Writer {
     }
   }
 
+  /** @param {number} value */
   #integer(value) {
     if (value >= 0) {
       if (value < 0x80) this.#u8(value);
@@ -112,6 +115,7 @@ class Writer {
     else this.#put(0xd3, 8, (view, at) => view.setBigInt64(at, BigInt(value)));
   }
 
+  /** @param {bigint} value */
   #bigInteger(value) {
     if (Number.isSafeInteger(Number(value))) return this.#integer(Number(value));
     if (BigInt.asUintN(64, value) === value) return this.#put(0xcf, 8, (view, at) => view.setBigUint64(at, value));
@@ -119,22 +123,32 @@ class Writer {
     throw new RangeError(`${value} does not fit in 64 bits`);
   }
 
+  /** @param {number} value */
   #float(value) {
     this.#put(0xcb, 8, (view, at) => view.setFloat64(at, value));
   }
 
+  /** @param {string} value */
   #string(value) {
     const bytes = UTF8.encode(value);
     this.#header(bytes.length, 0xa0, 31, [0xda, 0xdb], 0xd9);
     this.#raw(bytes);
   }
 
+  /** @param {Uint8Array} bytes */
   #binary(bytes) {
     this.#header(bytes.length, 0, -1, [0xc5, 0xc6], 0xc4);
     this.#raw(bytes);
   }
 
-  /** A length: inside the marker where it fits, else behind one of the markers for 8 (not every type has it), 16 and 32 bits. */
+  /**
+   * A length: inside the marker where it fits, else behind one of the markers for 8 (not every type has it), 16 and 32 bits.
+   * @param {number} length
+   * @param {number} fixed
+   * @param {number} fixedMax
+   * @param {[marker16: number, marker32: number]} markers
+   * @param {number} [marker8]
+   */
   #header(length, fixed, fixedMax, [marker16, marker32], marker8) {
     if (length <= fixedMax) this.#u8(fixed | length);
     else if (marker8 !== undefined && length < 0x100) this.#put(marker8, 1, (view, at) => view.setUint8(at, length));
@@ -142,11 +156,13 @@ class Writer {
     else this.#put(marker32, 4, (view, at) => view.setUint32(at, length));
   }
 
+  /** @param {number} byte */
   #u8(byte) {
     this.#room(1);
     this.#bytes[this.#length++] = byte;
   }
 
+  /** @param {number} marker @param {number} size @param {(view: DataView, at: number) => void} write */
   #put(marker, size, write) {
     this.#u8(marker);
     this.#room(size);
@@ -154,12 +170,14 @@ class Writer {
     this.#length += size;
   }
 
+  /** @param {Uint8Array} bytes */
   #raw(bytes) {
     this.#room(bytes.length);
     this.#bytes.set(bytes, this.#length);
     this.#length += bytes.length;
   }
 
+  /** @param {number} more */
   #room(more) {
     const needed = this.#length + more;
     if (needed <= this.#bytes.length) return;
@@ -175,6 +193,7 @@ class Reader {
   #view;
   #at = 0;
 
+  /** @param {Uint8Array} bytes */
   constructor(bytes) {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -184,6 +203,7 @@ class Reader {
     if (this.#at < this.#bytes.length) throw new RangeError(`${this.#bytes.length - this.#at} bytes too many`);
   }
 
+  /** @param {number} depth @returns {any} */
   value(depth) {
     if (depth > NESTING_MAX) throw new RangeError(`nests more than ${NESTING_MAX} deep`);
     const marker = this.#uint(1);
@@ -214,13 +234,16 @@ class Reader {
     }
   }
 
+  /** @param {number} length @param {number} depth */
   #array(length, depth) {
     const array = [];
     for (let i = 0; i < length; i++) array.push(this.value(depth + 1));
     return array;
   }
 
+  /** @param {number} length @param {number} depth */
   #map(length, depth) {
+    /** @type {Record<string, unknown>} */
     const map = {};
     for (let i = 0; i < length; i++) {
       const key = this.value(depth + 1);
@@ -233,28 +256,32 @@ class Reader {
     return map;
   }
 
+  /** @param {number} length */
   #string(length) {
     const start = this.#take(length);
     return FROM_UTF8.decode(this.#bytes.subarray(start, start + length));
   }
 
+  /** @param {number} length */
   #binary(length) {
     const start = this.#take(length);
     return this.#bytes.slice(start, start + length);
   }
 
+  /** @param {number} length */
   #extension(length) {
     const ext = this.#view.getInt8(this.#take(1));
     return { ext, data: this.#binary(length) };
   }
 
+  /** @param {number} size */
   #uint(size) {
     const at = this.#take(size);
     if (size === 1) return this.#view.getUint8(at);
     return size === 2 ? this.#view.getUint16(at) : this.#view.getUint32(at);
   }
 
-  /** Where the next `size` bytes begin, once it is sure that they are there. */
+  /** Where the next `size` bytes begin, once it is sure that they are there. @param {number} size */
   #take(size) {
     if (this.#at + size > this.#bytes.length) throw new RangeError("ends too early");
     const start = this.#at;
@@ -263,11 +290,13 @@ class Reader {
   }
 }
 
+/** @param {bigint} bigint */
 function exact(bigint) {
   const number = Number(bigint);
   return Number.isSafeInteger(number) ? number : bigint;
 }
 
+/** @param {unknown} key */
 function keyText(key) {
   return JSON.stringify(key, (_, value) => (typeof value === "bigint" ? String(value) : value));
 }

@@ -1,0 +1,13 @@
+/** Begins the application, in StrictMode: a development build then mounts everything twice, and nobody in the room notices. */
+
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+
+import { App } from "./app.jsx";
+import "./style.css";
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <App />
+  </StrictMode>,
+);

@@ -1,0 +1,68 @@
+/** The list of who is in the room: name, id, door, and how the line to each of them is. */
+
+import { DOORS } from "./address.js";
+import { arrange, h, write } from "./dom.js";
+import { doorOf, nameOf } from "./visit.js";
+
+/**
+ * @typedef {import("./visit.js").Visit} Visit
+ * @typedef {import("./i18n.js").Text} Text
+ */
+
+export class Roster {
+  /** @type {Map<string, HTMLElement>} */
+  #items = new Map();
+  #list;
+  #empty;
+  #text;
+
+  /** @param {{list: Element, empty: HTMLElement, text: Text}} where `empty` is shown while nobody else is there */
+  constructor({ list, empty, text }) {
+    this.#list = list;
+    this.#empty = empty;
+    this.#text = text;
+  }
+
+  /** Shows who is there now. @param {Visit} visit */
+  show(visit) {
+    const { client, about } = visit;
+    const peers = visit.peers();
+    const items = new Map();
+    const own = /** @type {string} */ (client.peerId);
+    items.set(own, this.#item(own, { ...about, name: this.#text.say("you.named", { name: visit.wish.name }) }, "myself"));
+    for (const { peerId, metadata, link } of peers) {
+      const item = this.#item(peerId, metadata, "peer");
+      const line = link?.state ?? "none";
+      item.dataset.line = line;
+      write(/** @type {Element} */ (item.querySelector(".line")), this.#text.say(`line.${line}`));
+      items.set(peerId, item);
+    }
+    this.#items = items;
+    arrange(this.#list, [...items.values()]);
+    this.#empty.hidden = peers.length > 0;
+  }
+
+  /** Shows nobody. */
+  clear() {
+    this.#items.clear();
+    this.#list.replaceChildren();
+  }
+
+  /** @param {string} peerId @param {any} metadata @param {"myself" | "peer"} testid */
+  #item(peerId, metadata, testid) {
+    const item = this.#items.get(peerId) ?? emptyItem(testid);
+    const door = doorOf(metadata);
+    item.dataset.peerId = peerId;
+    item.dataset.door = door ?? "unknown";
+    const parts = { name: nameOf(metadata) ?? this.#text.say("somebody"), id: peerId.slice(0, 8), door: door ? DOORS[door] : this.#text.say("door.unknown") };
+    for (const [part, value] of Object.entries(parts)) write(/** @type {Element} */ (item.querySelector(`.${part}`)), value);
+    /** @type {HTMLElement} */ (item.querySelector(".id")).title = this.#text.say("peer.id", { id: peerId });
+    return item;
+  }
+}
+
+/** @param {string} testid */
+function emptyItem(testid) {
+  const who = h("span", { class: "who" }, h("b", { class: "name" }), " ", h("code", { class: "id" }));
+  return h("li", { "data-testid": testid }, who, " ", h("span", { class: "door" }), " ", h("span", { class: "line" }));
+}
