@@ -112,9 +112,8 @@ class Visit {
   #begin() {
     if (this.#outside.state === "closed") return;
     const stay = (this.#stay = new AbortController());
-    const { onMessage, ...options } = this.#options;
-    this.#told = options.metadata;
-    connect(/** @type {string} */ (this.#url), { ...options, ...this.#latest(options), room: this.#room, signal: stay.signal }).then(
+    this.#told = this.#options.metadata;
+    connect(/** @type {string} */ (this.#url), { ...this.#options, ...this.#latest(), room: this.#room, signal: stay.signal }).then(
       (client) => this.#enter(client, stay),
       (error) => {
         if (!stay.signal.aborted) this.#show({ state: "closed", error });
@@ -128,9 +127,9 @@ class Visit {
     this.#stay = undefined;
   }
 
-  /** Functions that call those of the latest render. @param {object} options */
-  #latest(options) {
-    const functions = Object.entries(options).filter(([, value]) => typeof value === "function");
+  /** Functions that call those of the latest render. */
+  #latest() {
+    const functions = Object.entries(this.#options).filter(([, value]) => typeof value === "function");
     return Object.fromEntries(functions.map(([name]) => [name, (/** @type {any[]} */ ...args) => /** @type {any} */ (this.#options)[name](...args)]));
   }
 

@@ -42,6 +42,15 @@ pub struct Room {
 /// A peer that has much to read, and is to be waited for before more is said.
 pub type Behind = Arc<dyn Inlet>;
 
+/// What became of a message.
+#[derive(Default)]
+pub struct Handed {
+    /// Why somebody does not have it.
+    pub untaken: Option<ErrorCode>,
+    /// One of those who are behind, if there are any.
+    pub behind: Option<Behind>,
+}
+
 /// Who is in a room, and what is kept of them together.
 #[derive(Default)]
 struct Present {
@@ -145,9 +154,8 @@ impl Room {
         &self.id
     }
 
-    /// Hands a message to one peer of this room, other than its sender, and tells whether that is to be waited for. One that is `alone` has no
-    /// other behind it that came with it.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Option<Behind>, ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
         let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
@@ -155,17 +163,16 @@ impl Room {
             Untaken::Overflow => ErrorCode::Undeliverable,
             Untaken::Gone => ErrorCode::NoSuchPeer,
         })?;
-        Ok(member.inlet.is_behind().then(|| member.inlet.clone()))
+        Ok(Handed { untaken: None, behind: member.inlet.is_behind().then(|| member.inlet.clone()) })
     }
 
-    /// Hands a message to everybody in this room but its sender, and tells one of those that are to be waited for. If it fails for some, the
-    /// others have it all the same.
-    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Result<Option<Behind>, ErrorCode> {
+    /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
+    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Handed {
         let present = self.present();
-        match present.announce(from, message) {
-            0 => Ok(present.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone())),
-            _ => Err(ErrorCode::Undeliverable),
-        }
+        let untaken = (present.announce(from, message) > 0).then_some(ErrorCode::Undeliverable);
+        // One that takes nothing any more is no reason not to wait for the others.
+        let behind = present.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
+        Handed { untaken, behind }
     }
 
     // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.
@@ -330,8 +337,31 @@ mod tests {
         assert!(ear_a.room().forward(a, b, message(), false).is_ok());
         assert_eq!(ear_a.room().forward(a, a, message(), false).err(), Some(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().forward(a, c, message(), false).err(), Some(ErrorCode::NoSuchPeer));
-        assert!(ear_a.room().broadcast(a, message()).is_ok());
+        assert_eq!(ear_a.room().broadcast(a, message()).untaken, None);
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
+    }
+
+    /// While one that read nothing was being closed, a broadcast waited for nobody, and others that did read were closed as well.
+    #[test]
+    fn one_that_takes_nothing_does_not_hide_another_that_is_behind() {
+        let mut rooms = Rooms::new(RoomLimits { peers_max: 3, ..LIMITS });
+        struct Late(bool);
+        impl Inlet for Late {
+            fn deliver(&self, _: &Envelope) -> Result<(), Untaken> {
+                if self.0 { Err(Untaken::Overflow) } else { Ok(()) }
+            }
+            fn is_behind(&self) -> bool {
+                !self.0
+            }
+            fn answer(&self, _: Answer) {}
+            fn drain(&self, _: DrainWindow) {}
+        }
+        let (a, ear_a) = join(&mut rooms, "r", None).unwrap();
+        for is_mute in [true, false] {
+            rooms.join(PeerId::random(), Arc::new(Late(is_mute)), room("r"), None).unwrap();
+        }
+        let handed = ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 });
+        assert_eq!((handed.untaken, handed.behind.is_some()), (Some(ErrorCode::Undeliverable), true));
     }
 
     #[test]
@@ -349,6 +379,6 @@ mod tests {
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
         assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::Undeliverable));
-        assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).untaken, Some(ErrorCode::Undeliverable));
     }
 }

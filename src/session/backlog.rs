@@ -102,6 +102,11 @@ impl Backlog {
         }
     }
 
+    /// Nobody need wait for the client any longer: there is none.
+    pub fn let_go(&self) {
+        self.eased.notify_waiters();
+    }
+
     /// How many bytes more are waiting than may wait.
     pub fn excess(&self) -> usize {
         self.waiting().saturating_sub(self.bytes_max)

@@ -108,6 +108,7 @@ impl Delivery {
     pub fn close(&self) -> bool {
         // Under the lock, so that nobody is in the middle of something.
         let _saying = self.saying();
+        self.backlog.let_go();
         !self.closed.swap(true, Ordering::SeqCst)
     }
 
@@ -127,6 +128,7 @@ impl Delivery {
         if saying.detached.is_some() {
             saying.abandon();
             self.backlog.reopen();
+            self.backlog.let_go();
         }
         saying.detached.is_some()
     }

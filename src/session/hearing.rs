@@ -30,7 +30,7 @@ use crate::{
     registry::{
         RoomRegistry,
         command::{Answer, Join, Leave, Update},
-        rooms::{Behind, Room},
+        rooms::{Behind, Handed, Room},
     },
 };
 
@@ -69,8 +69,8 @@ struct Awaited {
 /// What became of a message, as far as it is known at once.
 enum Outcome {
     Done,
-    /// Done, and a peer it went to has much to read.
-    Behind(Behind),
+    /// Somebody may not have it, and somebody may be behind.
+    Handed(Handed),
     Awaits {
         joining: Option<RoomId>,
     },
@@ -244,11 +244,14 @@ impl Hearing {
         };
         match outcome {
             // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
-            Ok(Outcome::Done | Outcome::Behind(_)) if self.delivery.is_closed() => {}
+            Ok(Outcome::Done | Outcome::Handed(Handed { untaken: None, .. })) if self.delivery.is_closed() => {}
             Ok(Outcome::Done) => self.acknowledge(id),
-            Ok(Outcome::Behind(peer)) => {
-                self.acknowledge(id);
-                return Some(peer);
+            Ok(Outcome::Handed(Handed { untaken, behind })) => {
+                match untaken {
+                    Some(code) => self.refuse(id, code),
+                    None => self.acknowledge(id),
+                }
+                return behind;
             }
             Ok(Outcome::Awaits { joining }) => self.awaited = Some(Awaited { id, joining, waiting: vec![] }),
             Err(code) => self.refuse(id, code),
@@ -302,13 +305,11 @@ impl Hearing {
             ClientMessage::Forward { kind, to, room, payload } => {
                 let room = self.state.room(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
-                let behind = room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone)?;
-                return Ok(behind.map_or(Outcome::Done, Outcome::Behind));
+                return room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone).map(Outcome::Handed);
             }
             ClientMessage::Broadcast { room, payload } => {
                 let room = self.state.room(room.as_deref())?;
-                let behind = room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))?;
-                return Ok(behind.map_or(Outcome::Done, Outcome::Behind));
+                return Ok(Outcome::Handed(room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))));
             }
             ClientMessage::Metadata { room, metadata } => {
                 let room = self.state.room(room.as_deref())?.id().clone();

@@ -31,7 +31,7 @@ test("a video that was made in one tab is watched in two others while it arrives
   assert.match(await stella.getByTestId("legend").innerText(), /Emma: \d+ pieces?/);
   const cells = stella.getByTestId("cells").locator("i");
   assert.ok((await cells.count()) > 0);
-  assert.deepEqual(await cells.evaluateAll((cells) => [...new Set(cells.map(({ dataset }) => dataset.state))]), ["there"]);
+  await eventually(async () => assert.deepEqual(await cells.evaluateAll((cells) => [...new Set(cells.map(({ dataset }) => dataset.state))]), ["there"]));
   const saved = await save(stella);
   assert.equal(saved.name, "Emma.webm");
   assert.equal(createHash("sha256").update(saved.bytes).digest("hex"), await emma.getByTestId("share").getAttribute("data-id"));
@@ -40,7 +40,7 @@ test("a video that was made in one tab is watched in two others while it arrives
   await stella.locator('[data-testid="peer"][data-line="connected"]').waitFor();
   await emma.close();
   const grace = await watch("Grace", "webtransport");
-  assert.match(await grace.getByTestId("legend").innerText(), /^Stella: \d+ pieces?$/);
+  await eventually(async () => assert.match(await grace.getByTestId("legend").innerText(), /^Stella: \d+ pieces?$/));
   await grace.getByTestId("stop").click();
   await grace.getByTestId("stage").waitFor({ state: "hidden" });
 });
@@ -63,7 +63,7 @@ function holdBack(bytesMax) {
 
 async function heldBack(t, server) {
   const page = await browser.newPage(t);
-  await page.addInitScript(holdBack, 700_000);
+  await page.addInitScript(holdBack, 400_000);
   await page.goto(address(server, { page: "stream", name: "Emma" }));
   await inState(page, "inside");
   return page;
@@ -85,7 +85,7 @@ test("the pictures move before the video is whole", async (t) => {
   assert.equal(await stella.getByTestId("save").isVisible(), false);
   await emma.evaluate(() => globalThis.release());
   await stella.getByTestId("save").waitFor();
-  assert.deepEqual([...new Set(await states())], ["there"]);
+  await eventually(async () => assert.deepEqual([...new Set(await states())], ["there"]));
 });
 
 test("a file whose format has to be whole is played when it is, and a file that is no video can be saved", async (t) => {
@@ -140,6 +140,6 @@ test("without anybody who has the rest, the page says so, and goes on when someb
   await inState(emma, "inside");
   await emma.getByTestId("file").setInputFiles(file);
   await stella.getByTestId("save").waitFor();
-  assert.equal(await there.count(), 8);
+  await eventually(async () => assert.equal(await there.count(), 8));
   assert.equal(await stella.getByTestId("stalled").isVisible(), false);
 });

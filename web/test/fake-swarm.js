@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 
+import { PieceCache } from "../src/swarm/cache.js";
 import { Swarm } from "../src/swarm/swarm.js";
 import { encodeChunk } from "../src/swarm/wire.js";
 import { FakeRoom, meet, noise, until } from "./fake-links.js";
@@ -22,6 +23,17 @@ export function person(t, name, options) {
   const told = [];
   for (const type of ["share", "unshared", "refused", "distrusted"]) swarm.addEventListener(type, ({ detail }) => told.push({ event: type, ...detail }));
   return { name, room, swarm, told };
+}
+
+/** The caches that the swarms of a test use, from now on. */
+export function cachesOf(t) {
+  const caches = new Set();
+  const { reserve } = PieceCache.prototype;
+  t.mock.method(PieceCache.prototype, "reserve", function (...args) {
+    caches.add(this);
+    return reserve.apply(this, args);
+  });
+  return caches;
 }
 
 /** Lines between all of them. */

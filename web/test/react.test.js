@@ -199,6 +199,9 @@ test("a component that goes while it connects leaves nothing behind, whenever th
 test("a component that is hidden leaves, and comes back when it is shown", async (t) => {
   const component = mount(t, [URL, "r"], [Activity, { mode: "visible" }]);
   const before = await component.in("connected");
+  // This never has an answer, and its end is nothing to be shown.
+  Socket.all[0].send = () => {};
+  await component.render(URL, "r", { metadata: "new" });
   component.surround(Activity, { mode: "hidden" });
   await eventually("the connection is closed", () => open().length === 0);
   await settled();
@@ -207,6 +210,7 @@ test("a component that is hidden leaves, and comes back when it is shown", async
   component.surround(Activity, { mode: "visible" });
   const after = await component.until("another connection", ({ state, client }) => state === "connected" && client !== before.client);
   assert.ok(component.views.slice(shown).some(({ state }) => state === "connecting"), "what is over is not shown until then");
+  assert.ok(component.views.every(({ error }) => error === undefined));
   assert.equal(after.client.state, "connected");
   assert.equal(open().length, 1);
 });

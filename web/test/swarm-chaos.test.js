@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PieceCache } from "../src/swarm/cache.js";
 import { corrupt, meet, settled, until, untilLater } from "./fake-links.js";
-import { PIECE_BYTES, REQUEST_MS, film, hashOf, person, sha256 } from "./fake-swarm.js";
+import { PIECE_BYTES, REQUEST_MS, cachesOf, film, hashOf, person, sha256 } from "./fake-swarm.js";
 
 const ROUNDS = 40;
 
@@ -15,13 +14,7 @@ for (let seed = 1; seed <= 8; seed++) {
     let state = seed;
     const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
     t.mock.method(Math, "random", random);
-    const caches = new Set();
-    const { reserve } = PieceCache.prototype;
-    t.mock.method(PieceCache.prototype, "reserve", function (...args) {
-      caches.add(this);
-      return reserve.apply(this, args);
-    });
-
+    const caches = cachesOf(t);
     const people = ["ann", "bob", "cid", "dan", "eve", "fay"].map((name, i) => person(t, name, { cacheBytesMax: (i % 2 ? 6 : 100) * PIECE_BYTES }));
     const [ann, bob] = people;
     const lines = new Map();

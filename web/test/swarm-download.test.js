@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Bitfield } from "../src/swarm/bitfield.js";
+import { PieceCache } from "../src/swarm/cache.js";
 import { altered, meet, noise, settled, until, untilLater, within, without } from "./fake-links.js";
-import { PIECE_BYTES, REQUEST_MS, announcing, film, giving, hashOf, manifestOf, mesh, person, sha256, stranger } from "./fake-swarm.js";
+import { PIECE_BYTES, REQUEST_MS, announcing, cachesOf, film, giving, hashOf, manifestOf, mesh, person, sha256, stranger } from "./fake-swarm.js";
 
 const bytes = noise(39.5 * PIECE_BYTES);
 const id = sha256(bytes);
@@ -143,6 +144,40 @@ test("who begins to read when pieces have gone again has them fetched again", as
   assert.equal(await within(hashOf(download), "the file"), id);
 });
 
+test("what a reader has still to read stays, whoever else needs room; what nobody reads makes it", async (t) => {
+  const [ann, bob, eve] = [person(t, "ann"), person(t, "bob"), person(t, "eve", { cacheBytesMax: 40 * PIECE_BYTES })];
+  const [toAnn] = meet(ann.room, eve.room);
+  meet(bob.room, eve.room);
+  const other = (await bob.swarm.share(film(2))).id;
+  await ann.swarm.share(film());
+  const download = eve.swarm.fetch(id);
+  for await (const chunk of download.stream()) assert.ok(chunk.length > 0);
+  toAnn.close();
+  const reader = download.stream().getReader();
+  const chunks = [(await within(reader.read(), "the first piece")).value];
+  assert.equal(await within(hashOf(eve.swarm.fetch(other)), "another file, in what room there is"), other);
+  for (let part; !(part = await within(reader.read(), "the next piece")).done; ) chunks.push(part.value);
+  assert.equal(sha256(Buffer.concat(chunks)), id);
+});
+
+test("a piece that comes when its reader has gone may go again", async (t) => {
+  const caches = cachesOf(t);
+  const [ann, eve] = [person(t, "ann"), person(t, "eve", { cacheBytesMax: 5 * PIECE_BYTES })];
+  const [line] = meet(ann.room, eve.room);
+  await ann.swarm.share(film());
+  const download = eve.swarm.fetch(id);
+  for await (const chunk of download.stream()) assert.ok(chunk.length > 0);
+  line.isHeld = true;
+  const again = download.stream();
+  await until(() => download.pieces.includes("wanted"), "requests");
+  await again.cancel();
+  line.release();
+  await until(() => !download.pieces.includes("wanted"), "answers");
+  const [cache] = caches;
+  assert.ok(cache.bytes > 0);
+  assert.equal(cache.reserve(cache.bytesMax), true, "there is room for as much as there may be");
+});
+
 test("a stream that nobody reads any more holds nothing up", async (t) => {
   const [ann, eve] = [person(t, "ann"), person(t, "eve", { cacheBytesMax: 5 * PIECE_BYTES })];
   mesh(ann, eve);
@@ -206,16 +241,20 @@ test("when the whole is another file, it is not given out, and who vouched for i
 
 test("who only passed on what another made up is not distrusted", async (t) => {
   const eve = person(t, "eve");
-  const [liar, victim] = [await stranger("x", eve, giving(forged)), await stranger("y", eve, giving(forged))];
+  const answers = giving(forged);
+  const [liar, victim] = [await stranger("x", eve, giving(forged)), await stranger("y", eve, answers)];
   liar.say(announcing(forged));
   victim.say(announcing(forged, bitsOf(() => true)));
   await until(() => eve.swarm.shares.has(id), "an announcement");
   await settled();
   assert.equal(await within(code(eve.swarm.fetch(id).blob()), "a failure"), "wrong-hash");
   assert.deepEqual(eve.told.filter(({ event }) => event === "distrusted"), [{ event: "distrusted", id, from: "x" }]);
-  victim.say(announcing(honest, bitsOf(() => false)));
+  const again = eve.swarm.fetch(id);
   await settled();
-  assert.equal(eve.swarm.shares.has(id), true, "it is listened to");
+  assert.deepEqual([again.state, again.share], ["waiting", undefined], "what was found out is not tried again");
+  Object.assign(answers, giving(honest));
+  victim.say(announcing(honest));
+  assert.equal(await within(hashOf(again), "the file, from who was taken in before"), id);
 });
 
 test("hashes that are not those announced are the fault of who gave them", async (t) => {
@@ -229,6 +268,20 @@ test("hashes that are not those announced are the fault of who gave them", async
   const other = await stranger("y", eve, giving(honest));
   other.say(announcing(honest));
   assert.equal(await within(fetched, "the file"), id);
+});
+
+test("who refuses its hashes is not asked for them again, until it announces them again", async (t) => {
+  const eve = person(t, "eve");
+  const answers = { list: ({ n }, say) => say({ type: "refuse", n }) };
+  const x = await stranger("x", eve, answers);
+  x.say(announcing(honest));
+  const download = eve.swarm.fetch(id);
+  await until(() => x.heard.some(({ type }) => type === "list") && download.state === "waiting", "a refusal");
+  await settled();
+  assert.equal(x.heard.filter(({ type }) => type === "list").length, 1);
+  Object.assign(answers, giving(honest));
+  x.say(announcing(honest));
+  assert.equal(await within(hashOf(download), "the file"), id);
 });
 
 for (const [what, answers] of [
@@ -287,6 +340,7 @@ test("the one whom most vouch for is believed first", async (t) => {
 // ---- how it ends
 
 test("it can be given up, while it waits and while it fetches", async (t) => {
+  const caches = cachesOf(t);
   const [ann, eve] = [person(t, "ann"), person(t, "eve")];
   const [line] = meet(ann.room, eve.room);
   for (const isShared of [false, true]) {
@@ -302,9 +356,33 @@ test("it can be given up, while it waits and while it fetches", async (t) => {
     assert.deepEqual([error.code, error.cause.message, await reading, download.state], ["aborted", "enough", "aborted", "failed"]);
     assert.ok(!download.pieces.includes("wanted"));
   }
+  assert.deepEqual([...caches].map(({ bytes }) => bytes), [0], "no room is taken for what does not come");
   line.outgoing = (data) => data;
   assert.equal(await within(hashOf(eve.swarm.fetch(id)), "the file, another time"), id);
   assert.equal(await within(code(eve.swarm.fetch(sha256("never"), { signal: AbortSignal.abort() }).blob()), "a failure"), "aborted");
+});
+
+test("given up while a piece is being stored, nothing is kept", async (t) => {
+  const caches = cachesOf(t);
+  const { put } = PieceCache.prototype;
+  let store;
+  let isStoring = false;
+  const stored = new Promise((resolve) => (store = resolve));
+  t.mock.method(PieceCache.prototype, "put", async function (...args) {
+    isStoring = true;
+    await stored;
+    return put.apply(this, args);
+  });
+  const [ann, eve] = [person(t, "ann"), person(t, "eve")];
+  mesh(ann, eve);
+  await ann.swarm.share(film());
+  const controller = new AbortController();
+  eve.swarm.fetch(id, { signal: controller.signal });
+  await until(() => isStoring, "a piece");
+  controller.abort();
+  store();
+  await settled();
+  assert.deepEqual([...caches].map(({ bytes }) => bytes), [0]);
 });
 
 test("a signal that comes when it is done changes nothing", async (t) => {

@@ -1,17 +1,17 @@
 /**
- * One file on its way here: under which manifest, which pieces are there, whom to ask for which, and who reads it. Does not know how peers are
- * asked, only that they are ({@link Neighbour.ask}), and not who else wants something of them: the swarm hands out free slots.
+ * One file on its way here: under which manifest, whom to ask for which piece, and whether what comes is right. Does not know how peers are
+ * asked, only that they are ({@link Neighbour.ask}), and not who else wants something of them: the swarm hands out free slots. What is here, and
+ * how it is read, is in `pieces.js`; one reader is always there: the check of the whole against the id.
  *
- * A piece comes whole from one peer, so a wrong one is the fault of exactly that peer. Pieces come in any order, and wait in the cache until
- * whoever reads from the beginning has got so far; behind the last reader they may go. One reader is always there: the check of the
- * whole against the id.
+ * A piece comes whole from one peer, so a wrong one is the fault of exactly that peer.
  */
 
 import { Bitfield } from "./bitfield.js";
 import { areEqual, toHex } from "./bytes.js";
-import { HASHES_PER_MESSAGE_MAX, MANIFESTS_REMEMBERED_MAX, PIECES_AHEAD, STUCK_REQUESTS, VOUCHERS_MAX } from "./limits.js";
-import { HASH_BYTES, hashOf, pieceLength, readPiece, rootOf } from "./manifest.js";
+import { HASHES_PER_MESSAGE_MAX, MANIFESTS_REMEMBERED_MAX, STUCK_REQUESTS, VOUCHERS_MAX } from "./limits.js";
+import { HASH_BYTES, hashOf, rootOf } from "./manifest.js";
 import { rarest } from "./picker.js";
+import { Pieces } from "./pieces.js";
 import { remember } from "./remember.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { failure } from "../codes.js";
@@ -23,14 +23,11 @@ import { failure } from "../codes.js";
  *
  * @typedef {"waiting" | "fetching" | "done" | "failed"} State `waiting`: nobody that we could ask is there
  *
- * @typedef {{share: Share, root: string, key: string, hashes?: Uint8Array}} Chosen the manifest that we go by; with its hashes, once they are here
+ * @typedef {import("./pieces.js").Chosen & {key: string}} Chosen the manifest that we go by; with its hashes, once they are here
  *
  * @typedef {{received: number, total: number, piece: number, from: string}} Progress
  *
  * @typedef {{progress: Progress, state: State}} DownloadEvents
- *
- * Where somebody reads. `isStream`: what is read next comes first. `isCheck`: the check of the whole, under that manifest alone.
- * @typedef {{at: number, isStream?: boolean, isCheck?: boolean, manifest?: Chosen}} Cursor
  *
  * The swarm, for a download.
  * @typedef {object} Host
@@ -54,7 +51,6 @@ const DownloadTarget = /** @type {new () => import("../typed-target.js").TypedTa
 export class Download extends DownloadTarget {
   #id;
   #host;
-  #cache;
   /** @type {Map<Neighbour, Offer>} */
   #offers;
   /** @type {Chosen | undefined} */
@@ -66,24 +62,17 @@ export class Download extends DownloadTarget {
   #listing = false;
   /** By piece, how many of those whom we can ask have it. */
   #holders = new Uint32Array();
-  /** What is in the cache. */
-  #has = new Bitfield(0);
-  /** What has been there. */
+  /** What is here. */
+  #kept;
+  /** What is here, or was. */
   #got = new Bitfield(0);
   /** @type {Map<number, Map<Neighbour, () => void>>} by piece, whom it was asked of, and how to take that back; the oldest first */
   #requests = new Map();
   /** @type {(string | undefined)[]} */
   #pieces = [];
   #received = 0;
-  /** @type {Blob | undefined} the file, once somebody has collected it, or from the start where it is shared from here */
-  #blob;
   /** @type {Promise<Blob> | undefined} */
   #collecting;
-  /** Stands for the first reader, until it comes. @type {Cursor | undefined} */
-  #reserved = { at: 0 };
-  /** @type {Set<Cursor>} */
-  #cursors = new Set([/** @type {Cursor} */ (this.#reserved)]);
-  #position = 0;
   #verified = false;
   /** @type {Error | undefined} */
   #error;
@@ -91,15 +80,13 @@ export class Download extends DownloadTarget {
   #state = "waiting";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #stuckTimer;
-  #wake = () => {};
-  #change = new Promise((resolve) => (this.#wake = () => resolve(undefined)));
 
   /** For {@link Swarm.fetch}. @param {string} id @param {Host} host @param {Iterable<[Neighbour, Offer]>} offers those that there are */
   constructor(id, host, offers) {
     super();
     this.#id = id;
     this.#host = host;
-    this.#cache = host.cache;
+    this.#kept = new Pieces(host.cache, host.wanting);
     this.#offers = new Map(offers);
     this.#update();
   }
@@ -142,21 +129,21 @@ export class Download extends DownloadTarget {
    * @returns {ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>}
    */
   stream() {
-    const cursor = this.#attach({ isStream: true });
+    const cursor = this.#kept.attach({ isStream: true });
     /** @type {UnderlyingDefaultSource<Uint8Array>} */
     const source = {
       pull: async (controller) => {
         try {
-          const bytes = await this.#read(cursor);
+          const bytes = await this.#kept.read(cursor);
           // The reader may do with its bytes what it likes: others are still served with ours.
           if (bytes) return controller.enqueue(bytes.slice());
           controller.close();
         } catch (error) {
           controller.error(error);
         }
-        this.#detach(cursor);
+        this.#kept.detach(cursor);
       },
-      cancel: () => this.#detach(cursor),
+      cancel: () => this.#kept.detach(cursor),
     };
     const stream = /** @type {any} */ (new ReadableStream(source, { highWaterMark: 0 }));
     // Not every browser can iterate over streams yet.
@@ -172,7 +159,7 @@ export class Download extends DownloadTarget {
    * @returns {Promise<Blob>}
    */
   async blob() {
-    if (this.#blob) return this.#blob;
+    if (this.#kept.blob) return this.#kept.blob;
     this.#collecting ??= this.#collect();
     return this.#collecting;
   }
@@ -187,12 +174,12 @@ export class Download extends DownloadTarget {
 
   /** Which pieces others can have from here; undefined for all of them. */
   get bits() {
-    return this.#verified && this.#has.count === this.#has.length ? undefined : this.#has;
+    return this.#kept.isWhole ? undefined : this.#kept.bits;
   }
 
   /** A piece, for another peer; undefined if it is not here. @param {number} piece */
-  async readPiece(piece) {
-    return this.#has.has(piece) ? this.#bytes(piece) : undefined;
+  readPiece(piece) {
+    return this.#kept.get(piece);
   }
 
   /** A peer has it, or has more or less of it than it said before. @param {Neighbour} neighbour @param {Offer} offer */
@@ -249,9 +236,10 @@ export class Download extends DownloadTarget {
    * @param {string} from my own peer id
    */
   supply(blob, manifest, from) {
-    if (this.#error || this.#blob) return;
+    if (this.#error || this.#kept.blob) return;
     if (this.#manifest?.key !== manifest.key) this.#reset(manifest);
-    this.#replace(blob);
+    this.#cancelRequests();
+    this.#kept.replace(blob);
     this.#got = Bitfield.full(manifest.share.pieces);
     this.#pieces = this.#pieces.map((peerId) => (peerId === undefined || peerId === "wanted" ? from : peerId));
     this.#received = manifest.share.size;
@@ -264,11 +252,9 @@ export class Download extends DownloadTarget {
     this.#error = error;
     clearTimeout(this.#stuckTimer);
     this.#cancelRequests();
-    this.#dropPieces();
     this.#offers.clear();
-    this.#blob = undefined;
     this.#setState("failed");
-    this.#stir();
+    this.#kept.fail(error);
     this.#host.failed();
   }
 
@@ -314,23 +300,20 @@ export class Download extends DownloadTarget {
     return best?.offer;
   }
 
-  /** Begins anew, with a manifest or without any. @param {{share: Share, root: string, key: string, hashes?: Uint8Array}} [offer] */
-  #reset(offer) {
+  /** Begins anew, under that manifest. @param {Chosen} manifest */
+  #reset({ share, root, key, hashes }) {
     this.#cancelRequests();
-    this.#dropPieces();
-    this.#manifest = offer && { share: offer.share, root: offer.root, key: offer.key, hashes: offer.hashes };
+    this.#manifest = { share, root, key, hashes };
     this.#listing = false;
     this.#vouchers.clear();
-    const pieces = offer?.share.pieces ?? 0;
-    this.#has = new Bitfield(pieces);
+    const { pieces } = share;
     this.#got = new Bitfield(pieces);
     this.#pieces = new Array(pieces).fill(undefined);
     this.#holders = new Uint32Array(pieces);
     this.#received = 0;
-    this.#position = 0;
-    for (const [neighbour, offer] of this.#offers) if (offer.key === this.#manifest?.key) this.#count(neighbour, offer);
+    for (const [neighbour, offer] of this.#offers) if (offer.key === key) this.#count(neighbour, offer);
+    this.#kept.begin(this.#manifest);
     this.#progressed();
-    this.#stir();
   }
 
   /** @param {Neighbour} neighbour @param {Offer} offer under our manifest */
@@ -411,41 +394,34 @@ export class Download extends DownloadTarget {
     manifest.hashes = hashes;
     this.#host.ready();
     this.#verify(manifest);
-    this.#stir();
+    this.#kept.stir();
     this.#host.wanting();
   }
 
   // Which pieces
 
-  /** The first piece that is too far ahead of the slowest reader to be kept. */
-  get #end() {
-    const { pieceBytes, pieces } = /** @type {Share} */ (this.share);
-    return Math.min(pieces, this.#position + Math.max(1, Math.floor(this.#cache.bytesMax / pieceBytes)));
-  }
-
   /** Whether there is anything that we wait for. */
   get #isWanting() {
     if (!this.#manifest?.hashes) return true;
-    for (let piece = this.#position; piece < this.#end; piece++) if (!this.#has.has(piece)) return true;
+    for (let piece = this.#kept.position; piece < this.#kept.end; piece++) if (!this.#kept.has(piece)) return true;
     return false;
   }
 
   /** The piece to ask a peer for, room for it being made. @param {Neighbour} neighbour @param {Offer} offer */
   #pick(neighbour, { bits }) {
-    const { pieces } = /** @type {Share} */ (this.share);
-    const isMissing = (/** @type {number} */ piece) => piece < pieces && !this.#has.has(piece) && !this.#requests.has(piece);
+    const { position, end, ahead } = this.#kept;
+    const isMissing = (/** @type {number} */ piece) => !this.#kept.has(piece) && !this.#requests.has(piece);
     const isEligible = (/** @type {number} */ piece) => isMissing(piece) && bits.has(piece);
-    const range = { from: this.#position, to: this.#end };
-    const piece = this.#ahead().find(isEligible) ?? rarest({ ...range, isEligible, holders: this.#holders });
+    const piece = ahead.find(isEligible) ?? rarest({ from: position, to: end, isEligible, holders: this.#holders });
     if (piece === undefined) {
-      for (let other = range.from; other < range.to; other++) if (isMissing(other)) return undefined;
+      for (let other = position; other < end; other++) if (isMissing(other)) return undefined;
       return this.#pickAgain(neighbour, bits);
     }
-    if (this.#cache.reserve(this.#length(piece))) return piece;
+    if (this.#kept.reserve(piece)) return piece;
     // There is no room but for the one that the slowest reader waits for: it makes room for the next.
-    if (!isEligible(this.#position)) return undefined;
-    this.#cache.reserve(this.#length(this.#position), { force: true });
-    return this.#position;
+    if (!isEligible(position)) return undefined;
+    this.#kept.reserve(position, { force: true });
+    return position;
   }
 
   /**
@@ -457,18 +433,9 @@ export class Download extends DownloadTarget {
   #pickAgain(neighbour, bits) {
     if (!neighbour.isIdle) return undefined;
     for (const [piece, asked] of this.#requests) {
-      if (asked.size === 1 && !asked.has(neighbour) && !this.#has.has(piece) && bits.has(piece)) return piece;
+      if (asked.size === 1 && !asked.has(neighbour) && !this.#kept.has(piece) && bits.has(piece)) return piece;
     }
     return undefined;
-  }
-
-  /** What the readers of streams get next. */
-  #ahead() {
-    const pieces = [];
-    for (const { at, isStream } of this.#cursors) {
-      if (isStream) for (let piece = at; piece < Math.min(at + PIECES_AHEAD, this.#end); piece++) pieces.push(piece);
-    }
-    return pieces;
   }
 
   /** @param {Neighbour} neighbour @param {Offer} offer @param {number} piece */
@@ -482,7 +449,7 @@ export class Download extends DownloadTarget {
     const isCurrent = () => this.#manifest === manifest && this.#requests.get(piece) === asked && asked.has(neighbour);
     const cancel = neighbour.ask({
       message: { type: "request", id: share.id, root, piece },
-      bytes: this.#length(piece),
+      bytes: this.#kept.length(piece),
       take: async (bytes) => {
         if (!isCurrent()) return;
         const hashes = /** @type {Uint8Array} */ (manifest?.hashes);
@@ -507,7 +474,7 @@ export class Download extends DownloadTarget {
     const asked = this.#requests.get(piece);
     if (!asked?.delete(neighbour) || asked.size > 0) return;
     this.#requests.delete(piece);
-    this.#cache.unreserve(this.#length(piece));
+    this.#kept.unreserve(piece);
     this.#pieces[piece] = undefined;
   }
 
@@ -516,10 +483,9 @@ export class Download extends DownloadTarget {
     for (const cancel of asked.values()) cancel();
     // Empty, it stays in the list until the piece is in the cache, so that nobody is asked for it again.
     asked.clear();
-    const key = this.#key(piece);
     const isCurrent = () => this.#requests.get(piece) === asked;
     try {
-      await this.#cache.put(key, bytes, () => this.#has.clear(piece));
+      if (!(await this.#kept.put(piece, bytes, isCurrent))) return;
     } catch (error) {
       if (isCurrent()) {
         // The cache has given its room back.
@@ -528,16 +494,13 @@ export class Download extends DownloadTarget {
       }
       return;
     }
-    if (!isCurrent()) return this.#cache.delete(key);
     this.#requests.delete(piece);
-    this.#has.set(piece);
-    if (piece < this.#position) this.#cache.unpin(key);
     const from = neighbour.peerId;
     this.#pieces[piece] = from;
     if (this.#got.set(piece)) this.#received += bytes.length;
     this.#progressed();
     this.#host.gained(piece);
-    this.#stir();
+    this.#kept.stir();
     this.dispatchEvent(new CustomEvent("progress", { detail: { received: this.#received, total: this.total, piece, from } }));
   }
 
@@ -545,116 +508,26 @@ export class Download extends DownloadTarget {
     for (const [piece, asked] of this.#requests) {
       for (const cancel of asked.values()) cancel();
       // Where nobody is asked any more, the piece is on its way into the cache, which has the room.
-      if (asked.size > 0) this.#cache.unreserve(this.#length(piece));
+      if (asked.size > 0) this.#kept.unreserve(piece);
       if (this.#pieces[piece] === "wanted") this.#pieces[piece] = undefined;
     }
     this.#requests.clear();
   }
 
-  #dropPieces() {
-    for (let piece = 0; piece < this.#has.length; piece++) if (this.#has.clear(piece)) this.#cache.delete(this.#key(piece));
-  }
-
-  /** From now on the pieces come from there. @param {Blob} blob */
-  #replace(blob) {
-    this.#cancelRequests();
-    this.#dropPieces();
-    this.#blob = blob;
-    this.#has = Bitfield.full(this.#has.length);
-  }
-
-  /** @param {number} piece */
-  #length(piece) {
-    return pieceLength(/** @type {Share} */ (this.share), piece);
-  }
-
-  /** @param {number} piece */
-  #key(piece) {
-    return `${this.#manifest?.key} ${piece}`;
-  }
-
-  /** @param {number} piece @returns {Promise<Uint8Array | undefined>} */
-  #bytes(piece) {
-    return this.#blob ? readPiece(this.#blob, /** @type {Share} */ (this.share), piece) : this.#cache.get(this.#key(piece));
-  }
-
-  // Who reads
-
-  /** @param {Partial<Cursor>} [options] @returns {Cursor} */
-  #attach(options) {
-    /** @type {Cursor} */
-    const cursor = { at: 0, ...options };
-    this.#cursors.add(cursor);
-    if (this.#reserved) this.#cursors.delete(this.#reserved);
-    this.#reserved = undefined;
-    this.#moved();
-    return cursor;
-  }
-
-  /** @param {Cursor} cursor */
-  #detach(cursor) {
-    if (this.#cursors.delete(cursor)) this.#moved();
-  }
-
-  /** The next piece for a reader, when it is there; undefined at the end. @param {Cursor} cursor @returns {Promise<Uint8Array | undefined>} */
-  async #read(cursor) {
-    for (;;) {
-      if (this.#error) throw this.#error;
-      const manifest = this.#manifest;
-      if (cursor.manifest !== manifest && (cursor.at > 0 || cursor.isCheck)) throw failure("manifest-changed", "what was read so far led nowhere");
-      cursor.manifest = manifest;
-      if (manifest?.hashes) {
-        const { pieces } = manifest.share;
-        const mayEnd = cursor.isCheck || this.#verified;
-        if (cursor.at >= pieces && mayEnd) return undefined;
-        if (cursor.at < pieces && this.#has.has(cursor.at) && (cursor.at < pieces - 1 || mayEnd)) {
-          const bytes = await this.#bytes(cursor.at);
-          if (this.#manifest !== manifest || this.#error) continue;
-          if (bytes) {
-            cursor.at++;
-            this.#moved();
-            return bytes;
-          }
-          // The browser has thrown it out of its storage.
-          this.#has.clear(cursor.at);
-          this.#cache.delete(this.#key(cursor.at));
-          this.#host.wanting();
-        }
-      }
-      await this.#change;
-    }
-  }
-
-  /** Pins what somebody has still to read, and nothing else. */
-  #moved() {
-    const before = this.#position;
-    this.#position = Math.min(this.#has.length, ...[...this.#cursors].map(({ at }) => at));
-    for (let piece = before; piece < this.#position; piece++) this.#cache.unpin(this.#key(piece));
-    for (let piece = this.#position; piece < before; piece++) this.#cache.pin(this.#key(piece));
-    this.#host.wanting();
-  }
-
-  /** Lets everybody look again who waits for something. */
-  #stir() {
-    const wake = this.#wake;
-    this.#change = new Promise((resolve) => (this.#wake = () => resolve(undefined)));
-    wake();
-  }
+  // The whole
 
   /** Reads the whole and checks it against the id. @param {Chosen} manifest */
   async #verify(manifest) {
-    const cursor = { at: 0, manifest, isCheck: true };
-    this.#cursors.add(cursor);
-    this.#moved();
+    const cursor = this.#kept.attach({ manifest, isCheck: true });
     const hash = new Sha256();
     try {
-      for (let bytes; (bytes = await this.#read(cursor)); ) hash.update(bytes);
+      for (let bytes; (bytes = await this.#kept.read(cursor)); ) hash.update(bytes);
     } catch (error) {
       // Failed, or another manifest has been chosen; whoever waits hears of it in its own way. Or what was kept cannot be read any more.
       if (this.#manifest === manifest) this.fail(/** @type {Error} */ (error));
       return;
     } finally {
-      this.#detach(cursor);
+      this.#kept.detach(cursor);
     }
     if (this.#manifest !== manifest || this.#isOver) return;
     if (toHex(hash.digest()) === this.#id) return this.#finish();
@@ -667,27 +540,28 @@ export class Download extends DownloadTarget {
     this.#verified = true;
     clearTimeout(this.#stuckTimer);
     this.#setState("done");
-    this.#stir();
+    this.#kept.checked();
     this.#host.ready();
   }
 
   async #collect() {
     for (;;) {
-      const cursor = this.#attach();
+      const cursor = this.#kept.attach();
       /** @type {BlobPart[]} */
       const parts = [];
       try {
         // As Blobs they are out of our memory: the browser puts large ones on the disk.
-        for (let bytes; (bytes = await this.#read(cursor)); ) parts.push(new Blob([/** @type {BlobPart} */ (bytes)]));
+        for (let bytes; (bytes = await this.#kept.read(cursor)); ) parts.push(new Blob([/** @type {BlobPart} */ (bytes)]));
         const { share } = /** @type {Chosen} */ (this.#manifest);
         const blob = new Blob(parts, { type: share.type });
-        this.#replace(blob);
+        this.#cancelRequests();
+        this.#kept.replace(blob);
         this.#host.ready();
         return blob;
       } catch (error) {
         if (/** @type {{code?: string}} */ (error).code !== "manifest-changed") throw error;
       } finally {
-        this.#detach(cursor);
+        this.#kept.detach(cursor);
       }
     }
   }
