@@ -23,8 +23,8 @@ import { connect } from "./client.js";
  * @typedef {object} RoomView what a component sees of a room; the very same object as long as nothing in it changes
  * @property {SignalingClient["state"]} state
  * @property {readonly Peer[]} peers the others in the room; the same array, and the same objects in it, as long as they do not change
- * @property {(payload: unknown, to?: string) => boolean} send says something to all in the room, or to one peer; false when there is no room to say it in yet
- *   (while reconnecting there is: it is said as soon as that can be). The same function as long as the arguments of the hook are the same
+ * @property {(payload: unknown, to?: string) => boolean} send says something to all in the room, or to one peer; false when there is no room
+ *   to say it in (while reconnecting there is: it is said as soon as that can be). The same function as long as the hook's arguments are
  * @property {Room | undefined} room for everything else that a room can do; undefined before the first `connected`
  * @property {SignalingClient | undefined} client likewise
  * @property {(Error & {code: string}) | undefined} error why the state is `closed` or `reconnecting`, or why the metadata was refused

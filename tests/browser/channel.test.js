@@ -54,7 +54,7 @@ test("when both offer at once, the polite one yields, and there is one line", as
   }
 });
 
-/** A page without the demo: only a client that is in a room. */
+/** A page without anything of ours: only a client that is in a room. */
 async function caller(t, server, transport) {
   const page = await browser.newPage(t);
   await page.goto(`${server.url}/healthz`);

@@ -306,6 +306,34 @@ for (const [what, answers] of [
   });
 }
 
+test("who announces a file that is another and leaves, before anything came of it, is forgotten at once", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const eve = person(t, "eve");
+  const liar = await stranger("x", eve);
+  liar.say(announcing(forged));
+  await until(() => eve.swarm.shares.has(id), "an announcement");
+  const fetched = hashOf(eve.swarm.fetch(id));
+  await until(() => liar.heard.some(({ type }) => type === "list"), "a request");
+  const other = await stranger("y", eve, giving(honest));
+  other.say(announcing(honest));
+  await settled();
+  liar.link.close();
+  assert.equal(await within(fetched, "the file, without time passing"), id);
+});
+
+test("two files of one peer take turns", async (t) => {
+  const eve = person(t, "eve");
+  const manifests = [honest, manifestOf(noise(39.5 * PIECE_BYTES, 2))];
+  const byId = (message) => giving(manifests.find(({ share }) => share.id === message.id));
+  const x = await stranger("x", eve, { list: (message, say) => byId(message).list(message, say), request: (message, say) => byId(message).request(message, say) });
+  x.say(...manifests.map((manifest) => announcing(manifest)));
+  await until(() => eve.swarm.shares.size === 2, "announcements");
+  const ids = manifests.map(({ share }) => share.id);
+  assert.deepEqual(await within(Promise.all(ids.map((id) => hashOf(eve.swarm.fetch(id)))), "two files"), ids);
+  const asked = x.heard.filter(({ type }) => type === "request").slice(0, 40).map(({ id }) => id);
+  for (const id of ids) assert.ok(asked.filter((other) => other === id).length > 10, "of the first forty");
+});
+
 test("a stream that has begun under a manifest that leads nowhere fails, and the file comes all the same", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const eve = person(t, "eve");
@@ -428,8 +456,8 @@ test("changed announcements of a running download are followed", async (t) => {
 
 test("what is altered on the way to others does not matter to what is told: a name is only a name", async (t) => {
   const [ann, bob, eve] = ["ann", "bob", "eve"].map((name) => person(t, name));
-  mesh(ann, eve);
   const [fromBob] = meet(bob.room, eve.room);
+  mesh(ann, eve);
   fromBob.outgoing = altered("announce", (message) => ({ ...message, share: { ...message.share, name: "another" } }));
   await ann.swarm.share(film());
   await until(() => eve.swarm.shares.has(id), "an announcement");

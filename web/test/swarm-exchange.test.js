@@ -117,6 +117,10 @@ test("when the only one who has it corrupts it, the file waits for another", asy
   const fetched = hashOf(download);
   await until(() => download.state === "waiting" && eve.told.some(({ event }) => event === "refused"), "a refusal");
   assert.deepEqual(eve.told.map(({ event }) => event), ["share", "unshared", "refused"]);
+  bob.swarm.withdraw(id);
+  await bob.swarm.share(film());
+  await settled();
+  assert.equal(download.state, "waiting");
   meet(ann.room, eve.room);
   await ann.swarm.share(film());
   assert.equal(await within(fetched, "the file"), id);

@@ -86,8 +86,10 @@ test("a file that is gone from the disk is no longer shared", async (t) => {
   mesh(ann, eve);
   const file = film();
   const { id } = await ann.swarm.share(file);
+  await until(() => eve.swarm.shares.has(id), "an announcement");
   file.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException("gone", "NotReadableError")) });
   const download = eve.swarm.fetch(id);
+  assert.equal(download.state, "fetching");
   await until(() => eve.swarm.shares.size === 0, "the end of the share");
   assert.equal(download.state, "waiting");
 });

@@ -147,7 +147,6 @@ export function memory() {
 export function cacheStorage(name, { caches = globalThis.caches, locks = globalThis.navigator?.locks } = {}) {
   if (!caches || !locks) throw failure("unsupported", "this page has no Cache Storage");
   const own = NAME + name;
-  let closed = false;
   let unlock = () => {};
   const opened = (async () => {
     await new Promise((resolve) => {
@@ -166,8 +165,7 @@ export function cacheStorage(name, { caches = globalThis.caches, locks = globalT
   const address = (/** @type {string} */ key) => `https://swarm.invalid/${encodeURIComponent(key)}`;
   return {
     async put(key, bytes) {
-      const cache = await opened;
-      if (!closed) await cache.put(address(key), new Response(/** @type {BodyInit} */ (bytes)));
+      await (await opened).put(address(key), new Response(/** @type {BodyInit} */ (bytes)));
     },
     async get(key) {
       const response = await (await opened).match(address(key));
@@ -177,7 +175,6 @@ export function cacheStorage(name, { caches = globalThis.caches, locks = globalT
       opened.then((cache) => cache.delete(address(key))).catch(() => {});
     },
     close() {
-      closed = true;
       opened
         .then(() => caches.delete(own))
         .catch(() => {})

@@ -7,6 +7,9 @@
 import { CHANNELS_PER_LINK_MAX } from "./limits.js";
 import { LABEL, Nonsense, VERSION, parseMessage } from "./wire.js";
 
+/** Messages that may come before a channel is open; more than a few mean no good. */
+const EARLY_MAX = 64;
+
 /**
  * @typedef {import("../peer.js").PeerLink} Link
  *
@@ -80,9 +83,21 @@ export class Contact {
     const candidate = { channel, isMine };
     this.#candidates.add(candidate);
     const { signal } = this.#listening;
-    const greet = () => channel.send(JSON.stringify({ type: "hello", version: VERSION, nonce: this.#nonce }));
+    // Chromium may show what the other side says before it says that the channel is open; an answer could not be sent yet.
+    /** @type {unknown[]} */
+    const early = [];
+    let isOpen = false;
+    const hear = (/** @type {unknown} */ data) => {
+      if (isOpen) this.#receive(candidate, data);
+      else if (early.push(data) > EARLY_MAX) this.#drop(candidate);
+    };
+    const greet = () => {
+      isOpen = true;
+      channel.send(JSON.stringify({ type: "hello", version: VERSION, nonce: this.#nonce }));
+      for (const data of early.splice(0)) this.#receive(candidate, data);
+    };
     channel.binaryType = "arraybuffer";
-    channel.addEventListener("message", ({ data }) => this.#receive(candidate, data), { signal });
+    channel.addEventListener("message", ({ data }) => hear(data), { signal });
     channel.addEventListener("close", () => this.#drop(candidate), { signal });
     if (channel.readyState === "open") greet();
     else channel.addEventListener("open", greet, { signal });

@@ -351,14 +351,21 @@ export class Swarm extends SwarmTarget {
     this.#pumping = true;
     queueMicrotask(() => {
       this.#pumping = false;
-      const downloads = [...this.#downloads.values()];
       let free = this.#neighbours.filter(({ isFree }) => isFree).sort((a, b) => Number(a.isSlow) - Number(b.isSlow));
-      // One at a time each, so that what there is is spread over all of them, and the files take turns.
-      while (free.length > 0) {
-        const asked = free.filter((neighbour) => downloads.some((download) => download.ask(neighbour)));
-        downloads.push(...downloads.splice(0, 1));
-        free = asked.filter(({ isFree }) => isFree);
-      }
+      // One at a time each, so that what there is is spread over all of them.
+      while (free.length > 0) free = free.filter((neighbour) => this.#ask(neighbour) && neighbour.isFree);
     });
+  }
+
+  /** Asks a peer for something that any download wants, and says whether there was such. @param {Neighbour} neighbour */
+  #ask(neighbour) {
+    for (const [id, download] of this.#downloads) {
+      if (!download.ask(neighbour)) continue;
+      // They take turns: this one is the last from now on.
+      this.#downloads.delete(id);
+      this.#downloads.set(id, download);
+      return true;
+    }
+    return false;
   }
 }
