@@ -137,6 +137,11 @@ export class Room extends RoomTarget {
 
   // ---- for the client
 
+  /** Whoever entered has his turn now, and may listen: in a mesh, calls those who are there. */
+  begin() {
+    for (const { peerId } of this.peers) this.#meet(peerId, 0);
+  }
+
   /** Takes what the server says about this room into the state. @param {any} message */
   enter(message) {
     const { type, peerId, metadata } = message;
@@ -194,7 +199,10 @@ export class Room extends RoomTarget {
       if (!this.#peers.has(peerId)) this.#event("peer-left", { type: "peer-left", room: this.name, peerId, reason: "timeout" });
     }
     for (const peer of peers) {
-      if (isAnew && !before.has(peer.peerId)) this.#event("peer-joined", { type: "peer-joined", room: this.name, ...peer });
+      if (!isAnew) continue;
+      const known = before.get(peer.peerId);
+      const type = known ? "peer-updated" : "peer-joined";
+      if (!known || JSON.stringify(known.metadata) !== JSON.stringify(peer.metadata)) this.#event(type, { type, room: this.name, ...peer });
       this.#meet(peer.peerId, 0);
     }
     for (const line of this.#lines.values()) this.#prove(line);

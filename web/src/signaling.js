@@ -112,6 +112,8 @@ export class SignalingClient extends ClientTarget {
   /** Messages that wait because somebody who awaited an answer has his turn first. @type {any[]} */
   #held = [];
   #holding = false;
+  /** What came from a room before the answer to entering it: another's offer may be faster than our `ack`. @type {any[]} */
+  #early = [];
   /** @type {any} */
   #goodbye;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -206,8 +208,13 @@ export class SignalingClient extends ClientTarget {
     try {
       await this.request("join", { room: name, metadata });
     } finally {
-      if (this.#entering.get(name) === room) this.#entering.delete(name);
+      if (this.#entering.get(name) === room) {
+        this.#entering.delete(name);
+        this.#held.unshift(...this.#early.filter((message) => message.room === name));
+        this.#early = this.#early.filter((message) => message.room !== name);
+      }
     }
+    room.begin();
     return room;
   }
 
@@ -405,6 +412,7 @@ export class SignalingClient extends ClientTarget {
       this.#welcomed(message);
       return this.#hold();
     }
+    if (this.#entering.has(message.room) && message.type !== "joined") return void this.#early.push(message);
     if (message.type === "goodbye") this.#goodbye = message;
     else if (!message.bestEffort) this.#received++;
     switch (message.type) {
@@ -525,7 +533,7 @@ export class SignalingClient extends ClientTarget {
     clearTimeout(this.#probe);
     clearTimeout(this.#pacing);
     const line = this.#line;
-    [this.#line, this.#pacing, this.#held, this.#holding, this.#goodbye] = [undefined, undefined, [], false, undefined];
+    [this.#line, this.#pacing, this.#held, this.#early, this.#holding, this.#goodbye] = [undefined, undefined, [], [], false, undefined];
     line?.transport.close();
   }
 

@@ -90,6 +90,28 @@ test("in a mesh the newcomer calls those who are there, and they call it if it d
   assert.equal(FakeRTCPeerConnection.all[0].connectionState, "closed");
 });
 
+/** Over WebSocket each message is a task of its own: three times in four, links were made before anybody could listen for them. */
+test("no link is made, and nothing told, before whoever enters can listen", async (t) => {
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial);
+  t.after(() => client.close());
+  await server.admit(client, { peerId: "m" });
+  const joining = client.join("r", undefined, { RTCPeerConnection: FakeRTCPeerConnection, mesh: true });
+  const { id } = await server.heard("join");
+  for (const message of [{ type: "joined", room: "r", peerId: "m", peers: [{ peerId: "a" }] }, joined("b"), offer("b")]) {
+    server.say(message);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  assert.equal(FakeRTCPeerConnection.all.length, 0);
+  server.say({ type: "ack", id });
+  const room = await within(joining, "joined");
+  const heard = [];
+  room.addEventListener("peer-joined", ({ detail }) => heard.push(detail.peerId));
+  const links = new Promise((resolve) => room.addEventListener("link", ({ detail }) => heard.push(detail.remoteId) === 3 && resolve()));
+  await within(links, "two links");
+  assert.deepEqual(heard.sort(), ["a", "b", "b"]);
+});
+
 test("leaving closes every line", async (t) => {
   const { client, room } = await entered(t, { peers: [{ peerId: "a" }] });
   const link = room.connect("a");
