@@ -103,6 +103,23 @@ test("when the channel closes, or the link, the talk is over", async () => {
   }
 });
 
+test("a channel that is found closed while the talk begins is the end of it", async () => {
+  const links = pair({ connected: false });
+  let ends = 0;
+  const made = new Contact(links[1], {
+    nonce: "1".padStart(16, "0"),
+    isFirst: () => false,
+    talk: () => {
+      made.close();
+      return { receive: () => assert.fail("nothing is received"), end: () => ends++ };
+    },
+  });
+  contact(links[0], "2");
+  for (const link of links) link.setState("connected");
+  await settled();
+  assert.deepEqual([ends, made.receiver], [1, undefined]);
+});
+
 test("channels that are for something else are left alone", async () => {
   const links = pair({ connected: false });
   const { talks } = contact(links[1], "1");

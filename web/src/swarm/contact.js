@@ -126,6 +126,8 @@ export class Contact {
     }
     this.#current = candidate;
     candidate.receiver = this.#talk(candidate.channel);
+    // A channel can be found closed by the first word that is said over it.
+    if (!this.#candidates.has(candidate)) candidate.receiver.end();
   }
 
   /** @param {Candidate} candidate */

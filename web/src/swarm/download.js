@@ -106,7 +106,10 @@ export class Download extends DownloadTarget {
     return this.#state;
   }
 
-  /** By piece: undefined, `wanted` (somebody was asked for it), or the id of the peer that it came from. Not to be changed. @returns {ReadonlyArray<string | undefined>} */
+  /**
+   * By piece: undefined, `wanted` (somebody was asked for it), or the id of the peer that it came from.
+   * @returns {ReadonlyArray<string | undefined>}
+   */
   get pieces() {
     return this.#pieces;
   }

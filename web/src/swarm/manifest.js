@@ -44,7 +44,11 @@ export function pieceBytesFor(size) {
   return undefined;
 }
 
-/** What tells one manifest from another; two of the same file may differ in the size of pieces, or because one is made up. @param {Share} share @param {string} root */
+/**
+ * What tells one manifest from another: two of the same file may differ in the size of pieces, or because one is made up.
+ * @param {Share} share
+ * @param {string} root
+ */
 export function manifestKey({ id, size, pieceBytes }, root) {
   return `${id} ${size} ${pieceBytes} ${root}`;
 }

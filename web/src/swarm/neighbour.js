@@ -98,7 +98,11 @@ export class Neighbour {
     return this.#requests.size + this.#checking;
   }
 
-  /** @param {import("./manifest.js").Share} share @param {string} root @param {import("./bitfield.js").Bitfield} [bits] without them, I have all of it */
+  /**
+   * @param {import("./manifest.js").Share} share
+   * @param {string} root
+   * @param {import("./bitfield.js").Bitfield} [bits] without them, I have all of it
+   */
   announce({ id, name, type, size, pieceBytes }, root, bits) {
     this.#outbox.forget(id);
     const share = { id, name, type, size, pieceBytes };
@@ -226,7 +230,8 @@ export class Neighbour {
       return;
     }
     const { task } = request;
-    if (task.message.type !== "request" || offset !== request.received || offset + bytes.length > task.bytes) throw new Nonsense("a chunk out of place");
+    const isInPlace = task.message.type === "request" && offset === request.received && offset + bytes.length <= task.bytes;
+    if (!isInPlace) throw new Nonsense("a chunk out of place");
     request.bytes ??= new Uint8Array(task.bytes);
     request.bytes.set(bytes, offset);
     request.received += bytes.length;

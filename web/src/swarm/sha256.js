@@ -6,7 +6,8 @@
 const BLOCK_BYTES = 64;
 
 /** The first 32 bits behind the point of the roots of the first primes (§4.2.2, §5.3.3). */
-const PRIMES = Array.from({ length: 312 }, (_, n) => n).filter((n) => n > 1 && !Array.from({ length: n }, (_, d) => d).some((d) => d > 1 && n % d === 0));
+const PRIMES = /** @type {number[]} */ ([]);
+for (let n = 2; PRIMES.length < 64; n++) if (PRIMES.every((prime) => n % prime !== 0)) PRIMES.push(n);
 const fraction = (/** @type {number} */ root) => ((root % 1) * 2 ** 32) | 0;
 const ROUNDS = Int32Array.from(PRIMES, (prime) => fraction(Math.cbrt(prime)));
 const INITIAL = Int32Array.from(PRIMES.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));

@@ -6,7 +6,17 @@
 import { PieceCache, cacheStorage, memory } from "./cache.js";
 import { Contact } from "./contact.js";
 import { Download } from "./download.js";
-import { AVOIDED_MAX, HASHES_PER_MESSAGE_MAX, MANIFESTS_REMEMBERED_MAX, NAME_CHARS_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MIN, REQUEST_MS, SHARES_MAX, TYPE_CHARS_MAX } from "./limits.js";
+import {
+  AVOIDED_MAX,
+  HASHES_PER_MESSAGE_MAX,
+  MANIFESTS_REMEMBERED_MAX,
+  NAME_CHARS_MAX,
+  PIECE_BYTES_MAX,
+  PIECE_BYTES_MIN,
+  REQUEST_MS,
+  SHARES_MAX,
+  TYPE_CHARS_MAX,
+} from "./limits.js";
 import { HASH_BYTES, describe, manifestKey, readPiece } from "./manifest.js";
 import { Neighbour } from "./neighbour.js";
 import { remember } from "./remember.js";

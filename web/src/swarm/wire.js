@@ -5,7 +5,7 @@
  * | text | says |
  * |---|---|
  * | `hello` `version`, `nonce` | the first message of either side on a channel |
- * | `announce` `share`, `root`, `whole`, `bits` | a file that can be had from me; `whole`: I have all of it and vouch for the id, else `bits` are the pieces that I have |
+ * | `announce` `share`, `root`, `whole`, `bits` | a file to be had from me; `whole`: all of it, and I vouch for its id; else `bits`: the pieces that I have |
  * | `withdraw` `id` | no longer |
  * | `have` `id`, `pieces` | pieces that I have got since |
  * | `list` `n`, `id`, `root`, `from` | asks for hashes of pieces, from that piece on |
