@@ -92,7 +92,17 @@ async fn the_page_and_its_modules_are_served_to_any_origin_and_only_sent_again_w
         assert_eq!(head.headers()[header::CONTENT_LENGTH].to_str().unwrap(), length.to_string());
         assert!(head.bytes().await.unwrap().is_empty());
     }
-    for path in ["/package.json", "/pages/tsconfig.json", "/examples/react/vite.config.js", "/test/support.js", "/node_modules/x.js", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/src/", "/src"] {
+    for path in [
+        "/package.json",
+        "/pages/tsconfig.json",
+        "/examples/react/vite.config.js",
+        "/test/support.js",
+        "/node_modules/x.js",
+        "/../Cargo.toml",
+        "/%2e%2e/Cargo.toml",
+        "/src/",
+        "/src",
+    ] {
         let answer = raw(&server, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
     }
