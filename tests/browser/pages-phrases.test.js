@@ -55,8 +55,8 @@ test("a voice message goes from one to the other, can be played there, and saved
   const server = await startServer(t);
   const emma = await visit(t, browser, server, { name: "Emma", door: "webtransport" });
   const stella = await visit(t, browser, server, { name: "Stella", door: "websocket" });
-  assert.equal(await emma.getByTestId("record").isDisabled(), false, "there is somebody to hear it");
   await connectedTo(emma, [{ name: "Stella", door: "websocket" }]);
+  assert.equal(await emma.getByTestId("record").isDisabled(), false, "there is somebody to hear it");
   await emma.getByTestId("record").click();
   await emma.getByTestId("recorded").getByText("0:01").waitFor();
   await emma.getByTestId("record").click();
