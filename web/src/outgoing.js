@@ -26,6 +26,11 @@ export class Outgoing {
     if (this.#messages.length >= WAITING_MAX) {
       throw failure("too-much-waiting", `${WAITING_MAX} messages wait for the server already`);
     }
+    this.insist(message);
+  }
+
+  /** The same for what may not be turned away. @param {Message} message */
+  insist(message) {
     this.#messages.push(message);
   }
 

@@ -10,26 +10,22 @@
 import { backoffMs } from "./backoff.js";
 import { closeCode, failure, mayComeBack } from "./codes.js";
 import { withDeadline } from "./deadline.js";
-import { Outgoing } from "./outgoing.js";
-import { Pace } from "./pace.js";
+import { Inbox } from "./inbox.js";
 import { watchPage } from "./page.js";
+import { Probing } from "./probing.js";
 import { Room } from "./room.js";
+import { Writer } from "./writer.js";
 
-/** Pings, `heartbeatMs` apart, that a server may leave without an answer. */
-const UNANSWERED_MAX = 2;
-/** How long a server may take to answer when there is reason to doubt that it is still there. */
-const DOUBT_MS = 3_000;
 /** How long one attempt to come back may take. */
 const ATTEMPT_MS = 10_000;
 /** Said again in a new session, for they mean the same there. Whom a signal or a message was for has another id by then. */
 const TIMELESS = new Set(["join", "leave", "metadata"]);
-
+/** Never put aside: answers, and what is said of the session as a whole. */
+const AT_ONCE = new Set(["welcome", "joined", "ack", "error", "pong", "goodbye"]);
 /** Whoever is lost again within this time goes on to wait longer each time. */
 const STEADY_MS = 10_000;
 /** How a connection may end whose session does not. */
 const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slow-consumer"]);
-
-const UTF8 = new TextEncoder();
 
 /**
  * @typedef {object} Transport see `transport/websocket.js`
@@ -103,22 +99,24 @@ export class SignalingClient extends ClientTarget {
   /** @type {Map<number, {resolve: () => void, reject: (error: Error) => void}>} */
   #requests = new Map();
   #lastId = 0;
-  #outgoing = new Outgoing();
-  /** @type {Pace | undefined} */
-  #pace;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #pacing;
+  #writer = new Writer({
+    ask: () => this.#ping(),
+    refuse: ({ id }, { message }) => {
+      const refusal = { type: "error", id, code: "bad-message", message, retryable: false };
+      if (!this.#refuse(refusal)) this.#tell("error", refusal);
+    },
+  });
+  #inbox = new Inbox((message) => this.#handle(message));
+  /** How many messages have come in this session. */
   #received = 0;
-  /** Messages that wait because somebody who awaited an answer has his turn first. @type {any[]} */
-  #held = [];
-  #holding = false;
-  /** What came from a room before the answer to entering it: another's offer may be faster than our `ack`. @type {any[]} */
+  /** What came from a room before the answer to entering it, for another's offer may be faster than our `ack`; and what came behind that. @type {any[]} */
   #early = [];
   /** @type {any} */
   #goodbye;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #probe;
-  #heard = true;
+  #probing = new Probing({
+    ask: () => this.#ping(),
+    lost: (reason) => this.#lose({ code: "connection-lost", reason, reconnect: true }),
+  });
   /** @type {{resolve: (resumed: boolean) => void, reject: (error: Error) => void} | undefined} */
   #opening;
   /** Cuts the wait for the next attempt short. */
@@ -210,8 +208,7 @@ export class SignalingClient extends ClientTarget {
     } finally {
       if (this.#entering.get(name) === room) {
         this.#entering.delete(name);
-        this.#held.unshift(...this.#early.filter((message) => message.room === name));
-        this.#early = this.#early.filter((message) => message.room !== name);
+        this.#inbox.putBack(this.#early.splice(0));
       }
     }
     room.begin();
@@ -245,9 +242,8 @@ export class SignalingClient extends ClientTarget {
     const message = { type, ...fields };
     // Whoever says what cannot be spelled is to learn of it here.
     this.#line?.codec.encode(message);
-    this.#outgoing.push(message);
+    this.#writer.say(message);
     this.#tell("sent", message);
-    this.#write();
   }
 
   /**
@@ -255,12 +251,8 @@ export class SignalingClient extends ClientTarget {
    * @param {{to?: string, room?: string, payload?: unknown}} fields
    */
   sendBestEffort(fields) {
-    if (this.#state !== "connected" || !this.#line) return;
-    const { transport, codec } = this.#line;
-    const frame = codec.encode({ type: "message", ...fields });
-    if (this.#pace?.take(sizeOf(frame))) return;
     // What does not go as a datagram is a message as any other, and is counted as such.
-    if (!transport.sendBestEffort(frame)) this.send("message", fields);
+    if (!this.#writer.sayBestEffort({ type: "message", ...fields })) this.send("message", fields);
   }
 
   /**
@@ -324,22 +316,21 @@ export class SignalingClient extends ClientTarget {
     const { resumed, received, heartbeatMs, limits, resumeWindowMs, resumeToken } = welcome;
     this.welcome = welcome;
     this.#resumeToken = resumeWindowMs > 0 ? resumeToken : undefined;
-    this.#pace = new Pace(limits ?? {});
     if (resumed) {
-      this.#outgoing.resume(received);
+      this.#writer.resume(received);
     } else {
       // `hello` and `welcome` are the first messages of a session.
-      this.#received = 1;
-      this.#renew(this.#outgoing.begin(1));
+      [this.#received, this.#early] = [1, []];
+      this.#renew(this.#writer.renew(1));
     }
     this.#setIceServers(welcome.iceServers);
-    this.#startProbing(heartbeatMs);
+    this.#probing.start(heartbeatMs);
     this.#opening?.resolve(resumed);
     this.#opening = undefined;
     this.#setState({ state: "connected", resumed });
     // A token is only used up when something has come behind it.
     if (resumed) this.#ping();
-    this.#write();
+    if (this.#line) this.#writer.open(this.#line, limits ?? {});
   }
 
   /** @param {RTCIceServer[]} iceServers */
@@ -348,7 +339,7 @@ export class SignalingClient extends ClientTarget {
     for (const room of this.#rooms.values()) room.setIceServers(iceServers);
   }
 
-  /** In a new session: enters the rooms of the one before, then goes on with what still makes sense. @param {ReturnType<Outgoing["begin"]>} said */
+  /** In a new session: enters the rooms of the one before, then goes on with what still makes sense. @param {ReturnType<Writer["renew"]>} said */
   #renew({ written, waiting }) {
     const error = failure("connection-lost", "the session was lost before the server had confirmed this");
     for (const message of written.filter(({ type }) => !TIMELESS.has(type))) this.#settle(message.id, ({ reject }) => reject(error));
@@ -359,37 +350,9 @@ export class SignalingClient extends ClientTarget {
       const id = ++this.#lastId;
       const out = (/** @type {Error} */ error) => this.#leave(room, /** @type {any} */ (error).code);
       this.#requests.set(id, { resolve: () => {}, reject: out });
-      this.#outgoing.push({ type: "join", room: room.name, metadata: room.metadata, id });
+      this.#writer.insist({ type: "join", room: room.name, metadata: room.metadata, id });
     }
-    for (const message of again) this.#outgoing.push(message);
-  }
-
-  /** Writes what is to be written, as fast as the server wants it. */
-  #write() {
-    if (this.#state !== "connected" || !this.#line || this.#pacing !== undefined) return;
-    const { transport, codec } = this.#line;
-    for (let message = this.#outgoing.next; message; message = this.#outgoing.next) {
-      let frame;
-      try {
-        frame = codec.encode(message);
-      } catch (error) {
-        // It was taken while there was no connection, and this one's codec has no words for it.
-        this.#outgoing.drop();
-        const refusal = { code: "bad-message", message: /** @type {Error} */ (error).message, retryable: false };
-        if (!this.#refuse({ id: message.id, ...refusal })) this.#tell("error", { type: "error", ...refusal });
-        continue;
-      }
-      const waitMs = this.#pace?.take(sizeOf(frame)) ?? 0;
-      if (waitMs > 0) {
-        this.#pacing = setTimeout(() => {
-          this.#pacing = undefined;
-          this.#write();
-        }, waitMs);
-        return;
-      }
-      transport.send(frame);
-      if (this.#outgoing.wrote()) this.#ping();
-    }
+    for (const message of again) this.#writer.insist(message);
   }
 
   /** @param {any} frame */
@@ -401,28 +364,35 @@ export class SignalingClient extends ClientTarget {
       this.#lose({ code: "connection-lost", reason: `the server sent what is not a message: ${/** @type {Error} */ (error).message}`, reconnect: true });
       return;
     }
-    this.#heard = true;
-    if (this.#holding) this.#held.push(message);
-    else this.#handle(message);
+    this.#probing.heard();
+    if (message.type === "welcome") {
+      // What still waits belongs to the session before.
+      this.#inbox.flush();
+      return this.#handle(message);
+    }
+    if (message.type !== "goodbye" && !message.bestEffort) this.#received++;
+    this.#inbox.take(message);
   }
 
   /** @param {any} message */
   #handle(message) {
-    if (message.type === "welcome") {
-      this.#welcomed(message);
-      return this.#hold();
-    }
-    if (this.#entering.has(message.room) && message.type !== "joined") return void this.#early.push(message);
-    if (message.type === "goodbye") this.#goodbye = message;
-    else if (!message.bestEffort) this.#received++;
+    if (this.#state === "closed") return;
+    const isEarly = this.#early.length > 0 || this.#entering.has(message.room);
+    if (isEarly && !AT_ONCE.has(message.type)) return void this.#early.push(message);
     switch (message.type) {
+      case "welcome":
+        this.#welcomed(message);
+        return this.#inbox.hold();
+      case "goodbye":
+        this.#goodbye = message;
+        break;
       case "ack":
         return this.#settle(message.id, ({ resolve }) => resolve());
       case "error":
         if (this.#refuse(message)) return;
         break;
       case "pong":
-        return this.#outgoing.confirm(message.received);
+        return this.#writer.confirm(message.received);
       case "ice-servers":
         this.#setIceServers(message.iceServers);
         break;
@@ -449,9 +419,9 @@ export class SignalingClient extends ClientTarget {
     const request = id === undefined ? undefined : this.#requests.get(id);
     if (!request) return;
     this.#requests.delete(/** @type {number} */ (id));
-    this.#outgoing.answered(/** @type {number} */ (id));
+    this.#writer.answered(/** @type {number} */ (id));
     how(request);
-    this.#hold();
+    this.#inbox.hold();
   }
 
   /** A room that could not be entered again. @param {Room} room @param {string} reason */
@@ -463,53 +433,10 @@ export class SignalingClient extends ClientTarget {
     room.tell(left);
   }
 
-  /**
-   * Keeps back what comes now until a task later. Whoever awaited an answer so runs before the next event, and can listen for
-   * it: behind `joined` and `ack` an offer may stand in the very same chunk. (A timer would be throttled in a hidden tab.)
-   */
-  #hold() {
-    this.#holding = true;
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      this.#holding = false;
-      while (this.#held.length > 0 && !this.#holding && this.#state !== "closed") this.#handle(this.#held.shift());
-    };
-    port2.postMessage(null);
-  }
-
-  /**
-   * A server that is gone without a word is noticed by asking it, and by hearing nothing for two beats. Each beat begins when the one
-   * before is over: a page that was held up must not find two of them due at once, with no time for an answer between.
-   * @param {number} heartbeatMs
-   */
-  #startProbing(heartbeatMs, unanswered = 0) {
-    clearTimeout(this.#probe);
-    this.#probe = setTimeout(() => {
-      const silent = this.#heard ? 0 : unanswered;
-      if (silent === UNANSWERED_MAX) {
-        this.#lose({ code: "connection-lost", reason: `the server has been silent for ${silent * heartbeatMs} ms`, reconnect: true });
-        return;
-      }
-      this.#heard = false;
-      this.#ping();
-      this.#startProbing(heartbeatMs, silent + 1);
-    }, heartbeatMs);
-  }
-
-  /** After a sleep, or on another network, the connection may be gone without anybody having noticed. */
-  #doubt() {
-    clearTimeout(this.#probe);
-    this.#heard = false;
-    this.#ping();
-    this.#probe = setTimeout(() => {
-      if (this.#heard) this.#startProbing(this.welcome.heartbeatMs);
-      else this.#lose({ code: "connection-lost", reason: "the server did not answer when the page came back", reconnect: true });
-    }, DOUBT_MS);
-  }
-
   #ping() {
-    this.send("ping", { received: this.#received });
+    const message = { type: "ping", received: this.#received };
+    this.#writer.insist(message);
+    this.#tell("sent", message);
   }
 
   // ---- the end of a connection, and coming back
@@ -517,8 +444,7 @@ export class SignalingClient extends ClientTarget {
   /** What the server said before it closed; else what the close code says; else only that the connection is lost. @returns {Cause} */
   #farewell(/** @type {{number?: number, reason?: string}} */ { number, reason }) {
     // It may still be waiting for its turn.
-    this.#holding = false;
-    while (this.#held.length > 0 && this.#state !== "closed") this.#handle(this.#held.shift());
+    this.#inbox.flush();
     if (this.#goodbye) {
       const { code, reason, reconnect, reconnectAfterMs } = this.#goodbye;
       return { code, reason, reconnect, reconnectAfterMs };
@@ -530,10 +456,10 @@ export class SignalingClient extends ClientTarget {
 
   /** Lets go of the connection, and of nothing else. */
   #drop() {
-    clearTimeout(this.#probe);
-    clearTimeout(this.#pacing);
+    this.#probing.stop();
+    this.#writer.close();
     const line = this.#line;
-    [this.#line, this.#pacing, this.#held, this.#early, this.#holding, this.#goodbye] = [undefined, undefined, [], [], false, undefined];
+    this.#line = this.#goodbye = undefined;
     line?.transport.close();
   }
 
@@ -597,7 +523,7 @@ export class SignalingClient extends ClientTarget {
     this.#unwatch();
     this.#unwatch = watchPage({
       wake: (networkChanged) => {
-        if (this.#state === "connected") this.#doubt();
+        if (this.#state === "connected") this.#probing.doubt();
         else this.#wake();
         if (networkChanged) for (const room of this.#rooms.values()) room.networkChanged();
       },
@@ -646,9 +572,4 @@ export class SignalingClient extends ClientTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-/** @param {string | Uint8Array} frame */
-function sizeOf(frame) {
-  return typeof frame === "string" ? UTF8.encode(frame).length : frame.length;
 }

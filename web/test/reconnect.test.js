@@ -61,6 +61,50 @@ test("a lost session is resumed: both sides say again what the other has missed,
   assert.equal((await server.heard("ping")).type, "ping");
 });
 
+test("what came before the answer to entering a room is not lost with the connection", async (t) => {
+  const server = new FakeServer();
+  const client = new SignalingClient(server.dial);
+  t.after(() => client.close());
+  await server.admit(client, WINDOW);
+  const payloads = [];
+  client.addEventListener("offer", ({ detail }) => payloads.push(detail.payload));
+  const joining = client.join("r");
+  const { id } = await server.heard("join");
+  const offer = { type: "offer", room: "r", from: "a" };
+  server.say({ type: "joined", room: "r", peerId: "me", peers: [{ peerId: "a" }] }, { ...offer, payload: 1 });
+  server.end(1006);
+
+  const { resume } = await server.admitAgain({ ...WINDOW, resumed: true, received: 2 });
+  assert.deepEqual(resume, { token: "first", received: 3 }, "welcome, joined and the offer");
+  assert.equal((await server.heard("ping")).received, 3);
+  server.say({ type: "ack", id }, { ...offer, payload: 2 });
+  await within(joining, "joined");
+  const last = once(client, "message");
+  server.say({ type: "message", room: "r", from: "a", payload: 3 });
+  await last;
+  assert.deepEqual(payloads, [1, 2]);
+});
+
+test("while a room is entered, what comes from another one keeps its place behind what waits", async (t) => {
+  const { server, client } = await inRoom(t);
+  const payloads = [];
+  client.addEventListener("offer", ({ detail }) => payloads.push(detail.payload));
+  const joining = client.join("second");
+  const { id } = await server.heard("join");
+  const offer = { type: "offer", from: "a" };
+  server.say(
+    { type: "joined", room: "second", peerId: "me", peers: [{ peerId: "a" }] },
+    { ...offer, room: "second", payload: 1 },
+    { ...offer, room: "r", payload: 2 },
+    { type: "ack", id },
+  );
+  await within(joining, "joined");
+  const last = once(client, "message");
+  server.say({ type: "message", room: "r", from: "a", payload: 3 });
+  await last;
+  assert.deepEqual(payloads, [1, 2]);
+});
+
 test("a session that is forgotten begins anew in the same rooms, and says who is gone and who came", async (t) => {
   const { server, client, room } = await inRoom(t);
   const heard = [];
@@ -115,9 +159,9 @@ test("joining and leaving that were under way are said again in a new session", 
 });
 
 test("it tries until somebody is there, and waits as long as the server asks", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const { server, client, states } = await inRoom(t);
   server.unreachable = true;
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   server.say({ type: "goodbye", code: "draining", reason: "shutting down", reconnect: true, reconnectAfterMs: 5_000 });
   server.end(4000);
   assert.deepEqual([states.at(-1).cause.code, states.at(-1).retryInMs], ["draining", 5_000]);
@@ -158,11 +202,11 @@ test("nor who is refused for good while it comes back", async (t) => {
 });
 
 test("who is lost again and again waits longer each time", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const { server, client } = await inRoom(t);
   t.mock.method(Math, "random", () => 1);
   const waits = [];
   client.addEventListener("state", ({ detail }) => detail.retryInMs !== undefined && waits.push(detail.retryInMs));
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   for (let time = 0; time < 3; time++) {
     server.end(1006);
     t.mock.timers.tick(waits.at(-1));

@@ -186,11 +186,9 @@ test("a silent server is asked, and given up when it stays silent for two beats"
 
 test("a ping counts what was received, best effort excepted", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const { server, client } = await connected(t, { heartbeatMs: 1000 });
+  const { server } = await connected(t, { heartbeatMs: 1000 });
   const message = { type: "message", from: "a", room: "r", payload: 0 };
-  const heard = new Promise((resolve) => client.addEventListener("message", ({ detail }) => detail.bestEffort && resolve()));
   server.say(message, { ...message, bestEffort: true });
-  await within(heard, "both messages");
   t.mock.timers.tick(1000);
   assert.deepEqual(await server.heard("ping"), { type: "ping", received: 2 });
 });
