@@ -21,7 +21,8 @@
 //!    [room's handle](registry::rooms::Room) that it got when it joined. Neither the registry nor an actor is asked.
 //! 4. A [`protocol::Envelope`] goes to the target's [delivery](session::delivery) by way of its [inlet](registry::inlet::Inlet). It is spelled
 //!    in the target's own dialect, once per codec however many it is for, kept until it is received, and put into the
-//!    [outbox](session::outbox) of the connection. Nobody waits there: who is over the bound is closed.
+//!    [outbox](session::outbox) of the connection. Nobody waits there: who is over the bound is closed. A sender whose peer is half way there is
+//!    [read no further](ingress) for a while.
 //! 5. [`ingress::webtransport`] writes all that is queued at once.
 //!
 //! Joining, leaving and metadata go the long way, through the [`registry`] actor, which alone changes membership; the rules are in
@@ -49,7 +50,7 @@
 //! - A room's lock makes a change of membership and its announcement one step: a peer is announced before anything from it arrives, and
 //!   nothing from it arrives after it is gone.
 //! - What A sends to B stays in order: one hearing, one delivery, one stream.
-//! - At the door we wait, inside nobody waits. Everything that can grow has a bound, which is a setting.
+//! - At the door we wait, for the session and for a peer that is behind; inside nobody waits. Everything that can grow has a bound, which is a setting.
 pub mod client;
 pub mod config;
 pub mod dialect;

@@ -107,6 +107,7 @@ impl Site {
 #[include = "*.html"]
 #[include = "*.css"]
 #[include = "*.js"]
+#[include = "*.svg"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
 #[exclude = "examples/*"]

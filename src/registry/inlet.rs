@@ -5,8 +5,8 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use super::{command::Answer, drain::DrainWindow};
 use crate::protocol::Envelope;
 
-/// Where deliveries for one peer go. Who delivers holds a room's lock, so nothing here waits for a client; what is handed over in order arrives in
-/// order.
+/// Where deliveries for one peer go. What is handed over in order arrives in order. Who delivers holds a room's lock, so nothing here waits for a
+/// client but [`eased`](Inlet::eased), which is for afterwards.
 pub trait Inlet: Send + Sync {
     /// Hands over a message for the client.
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken>;
