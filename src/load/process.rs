@@ -20,6 +20,8 @@ pub struct Usage {
     /// Time that its threads have spent on processors, their calls of the kernel included. What the kernel does on their behalf at other times is
     /// not: on loopback the receiving half of TCP and UDP is done while the sender sends, and is counted there.
     pub cpu: Duration,
+    /// The same with the threads that have ended, to whole [`TICK`]s.
+    pub cpu_in_ticks: Duration,
     /// How often its threads have gone to sleep, and so had to be woken.
     pub wake_ups: u64,
     /// Calls of `read`, `write`, `readv`, `writev` and their kin (`/proc/PID/io`: syscr + syscw), on sockets as well, and on the eventfds by which threads
@@ -60,8 +62,7 @@ impl Process {
         if !told {
             return Err(self.error(io::Error::other("none of its threads tells its time")));
         }
-        // Coarser, but with the threads that have ended.
-        usage.cpu = usage.cpu.max(cpu_of_all_threads(&self.read("stat")?).unwrap_or_default());
+        usage.cpu_in_ticks = cpu_of_all_threads(&self.read("stat")?).unwrap_or_default();
         Ok(usage)
     }
 
@@ -83,8 +84,11 @@ impl Process {
 impl Usage {
     /// Only since then.
     pub fn since(self, before: Self) -> Self {
+        let (cpu, cpu_in_ticks) = (self.cpu.saturating_sub(before.cpu), self.cpu_in_ticks.saturating_sub(before.cpu_in_ticks));
         Self {
-            cpu: self.cpu.saturating_sub(before.cpu),
+            // More than the two times that are counted, of the program and of the kernel, are rounded by, is of threads that have ended.
+            cpu: if cpu_in_ticks > cpu + 2 * TICK { cpu_in_ticks } else { cpu },
+            cpu_in_ticks,
             wake_ups: self.wake_ups.saturating_sub(before.wake_ups),
             reads_and_writes: self.reads_and_writes.zip(before.reads_and_writes).map(|(now, before)| now.saturating_sub(before)),
         }
@@ -111,7 +115,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_time_of_a_thread_that_has_ended_is_not_forgotten() {
-        let before = Process::own().usage().expect("the kernel tells").cpu;
+        let before = Process::own().usage().expect("the kernel tells");
         let busy = Duration::from_millis(200);
         std::thread::spawn(move || {
             let on_cpu = || fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap();
@@ -119,6 +123,17 @@ mod tests {
         })
         .join()
         .expect("no panic");
-        assert!(Process::own().usage().expect("the kernel tells").cpu - before > busy / 2);
+        assert!(Process::own().usage().expect("the kernel tells").since(before).cpu > busy / 2);
+    }
+
+    /// What is counted in ticks was read in place of what is counted finely whenever it was more by its rounding, so that a short while cost nothing.
+    #[test]
+    fn a_short_while_is_counted_finely() {
+        let micros = Duration::from_micros;
+        let used = |cpu, cpu_in_ticks| Usage { cpu, cpu_in_ticks, ..Usage::default() };
+        let while_on = used(micros(15_300), 2 * TICK).since(used(micros(15_000), 2 * TICK));
+        assert_eq!(while_on.cpu, micros(300));
+        let while_on = used(micros(20_100), 2 * TICK).since(used(micros(19_900), TICK));
+        assert_eq!(while_on.cpu, micros(200));
     }
 }
