@@ -35,7 +35,7 @@ const TURNS: usize = 3;
 const BATCH: usize = 100;
 const BYTES_MAX: f64 = 400.0;
 const MICROS_MAX: f64 = 2.0;
-const LIMITS: RoomLimits = RoomLimits { rooms_max: usize::MAX, peers_max: 1_000, metadata_bytes_max: 0 };
+const LIMITS: RoomLimits = RoomLimits { rooms_max: usize::MAX, peers_max: 1_000, metadata_bytes_max: 0, quiet_peers_max: 0 };
 
 /// Tells a process of this program what to measure.
 const WHAT: &str = "SWITCHBOARD_GROWTH_OF";
@@ -100,7 +100,7 @@ fn measure_rooms(comers: impl Iterator<Item = (PeerId, RoomId)>) -> Result<Figur
     for (peer_id, room) in comers {
         let inlet = inlet.clone();
         let begin = Instant::now();
-        rooms.join(peer_id, inlet, room, None).map_err(|code| code.slug())?;
+        rooms.join(peer_id, inlet, room, Entry::default()).map_err(|code| code.slug())?;
         meter.count(1, begin.elapsed());
     }
     meter.figures()
@@ -118,7 +118,7 @@ async fn measure_registry(comers: impl Iterator<Item = (PeerId, RoomId)>) -> Res
         let begin = Instant::now();
         for (peer_id, room) in batch {
             registry.do_send(Register { peer_id, inlet: inlet.clone() });
-            registry.do_send(Join { peer_id, inlet: inlet.clone(), room, metadata: None });
+            registry.do_send(Join { peer_id, inlet: inlet.clone(), room, entry: Entry::default() });
         }
         registry.send(Leave { peer_id: PeerId::random(), inlet: inlet.clone(), rooms: vec![] }).await?;
         meter.count(joins, begin.elapsed());

@@ -24,7 +24,7 @@ use switchboard::{
     },
 };
 
-const LIMITS: RoomLimits = RoomLimits { rooms_max: 1, peers_max: usize::MAX, metadata_bytes_max: 0 };
+const LIMITS: RoomLimits = RoomLimits { rooms_max: 1, peers_max: usize::MAX, metadata_bytes_max: 0, quiet_peers_max: 0 };
 
 criterion_group! { name = benches; config = support::criterion(); targets = nowhere, keepers }
 criterion_main!(benches);
@@ -78,7 +78,7 @@ impl Full {
         let (mut rooms, id) = (Rooms::new(LIMITS), room(1));
         let inlets: Vec<_> = (0..peers).map(|_| inlet()).collect();
         for inlet in &inlets {
-            rooms.join(PeerId::random(), inlet.clone(), id.clone(), None).expect("there is room");
+            rooms.join(PeerId::random(), inlet.clone(), id.clone(), Entry::default()).expect("there is room");
         }
         Self { rooms, inlets, comer: (PeerId::random(), inlet()), id }
     }
@@ -89,7 +89,7 @@ impl Full {
         for _ in 0..times {
             let (peer_id, inlet, id) = (self.comer.0, self.comer.1.clone(), self.id.clone());
             let begin = Instant::now();
-            self.rooms.join(peer_id, inlet, id, None).expect("there is room");
+            self.rooms.join(peer_id, inlet, id, Entry::default()).expect("there is room");
             coming += begin.elapsed();
             let begin = Instant::now();
             self.rooms.leave(peer_id, &self.id, Some(LeaveReason::Left));
@@ -99,7 +99,7 @@ impl Full {
     }
 
     fn fan_out(&self) {
-        let peer = Peer { peer_id: self.comer.0, metadata: None };
+        let peer = Peer { peer_id: self.comer.0, metadata: None, name: None };
         let envelope = Envelope::new(ServerMessage::PeerJoined { room: self.id.clone(), peer });
         for inlet in &self.inlets {
             let _ = black_box(inlet.deliver(&envelope));

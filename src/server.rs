@@ -192,6 +192,7 @@ impl Parts {
     async fn start(config: &Config, certificates: Arc<Certificates>, listeners: Vec<Listener>) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
+            quiet_peers_max: config.limits.clients_max,
             rooms_max: limits.rooms_max,
             peers_max: limits.peers_per_room_max,
             metadata_bytes_max: limits.room_metadata_bytes_max,

@@ -1,24 +1,112 @@
 //! Foreign spellings of the same language, one file each, pure like the protocol: no actor, no socket, no clock.
 //!
-//! A dialect turns frames into our messages and our messages into frames. What it cannot express it leaves out, and says so in its file.
+//! A dialect turns frames into our messages and our messages into frames. What it cannot express it leaves out, and says so in its file. Our own
+//! is [`Native`]: one frame is one message. A frame of a foreign one may be several [wishes](Wish), or none, and a message of ours several frames,
+//! or none. What it has to remember of a connection it keeps itself, behind a lock of its own that is held for nothing else.
 
 mod native;
+mod wish;
 
 pub use native::Native;
+pub use wish::{Claim, Deed, IfTaken, To, Wish};
+
+use std::time::Duration;
 
 use crate::protocol::{Envelope, Refusal, Request, ServerMessage, framing::Frame};
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Request<'a>, Refusal>;
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
 
     /// Spells a message that others get as well.
-    fn encode(&self, envelope: &Envelope) -> Frame;
+    fn encode(&self, envelope: &Envelope) -> Frames;
 
     /// Spells a message for this client alone.
-    fn spell(&self, message: &ServerMessage) -> Frame;
+    fn spell(&self, message: &ServerMessage) -> Frames;
 
     /// Spells anew what was spelled for an earlier connection of the same session.
-    fn respell(&self, frame: &Frame) -> Frame;
+    fn respell(&self, frame: &Frame) -> Frame {
+        frame.clone()
+    }
+
+    /// Its clients, and whether they are like ours.
+    fn manners(&self) -> Manners {
+        Manners::NATIVE
+    }
+
+    /// What a client wants by having come, where it does not speak first.
+    fn greeting(&self) -> Vec<Wish> {
+        vec![]
+    }
+
+    /// Does the connection end behind this refusal?
+    fn ends_with(&self, _refusal: &Refusal) -> bool {
+        false
+    }
+}
+
+/// How clients of a dialect behave, and want to be dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// Does the client speak first? Otherwise it wants what [`Dialect::greeting`] says.
+    pub speaks_first: bool,
+    /// Can a lost connection be followed by another one in the same session?
+    pub resumes: bool,
+    /// The dialect whose clients have rooms of their own; none where they meet those of others.
+    pub rooms_of: Option<&'static str>,
+    /// Are its rooms quiet? In a quiet room nobody is told who is there.
+    pub is_quiet: bool,
+    /// How long a message waits for a peer that is not there, by its name.
+    pub patience: Duration,
+}
+
+impl Manners {
+    /// Those of our own clients.
+    pub const NATIVE: Self = Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, patience: Duration::ZERO };
+    /// Those of most foreign clients, who meet everybody.
+    pub const FOREIGN: Self = Self { resumes: false, ..Self::NATIVE };
+}
+
+/// What a frame means.
+pub enum Heard<'a> {
+    /// One message of ours.
+    Request(Request<'a>),
+    /// What a foreign client wants, in this order.
+    Wishes(Vec<Wish>),
+}
+
+/// The frames of one message.
+#[derive(Debug)]
+pub enum Frames {
+    /// Most often it is one.
+    One(Frame),
+    /// All of them, in order. Perhaps none.
+    Several(Vec<Frame>),
+}
+
+impl Frames {
+    /// What this dialect has no word for.
+    pub const NONE: Self = Self::Several(Vec::new());
+
+    /// One frame of text.
+    pub fn text(text: impl Into<bytes::Bytes>) -> Self {
+        Self::One(Frame::Text(text.into()))
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[Frame] {
+        match self {
+            Self::One(frame) => std::slice::from_ref(frame),
+            Self::Several(frames) => frames,
+        }
+    }
+
+    /// The last of them, for where there is room for one only.
+    pub fn into_last(self) -> Option<Frame> {
+        match self {
+            Self::One(frame) => Some(frame),
+            Self::Several(mut frames) => frames.pop(),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Dialect;
+use super::{Dialect, Frames, Heard};
 use crate::protocol::{Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, framing::Frame};
 
 /// The native dialect on a connection of this codec.
@@ -18,7 +18,7 @@ impl Native {
 }
 
 impl Dialect for Native {
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Request<'a>, Refusal> {
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let bytes = match (self.0, frame) {
             (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,
             (Codec::Json, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes JSON in text frames")),
@@ -26,17 +26,18 @@ impl Dialect for Native {
                 return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes MessagePack in binary frames"));
             }
         };
-        Request::decode(self.0, bytes, nesting_max)
+        Request::decode(self.0, bytes, nesting_max).map(Heard::Request)
     }
 
-    fn encode(&self, envelope: &Envelope) -> Frame {
+    fn encode(&self, envelope: &Envelope) -> Frames {
         let bytes = envelope.spell(self.0);
         // Only a stream of MessagePack has datagrams beside it; the door sends them as frames where it cannot do better.
-        if envelope.is_best_effort() && self.0 == Codec::MsgPack { Frame::Datagram(bytes) } else { self.frame(bytes) }
+        let is_datagram = envelope.is_best_effort() && self.0 == Codec::MsgPack;
+        Frames::One(if is_datagram { Frame::Datagram(bytes) } else { self.frame(bytes) })
     }
 
-    fn spell(&self, message: &ServerMessage) -> Frame {
-        self.frame(message.spell(self.0).into())
+    fn spell(&self, message: &ServerMessage) -> Frames {
+        Frames::One(self.frame(message.spell(self.0).into()))
     }
 
     /// A value that the earlier codec could not express stays what it had become there.
@@ -48,6 +49,6 @@ impl Dialect for Native {
         if codec == self.0 {
             return frame.clone();
         }
-        self.spell(&ServerMessage::decode(codec, frame.bytes()).expect("the server reads what it wrote"))
+        self.frame(ServerMessage::decode(codec, frame.bytes()).expect("the server reads what it wrote").spell(self.0).into())
     }
 }

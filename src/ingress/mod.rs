@@ -32,7 +32,7 @@ use tokio::{
 use self::address::{Addresses, Visit};
 use crate::{
     config::{Limits, Timeouts},
-    dialect::Dialect,
+    dialect::{Dialect, Heard},
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
         Welcome, framing::Frame,
@@ -75,7 +75,9 @@ impl Doorkeeper {
         first: impl AsyncFnOnce(&mut VecDeque<Frame>) -> Result<(), Stop>,
     ) -> Result<(Line, VecDeque<Frame>), Stop> {
         let mut frames = VecDeque::new();
-        self.first(place, first(&mut frames)).await??;
+        if connection.dialect.manners().speaks_first {
+            self.first(place, first(&mut frames)).await??;
+        }
         let line = self.open(place, connection, &mut frames).await?;
         Ok((line, frames))
     }
@@ -98,7 +100,9 @@ impl Doorkeeper {
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
     async fn resume(&self, place: &Place, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
-        let request = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()?;
+        let Heard::Request(request) = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()? else {
+            return None;
+        };
         let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
             return None;
         };
@@ -140,7 +144,8 @@ impl Doorkeeper {
                 rates: self.rates,
             },
         };
-        let resume_window = self.timeouts.resume_window();
+        let resumes = connection.dialect.manners().resumes;
+        let resume_window = if resumes { self.timeouts.resume_window() } else { Duration::ZERO };
         // What nobody can come back for need not be kept.
         let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
         let settings = SessionSettings {
@@ -160,7 +165,7 @@ impl Doorkeeper {
 
     /// Ends a connection that has no session.
     pub fn turn_away(&self, connection: &Connection, code: CloseCode) {
-        connection.outbox.close(code, connection.dialect.spell(&self.clients.goodbye(code)));
+        connection.outbox.close(code, connection.dialect.spell(&self.clients.goodbye(code)).into_last());
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.

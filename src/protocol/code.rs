@@ -95,6 +95,8 @@ codes! {
         Undeliverable = 4311 "undeliverable",
         /// The client sends faster than it may.
         RateLimited = 4312 "rate-limited",
+        /// Another peer of the room has the name that the client wants. Only foreign dialects have names.
+        NameTaken = 4313 "name-taken",
     }
 }
 

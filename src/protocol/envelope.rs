@@ -4,13 +4,15 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::{message::ServerMessage, payload::Codec};
+use super::{id::PeerName, message::ServerMessage, payload::Codec};
 
 /// A message of the server and its spellings so far.
 #[derive(Debug)]
 pub struct Envelope {
     message: ServerMessage,
     alone: bool,
+    name: Option<PeerName>,
+    audience: usize,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
 }
@@ -18,7 +20,22 @@ pub struct Envelope {
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, alone: false, json: OnceLock::new(), msgpack: OnceLock::new() }
+        Self { message, alone: false, name: None, audience: 0, json: OnceLock::new(), msgpack: OnceLock::new() }
+    }
+
+    /// Adds what foreign dialects want to know: the name of the peer that it is from or about, where that is not its id, and for how many it is.
+    pub fn with(self, name: Option<PeerName>, audience: usize) -> Self {
+        Self { name, audience, ..self }
+    }
+
+    /// What foreign dialects call the peer that it is from or about, where that is not its id.
+    pub fn name(&self) -> Option<&PeerName> {
+        self.name.as_ref()
+    }
+
+    /// For how many it is, its sender among them; 0 if it is for one.
+    pub fn audience(&self) -> usize {
+        self.audience
     }
 
     /// Puts a message in that is for one peer and that no other follows at once: there is nothing to wait for with writing it.

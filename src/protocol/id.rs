@@ -14,8 +14,17 @@ pub struct PeerId(u128);
 pub struct ResumeToken(u128);
 
 /// The name of a room: 1 to `room_name_bytes_max` bytes of UTF-8 without control characters. Cheap to clone.
+///
+/// A dialect whose clients understand no others has rooms of its own, which no client of another dialect can name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(Arc<str>);
+
+/// What a peer of a foreign dialect calls itself in a room, where it may: bounded as a room's name is. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerName(Arc<str>);
+
+/// Stands around the name of the dialect that a room is for, in front of the room's own name, which has none of it.
+const OF_DIALECT: char = '\u{1}';
 
 impl PeerId {
     /// A new one, unguessable.
@@ -54,13 +63,59 @@ impl ResumeToken {
 impl RoomId {
     /// Takes the name if it is a valid one of at most `bytes_max` bytes.
     pub fn parse(name: &str, bytes_max: usize) -> Option<Self> {
-        let valid = !name.is_empty() && name.len() <= bytes_max && !name.chars().any(char::is_control);
-        valid.then(|| Self(name.into()))
+        is_name(name, bytes_max).then(|| Self(name.into()))
+    }
+
+    /// The same for a room of this dialect alone.
+    pub fn parse_in(dialect: &str, name: &str, bytes_max: usize) -> Option<Self> {
+        is_name(name, bytes_max).then(|| Self(format!("{OF_DIALECT}{dialect}{OF_DIALECT}{name}").into()))
+    }
+
+    /// A room of the same name, unlike any other.
+    pub fn another(&self) -> Self {
+        Self(format!("{}{OF_DIALECT}{}", self.0, to_hex(random_bits()).as_str()).into())
+    }
+
+    /// The whole name, unlike that of any other room.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as those who are in the room know it.
+    pub fn name(&self) -> &str {
+        let mut parts = self.0.split(OF_DIALECT);
+        match parts.next() {
+            Some("") | None => parts.nth(1).unwrap_or_default(),
+            Some(name) => name,
+        }
+    }
+}
+
+impl PeerName {
+    /// Takes the name if it is a valid one of at most `bytes_max` bytes.
+    pub fn parse(name: &str, bytes_max: usize) -> Option<Self> {
+        is_name(name, bytes_max).then(|| Self(name.into()))
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+fn is_name(text: &str, bytes_max: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+}
+
+impl std::borrow::Borrow<str> for PeerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

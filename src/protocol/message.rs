@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     code::{CloseCode, ErrorCode},
-    id::{PeerId, ResumeToken, RoomId},
+    id::{PeerId, PeerName, ResumeToken, RoomId},
     json, msgpack,
     payload::{Codec, Payload},
 };
@@ -85,6 +85,8 @@ pub enum ServerMessage {
     Error(Refusal),
     /// So many messages came from you.
     Pong { received: u64 },
+    /// How many there are in these rooms. Only foreign dialects ask.
+    Counted { rooms: Vec<(RoomId, Census)> },
     /// The last message. Who may come back had better wait for so long before.
     Goodbye { code: CloseCode, reconnect_after_ms: u64 },
 }
@@ -150,6 +152,19 @@ pub struct Peer {
     pub peer_id: PeerId,
     /// What it tells about itself.
     pub metadata: Option<Payload>,
+    /// What peers of foreign dialects call it, where that is not its id. Has no place in ours.
+    pub name: Option<PeerName>,
+}
+
+/// How many there are in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// All of them.
+    pub peers: usize,
+    /// Those with metadata.
+    pub with_metadata: usize,
+    /// How often somebody who had none got some.
+    pub got_metadata: usize,
 }
 
 /// Why a peer is no longer in a room.
@@ -176,12 +191,14 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// After what time the same message may be carried out, where that is known.
     pub retry_after_ms: Option<u64>,
+    /// The name of the peer that it was for, where a foreign dialect wants to know. Has no place in ours.
+    pub peer: Option<String>,
 }
 
 impl Refusal {
     /// A refusal of the message with this `id`.
     pub fn new(id: Option<u64>, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { id, code, message: message.into(), retry_after_ms: None }
+        Self { id, code, message: message.into(), retry_after_ms: None, peer: None }
     }
 }
 

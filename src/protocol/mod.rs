@@ -23,10 +23,10 @@ mod transcode;
 
 pub use code::{CloseCode, ErrorCode};
 pub use envelope::Envelope;
-pub use id::{PeerId, ResumeToken, RoomId};
+pub use id::{PeerId, PeerName, ResumeToken, RoomId};
 pub use message::{
-    ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume, ServerMessage,
-    Welcome,
+    Census, ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume,
+    ServerMessage, Welcome,
 };
 pub use payload::{Codec, Payload};
 

@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
     }
 
     fn peer(&self) -> Result<Peer, Malformed> {
-        Ok(Peer { peer_id: self.peer_id("peerId")?, metadata: self.metadata()? })
+        Ok(Peer { peer_id: self.peer_id("peerId")?, metadata: self.metadata()?, name: None })
     }
 
     fn peers(&self) -> Result<Vec<Peer>, Malformed> {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn peer() -> impl Strategy<Value = Peer> {
-        (peer_id(), metadata()).prop_map(|(peer_id, metadata)| Peer { peer_id, metadata })
+        (peer_id(), metadata()).prop_map(|(peer_id, metadata)| Peer { peer_id, metadata, name: None })
     }
 
     fn welcome() -> impl Strategy<Value = ServerMessage> {
@@ -343,7 +343,7 @@ mod tests {
         let bytes = rmp_serde::to_vec(&serde_json::from_str::<serde_json::Value>(&text).unwrap()).unwrap();
         let expected = ServerMessage::PeerJoined {
             room: RoomId::parse("r", 1).unwrap(),
-            peer: Peer { peer_id: PeerId::parse(&id).unwrap(), metadata: None },
+            peer: Peer { peer_id: PeerId::parse(&id).unwrap(), metadata: None, name: None },
         };
         assert_eq!(ServerMessage::decode(Codec::Json, &text.into()).unwrap(), expected);
         assert_eq!(ServerMessage::decode(Codec::MsgPack, &bytes.into()).unwrap(), expected);

@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
 
-use super::{drain::DrainWindow, inlet::Inlet, rooms::Room};
-use crate::protocol::{ErrorCode, LeaveReason, Payload, PeerId, RoomId};
+use super::{
+    drain::DrainWindow,
+    inlet::Inlet,
+    rooms::{Entry, Room},
+};
+use crate::protocol::{Census, ErrorCode, LeaveReason, Payload, PeerId, PeerName, RoomId};
 
 /// A session begins. It is told to close when the server drains.
 #[derive(Message)]
@@ -32,8 +36,21 @@ pub struct Join {
     pub peer_id: PeerId,
     pub inlet: Arc<dyn Inlet>,
     pub room: RoomId,
-    pub metadata: Option<Payload>,
+    pub entry: Entry,
 }
+
+/// How many there are in these rooms.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Count {
+    pub inlet: Arc<dyn Inlet>,
+    pub rooms: Vec<RoomId>,
+}
+
+/// The names of all who have one in this room.
+#[derive(Message)]
+#[rtype(result = "Vec<PeerName>")]
+pub struct TakeNames(pub RoomId);
 
 /// Leave rooms, on the client's own wish.
 #[derive(Message)]
@@ -75,14 +92,22 @@ pub enum Deliver {
     Answer(Answer),
     /// More waits for its client than may wait.
     Overflowed,
+    /// Another session has its place.
+    Replaced,
+    /// Somebody wants to know whether its client is still there.
+    Challenged,
+    /// Its client said something to a peer that may come soon.
+    Patience,
     /// The server shuts down: it is to end within this time.
     Drain(DrainWindow),
 }
 
 /// What became of a command.
 pub enum Answer {
-    /// The session is in the room, whose handle this is. Its client knows.
-    Joined(Arc<Room>),
+    /// The session is in the room, whose handle this is, under this name if under any. Its client knows.
+    Joined(Arc<Room>, Option<PeerName>),
+    /// So many are there.
+    Counted(Vec<(RoomId, Census)>),
     /// The session is out of the rooms that it asked to leave.
     Left,
     /// The others know the new metadata.

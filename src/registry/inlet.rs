@@ -20,6 +20,10 @@ pub trait Inlet: Send + Sync {
     }
     /// Hands over the answer to a command. Never fails: a session waits for one at a time.
     fn answer(&self, answer: Answer);
+    /// Asks whether its client is still there: one that does not answer is closed within some seconds.
+    fn challenge(&self) {}
+    /// Tells the session to end, because another one has its place.
+    fn replace(&self) {}
     /// Tells the session to end within this time: the server shuts down.
     fn drain(&self, window: DrainWindow);
 }

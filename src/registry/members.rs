@@ -4,6 +4,7 @@
 //! of membership are in `rooms`; nothing here is told to anybody.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, Hasher},
     slice,
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 use hashbrown::HashTable;
 
 use super::inlet::Inlet;
-use crate::protocol::{Payload, PeerId};
+use crate::protocol::{Payload, PeerId, PeerName};
 
 /// The peers of one room, in no order that means anything.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub struct Members {
     list: Vec<Member>,
     /// Where in the list each member is. Only beside a list that is not searched faster from one end to the other.
     places: Option<Box<HashTable<usize>>>,
+    /// Who has which name. Only where somebody has one.
+    names: Option<Box<HashMap<PeerName, PeerId>>>,
 }
 
 /// One peer of a room.
@@ -28,6 +31,14 @@ pub struct Member {
     pub inlet: Arc<dyn Inlet>,
     /// Boxed, because most have none.
     pub metadata: Option<Box<Payload>>,
+    /// Boxed for the same reason.
+    pub named: Option<Box<Named>>,
+}
+
+/// The name of a peer, and the secret by which its owner may come back to it.
+pub struct Named {
+    pub name: PeerName,
+    pub secret: Option<String>,
 }
 
 /// A list of more members has a table. Searching one of so many takes about as long as asking the table.
@@ -62,15 +73,39 @@ impl Members {
         self.place(peer_id).map(|place| &mut self.list[place])
     }
 
-    /// Adds one who is not there.
+    /// The one with this name.
+    pub fn named(&self, name: &str) -> Option<&Member> {
+        self.names.as_ref()?.get(name).and_then(|peer_id| self.find(*peer_id))
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &PeerName> {
+        self.names.iter().flat_map(|names| names.keys())
+    }
+
+    /// The one at this place among all but `than`, counted from a place that the seed picks.
+    pub fn other_at(&self, than: PeerId, seed: usize, place: usize) -> Option<&Member> {
+        let own = self.place(than);
+        let others = self.list.len() - usize::from(own.is_some());
+        if place >= others {
+            return None;
+        }
+        let at = (seed % others + place) % others;
+        self.list.get(own.map_or(at, |own| (own + 1 + at) % self.list.len()))
+    }
+
+    /// Adds one who is not there, nor has anybody there its name.
     pub fn add(&mut self, member: Member) {
+        if let Some(named) = &member.named {
+            self.names.get_or_insert_default().insert(named.name.clone(), member.peer_id);
+        }
         debug_assert!(self.find(member.peer_id).is_none(), "a peer joins a room once");
         if self.list.len() == self.list.capacity() {
             // Twice as many, as a `Vec` does by itself, but for the first, for whom it would have room for four.
             self.list.reserve_exact(self.list.len().max(FIRST_MEMBERS));
         }
         self.list.push(member);
-        let Self { list, places } = self;
+        let Self { list, places, .. } = self;
         let added = list.len() - 1;
         match places {
             Some(places) => {
@@ -84,7 +119,7 @@ impl Members {
     /// Takes one out. The last in the list takes its place.
     pub fn remove(&mut self, peer_id: PeerId) -> Option<Member> {
         let place = self.place(peer_id)?;
-        let Self { list, places } = self;
+        let Self { list, places, .. } = self;
         if let Some(places) = places {
             let last = list.len() - 1;
             places.find_entry(hash(peer_id), |at| *at == place).expect("every member is in the table").remove();
@@ -93,6 +128,9 @@ impl Members {
             }
         }
         let member = list.swap_remove(place);
+        if let (Some(named), Some(names)) = (&member.named, &mut self.names) {
+            names.remove(&named.name);
+        }
         self.shrink();
         Some(member)
     }
@@ -107,7 +145,7 @@ impl Members {
     /// A room that was large does not keep its memory for the few who stay. It keeps room for as many again, so that no memory is moved with
     /// each who comes or goes.
     fn shrink(&mut self) {
-        let Self { list, places } = self;
+        let Self { list, places, .. } = self;
         if list.capacity() <= LISTED_MAX || list.len() * 4 >= list.capacity() {
             return;
         }
@@ -120,7 +158,7 @@ impl Members {
     }
 
     fn tabulate(&mut self) {
-        let Self { list, places } = self;
+        let Self { list, places, .. } = self;
         let mut table = HashTable::with_capacity(list.capacity());
         for (at, member) in list.iter().enumerate() {
             table.insert_unique(hash(member.peer_id), at, hash_at(list));
@@ -185,7 +223,7 @@ mod tests {
     }
 
     fn member(peer_id: PeerId) -> Member {
-        Member { peer_id, inlet: Arc::new(Nowhere), metadata: None }
+        Member { peer_id, inlet: Arc::new(Nowhere), metadata: None, named: None }
     }
 
     fn filled(members: usize) -> (Members, Vec<PeerId>) {

@@ -8,18 +8,18 @@ pub mod inlet;
 mod members;
 pub mod rooms;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 
 use self::{
-    command::{Answer, Drain, Join, Leave, Register, TakeSnapshot, Unregister, Update},
+    command::{Answer, Count, Drain, Join, Leave, Register, TakeNames, TakeSnapshot, Unregister, Update},
     drain::DrainWindow,
     inlet::Inlet,
     members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
-use crate::protocol::{LeaveReason, PeerId};
+use crate::protocol::{ErrorCode, LeaveReason, PeerId, RoomId};
 
 /// The actor that owns membership.
 pub struct RoomRegistry {
@@ -64,10 +64,52 @@ impl Handler<Unregister> for RoomRegistry {
 impl Handler<Join> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, Join { peer_id, inlet, room, metadata }: Join, _: &mut Context<Self>) {
-        if let Err(code) = self.rooms.join(peer_id, inlet.clone(), room, metadata) {
+    fn handle(&mut self, join: Join, ctx: &mut Context<Self>) {
+        match self.rooms.join(join.peer_id, join.inlet.clone(), join.room.clone(), join.entry.clone()) {
+            Ok(()) => {}
+            Err(ErrorCode::NameTaken) => {
+                if let Some(claim) = &join.entry.claim {
+                    self.rooms.challenge(&join.room, &claim.name);
+                }
+                ctx.run_later(CHALLENGE, |registry, _| registry.join_again(join));
+            }
+            Err(code) => join.inlet.answer(Answer::Refused(code)),
+        }
+    }
+}
+
+/// How long who has a name may take to show that it is alive, when another one wants it; and a little longer until it is surely gone.
+const CHALLENGE: Duration = Duration::from_millis(2_250);
+
+impl RoomRegistry {
+    /// For one whose name was taken, when who had it has had the time to answer.
+    fn join_again(&mut self, Join { peer_id, inlet, room, entry }: Join) {
+        // Its client may have gone meanwhile.
+        if self.sessions.contains_key(&peer_id)
+            && let Err(code) = self.rooms.join(peer_id, inlet.clone(), room, entry)
+        {
             inlet.answer(Answer::Refused(code));
         }
+    }
+}
+
+impl Handler<Count> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Count { inlet, rooms }: Count, _: &mut Context<Self>) {
+        let count = |room: RoomId| {
+            let census = self.rooms.census(&room);
+            (room, census)
+        };
+        inlet.answer(Answer::Counted(rooms.into_iter().map(count).collect()));
+    }
+}
+
+impl Handler<TakeNames> for RoomRegistry {
+    type Result = MessageResult<TakeNames>;
+
+    fn handle(&mut self, TakeNames(room): TakeNames, _: &mut Context<Self>) -> MessageResult<TakeNames> {
+        MessageResult::<TakeNames>(self.rooms.names(&room))
     }
 }
 

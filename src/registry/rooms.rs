@@ -12,9 +12,9 @@ use std::{
 use super::{
     command::{Answer, Snapshot},
     inlet::{Inlet, Untaken},
-    members::{Member, Members},
+    members::{Member, Members, Named},
 };
-use crate::protocol::{Envelope, ErrorCode, LeaveReason, Payload, Peer, PeerId, RoomId, ServerMessage};
+use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
 /// The bounds on rooms.
 #[derive(Clone, Copy, Debug)]
@@ -25,22 +25,63 @@ pub struct RoomLimits {
     pub peers_max: usize,
     /// Metadata of all peers in one room together, in bytes.
     pub metadata_bytes_max: usize,
+    /// Peers in one quiet room, where nobody is told of the others.
+    pub quiet_peers_max: usize,
 }
 
 /// All rooms. A room exists while somebody is in it.
 pub struct Rooms {
     rooms: HashMap<RoomId, Arc<Room>>,
+    /// Of those who asked for a room with so many seats: the one that still has some.
+    filling: HashMap<RoomId, RoomId>,
     limits: RoomLimits,
 }
 
 /// The handle of one room.
 pub struct Room {
     id: RoomId,
+    /// Is nobody told who is there?
+    is_quiet: bool,
+    /// Whoever wants a room of this name, for so many, comes here as long as there are seats.
+    fills: Option<RoomId>,
     present: RwLock<Present>,
+}
+
+/// How a peer enters a room.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// What the others see of it.
+    pub metadata: Option<Payload>,
+    /// The name that it wants.
+    pub claim: Option<Claim>,
+    /// Does it enter a quiet room?
+    pub is_quiet: bool,
+    /// It wants a room of this name with so many seats.
+    pub seats: Option<usize>,
+}
+
+/// A name that a peer wants to have in a room.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub name: PeerName,
+    /// Who knows it takes the name over from whoever has it. For quiet rooms: nobody is told of the change.
+    pub secret: Option<String>,
+    /// Does it rather stay out than be there without the name?
+    pub insists: bool,
 }
 
 /// A peer that has much to read, and is to be waited for before more is said.
 pub type Behind = Arc<dyn Inlet>;
+
+/// Whom a foreign client means.
+pub enum Callee<'a> {
+    /// The peer with this id.
+    Peer(PeerId),
+    /// The peer with this name, or this id.
+    Named(&'a str),
+    /// The peer at this place among the others, counted from where the seed says.
+    Place { seed: usize, place: usize },
+}
 
 /// What became of a message.
 #[derive(Default)]
@@ -56,12 +97,15 @@ pub struct Handed {
 struct Present {
     members: Members,
     metadata_bytes: usize,
+    /// How many have metadata, and how often one that had none got some.
+    with_metadata: usize,
+    got_metadata: usize,
 }
 
 impl Rooms {
     /// No rooms yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: HashMap::new(), limits }
+        Self { rooms: HashMap::new(), filling: HashMap::new(), limits }
     }
 
     /// How many rooms there are.
@@ -75,28 +119,66 @@ impl Rooms {
     }
 
     /// Lets a peer in, answers it with those who were there, and announces it to them. The caller has seen to it that the peer is not in the room.
-    pub fn join(&mut self, peer_id: PeerId, inlet: Arc<dyn Inlet>, id: RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
+    pub fn join(&mut self, peer_id: PeerId, inlet: Arc<dyn Inlet>, id: RoomId, entry: Entry) -> Result<(), ErrorCode> {
+        let wanted = id;
+        let id = match entry.seats {
+            Some(_) => self.filling.get(&wanted).cloned().unwrap_or_else(|| wanted.another()),
+            None => wanted.clone(),
+        };
+        let Entry { metadata, claim, is_quiet, seats } = entry;
         let room = match self.rooms.get(&id) {
             Some(room) => room.clone(),
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
-            None => Arc::new(Room { id: id.clone(), present: RwLock::default() }),
+            None => Arc::new(Room { id: id.clone(), is_quiet, fills: seats.map(|_| wanted.clone()), present: RwLock::default() }),
         };
         let mut present = room.present_mut();
+        let named = claim.map(|claim| present.give_name(claim)).transpose()?.flatten();
         let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
-        if present.members.len() >= self.limits.peers_max || metadata_bytes > self.limits.metadata_bytes_max {
+        let peers_max = if room.is_quiet { self.limits.quiet_peers_max } else { self.limits.peers_max };
+        if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
             return Err(ErrorCode::RoomFull);
         }
-        let newcomer = Peer { peer_id, metadata: metadata.clone() };
-        present.announce(peer_id, ServerMessage::PeerJoined { room: id.clone(), peer: newcomer });
-        let peers = present.members.iter().map(Member::as_seen).collect();
+        let name = named.as_ref().map(|named| named.name.clone());
+        let mut peers = vec![];
+        if !room.is_quiet {
+            let newcomer = Peer { peer_id, metadata: metadata.clone(), name: name.clone() };
+            present.announce(peer_id, Envelope::new(ServerMessage::PeerJoined { room: id.clone(), peer: newcomer }));
+            peers.extend(present.members.iter().map(Member::as_seen));
+        }
         // A client that cannot take even this is being closed.
         let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }));
-        inlet.answer(Answer::Joined(room.clone()));
+        inlet.answer(Answer::Joined(room.clone(), name));
         present.metadata_bytes = metadata_bytes;
-        present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new) });
+        present.with_metadata += usize::from(metadata.is_some());
+        present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), named: named.map(Box::new) });
+        let is_filling = seats.is_some_and(|seats| present.members.len() < seats);
         drop(present);
+        if is_filling {
+            self.filling.insert(wanted, id.clone());
+        } else if seats.is_some() {
+            self.filling.remove(&wanted);
+        }
         self.rooms.entry(id).or_insert(room);
         Ok(())
+    }
+
+    /// Asks who has this name whether it is still there.
+    pub fn challenge(&self, id: &RoomId, name: &PeerName) {
+        if let Some(member) =
+            self.rooms.get(id).map(|room| room.present()).as_ref().and_then(|present| present.members.named(name.as_str()))
+        {
+            member.inlet.challenge();
+        }
+    }
+
+    /// How many there are in a room.
+    pub fn census(&self, id: &RoomId) -> Census {
+        self.rooms.get(id).map_or_else(Census::default, |room| room.present().census())
+    }
+
+    /// The names of those who have one in a room.
+    pub fn names(&self, id: &RoomId) -> Vec<PeerName> {
+        self.rooms.get(id).map_or_else(Vec::new, |room| room.present().members.names().cloned().collect())
     }
 
     /// Takes a peer out and tells the others why, if there is a reason to tell. False if it was not there.
@@ -109,8 +191,10 @@ impl Rooms {
             return false;
         };
         present.metadata_bytes -= kept_bytes(member.metadata.as_deref());
-        if let Some(reason) = reason {
-            present.announce(peer_id, ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
+        present.with_metadata -= usize::from(member.metadata.is_some());
+        if let Some(reason) = reason.filter(|_| !room.is_quiet) {
+            let left = Envelope::new(ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
+            present.announce(peer_id, left.with(member.name().cloned(), 0));
         }
         if reason == Some(LeaveReason::Left) {
             let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason: LeaveReason::Left });
@@ -120,7 +204,11 @@ impl Rooms {
         let empty = present.members.is_empty();
         drop(present);
         if empty {
-            self.rooms.remove(id);
+            if let Some(fills) = self.rooms.remove(id).and_then(|room| room.fills.clone())
+                && self.filling.get(&fills) == Some(id)
+            {
+                self.filling.remove(&fills);
+            }
         }
         true
     }
@@ -129,15 +217,20 @@ impl Rooms {
     pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
         let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
         let mut present = room.present_mut();
-        let Present { members, metadata_bytes } = &mut *present;
+        let Present { members, metadata_bytes, with_metadata, got_metadata } = &mut *present;
         let member = members.find_mut(peer_id).ok_or(ErrorCode::NotInRoom)?;
         let bytes = *metadata_bytes - kept_bytes(member.metadata.as_deref()) + kept_bytes(metadata.as_ref());
-        if bytes > self.limits.metadata_bytes_max {
+        if !room.is_quiet && bytes > self.limits.metadata_bytes_max {
             return Err(ErrorCode::RoomFull);
         }
         *metadata_bytes = bytes;
-        member.metadata = metadata.clone().map(Box::new);
-        present.announce(peer_id, ServerMessage::PeerUpdated { room: id.clone(), peer: Peer { peer_id, metadata } });
+        *with_metadata = *with_metadata - usize::from(member.metadata.is_some()) + usize::from(metadata.is_some());
+        *got_metadata += usize::from(member.metadata.is_none() && metadata.is_some());
+        member.metadata = metadata.map(Box::new);
+        if !room.is_quiet {
+            let peer = member.as_seen();
+            present.announce(peer_id, Envelope::new(ServerMessage::PeerUpdated { room: id.clone(), peer }));
+        }
         Ok(())
     }
 
@@ -158,21 +251,45 @@ impl Room {
     pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        let envelope = if alone { Envelope::alone(message) } else { Envelope::new(message) };
-        member.inlet.deliver(&envelope).map_err(|untaken| match untaken {
-            Untaken::Overflow => ErrorCode::Undeliverable,
-            Untaken::Gone => ErrorCode::NoSuchPeer,
-        })?;
-        Ok(Handed { untaken: None, behind: member.inlet.is_behind().then(|| member.inlet.clone()) })
+        member.take(&if alone { Envelope::alone(message) } else { Envelope::new(message) })
+    }
+
+    /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
+    pub fn forward_to(
+        &self,
+        from: PeerId,
+        name: Option<PeerName>,
+        to: &Callee<'_>,
+        mut message: ServerMessage,
+    ) -> Result<Handed, ErrorCode> {
+        let present = self.present();
+        let member = match *to {
+            Callee::Named(to) => present.members.named(to).or_else(|| present.members.find(PeerId::parse(to)?)),
+            Callee::Peer(to) => present.members.find(to),
+            Callee::Place { seed, place } => present.members.other_at(from, seed, place),
+        };
+        let member = member.filter(|member| member.peer_id != from).ok_or(ErrorCode::NoSuchPeer)?;
+        if let ServerMessage::Forwarded { kind: Kind::Message, to, .. } = &mut message {
+            *to = Some(member.peer_id);
+        }
+        member.take(&Envelope::new(message).with(name, 0))
+    }
+
+    /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well. If some do not take it, the others have it all the
+    /// same.
+    pub fn broadcast_from(&self, from: PeerId, name: Option<PeerName>, message: ServerMessage, echo: bool) -> Handed {
+        let present = self.present();
+        let envelope = Envelope::new(message).with(name, present.members.len());
+        if echo && let Some(sender) = present.members.find(from) {
+            // Who is over its own bound is being closed.
+            let _ = sender.inlet.deliver(&envelope);
+        }
+        present.hand_round(from, envelope)
     }
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
     pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Handed {
-        let present = self.present();
-        let untaken = (present.announce(from, message) > 0).then_some(ErrorCode::Undeliverable);
-        // One that takes nothing any more is no reason not to wait for the others.
-        let behind = present.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
-        Handed { untaken, behind }
+        self.present().hand_round(from, Envelope::new(message))
     }
 
     // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.
@@ -187,13 +304,37 @@ impl Room {
 
 impl Present {
     /// Tells everybody but `about`; how many were over their bounds.
-    fn announce(&self, about: PeerId, message: ServerMessage) -> usize {
-        let mut others = self.others(about).peekable();
-        if others.peek().is_none() {
-            return 0;
+    fn announce(&self, about: PeerId, envelope: Envelope) -> usize {
+        self.others(about).filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count()
+    }
+
+    /// The same, and what its sender wants to know of it.
+    fn hand_round(&self, from: PeerId, envelope: Envelope) -> Handed {
+        let untaken = (self.announce(from, envelope) > 0).then_some(ErrorCode::Undeliverable);
+        // One that takes nothing any more is no reason not to wait for the others.
+        let behind = self.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
+        Handed { untaken, behind }
+    }
+
+    /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
+    fn give_name(&mut self, Claim { name, secret, insists }: Claim) -> Result<Option<Named>, ErrorCode> {
+        if let Some(holder) = self.members.named(name.as_str()) {
+            let is_the_same = secret.is_some() && holder.named.as_ref().is_some_and(|named| named.secret == secret);
+            if !is_the_same {
+                return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
+            }
+            let holder = holder.peer_id;
+            if let Some(before) = self.members.remove(holder) {
+                self.metadata_bytes -= kept_bytes(before.metadata.as_deref());
+                self.with_metadata -= usize::from(before.metadata.is_some());
+                before.inlet.replace();
+            }
         }
-        let envelope = Envelope::new(message);
-        others.filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count()
+        Ok(Some(Named { name, secret }))
+    }
+
+    fn census(&self) -> Census {
+        Census { peers: self.members.len(), with_metadata: self.with_metadata, got_metadata: self.got_metadata }
     }
 
     fn others(&self, than: PeerId) -> impl Iterator<Item = &Member> {
@@ -203,7 +344,19 @@ impl Present {
 
 impl Member {
     fn as_seen(&self) -> Peer {
-        Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned() }
+        Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned(), name: self.name().cloned() }
+    }
+
+    fn name(&self) -> Option<&PeerName> {
+        self.named.as_ref().map(|named| &named.name)
+    }
+
+    fn take(&self, envelope: &Envelope) -> Result<Handed, ErrorCode> {
+        self.inlet.deliver(envelope).map_err(|untaken| match untaken {
+            Untaken::Overflow => ErrorCode::Undeliverable,
+            Untaken::Gone => ErrorCode::NoSuchPeer,
+        })?;
+        Ok(Handed { untaken: None, behind: self.inlet.is_behind().then(|| self.inlet.clone()) })
     }
 }
 
@@ -240,7 +393,7 @@ mod tests {
         }
 
         fn answer(&self, answer: Answer) {
-            if let Answer::Joined(room) = answer {
+            if let Answer::Joined(room, _) = answer {
                 *self.room.lock().unwrap() = Some(room);
             }
         }
@@ -258,7 +411,7 @@ mod tests {
         }
     }
 
-    const LIMITS: RoomLimits = RoomLimits { rooms_max: 2, peers_max: 2, metadata_bytes_max: 4 };
+    const LIMITS: RoomLimits = RoomLimits { rooms_max: 2, peers_max: 2, metadata_bytes_max: 4, quiet_peers_max: 3 };
 
     fn room(name: &str) -> RoomId {
         RoomId::parse(name, 10).unwrap()
@@ -270,7 +423,7 @@ mod tests {
 
     fn join(rooms: &mut Rooms, name: &str, metadata: Option<Payload>) -> Result<(PeerId, Arc<Ear>), ErrorCode> {
         let (peer_id, ear) = (PeerId::random(), Arc::new(Ear::default()));
-        rooms.join(peer_id, ear.clone(), room(name), metadata).map(|()| (peer_id, ear))
+        rooms.join(peer_id, ear.clone(), room(name), Entry { metadata, ..Entry::default() }).map(|()| (peer_id, ear))
     }
 
     #[test]
@@ -358,7 +511,7 @@ mod tests {
         }
         let (a, ear_a) = join(&mut rooms, "r", None).unwrap();
         for is_mute in [true, false] {
-            rooms.join(PeerId::random(), Arc::new(Late(is_mute)), room("r"), None).unwrap();
+            rooms.join(PeerId::random(), Arc::new(Late(is_mute)), room("r"), Entry::default()).unwrap();
         }
         let handed = ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 });
         assert_eq!((handed.untaken, handed.behind.is_some()), (Some(ErrorCode::Undeliverable), true));
@@ -377,7 +530,7 @@ mod tests {
             fn answer(&self, _: Answer) {}
             fn drain(&self, _: DrainWindow) {}
         }
-        rooms.join(deaf, Arc::new(Deaf), room("r"), None).unwrap();
+        rooms.join(deaf, Arc::new(Deaf), room("r"), Entry::default()).unwrap();
         assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).untaken, Some(ErrorCode::Undeliverable));
     }

@@ -2,17 +2,30 @@
 //!
 //! Whatever a connection leaves unsaid waits for the next one, and a connection that was replaced is not listened to any more.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{Session, hearing::SharedHearing, outbox::Outbox, resumable::Forgotten, throttle::AddressJoins};
+use super::{
+    Session,
+    hearing::{SharedHearing, TRY_AGAIN_AFTER},
+    outbox::Outbox,
+    resumable::Forgotten,
+    throttle::AddressJoins,
+};
 use crate::{
     dialect::Dialect,
     protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, Welcome},
     registry::drain::DrainWindow,
 };
+
+/// How long a client may take to show that it is alive when somebody else wants its name.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What a door brings to a session. The place is held as long as the session may use the connection.
 #[derive(Clone)]
@@ -108,7 +121,7 @@ impl Session {
                 _ => ServerMessage::goodbye(code),
             };
             // Behind the detaching, which takes what waits for the next connection.
-            outbox.close(code, dialect.spell(&goodbye));
+            outbox.close(code, dialect.spell(&goodbye).into_last());
         }
     }
 
@@ -116,6 +129,28 @@ impl Session {
     pub(super) fn drain(&mut self, window: DrainWindow, ctx: &mut Context<Self>) {
         self.draining = Some(window);
         ctx.run_later(window.turn(Instant::now()), |session, ctx| session.close(CloseCode::Draining, Instant::now(), ctx));
+    }
+
+    /// Asks the client for a sign of life, and gives it up if there is none.
+    pub(super) fn challenge(&mut self, ctx: &mut Context<Self>) {
+        let Some((outbox, _)) = self.delivery.connection() else { return };
+        outbox.challenge();
+        ctx.run_later(SIGN_OF_LIFE, move |session, ctx| {
+            let is_the_same = |(now, _): (Arc<Outbox>, _)| Arc::ptr_eq(&now, &outbox);
+            if session.delivery.connection().is_some_and(is_the_same) && !outbox.is_alive() {
+                session.close(CloseCode::Timeout, Instant::now(), ctx);
+            }
+        });
+    }
+
+    /// Tries what was said to peers that are not there yet again and again, as long as anything waits.
+    pub(super) fn be_patient(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(TRY_AGAIN_AFTER, |session, ctx| {
+            let waits = session.hearing().try_again(Instant::now());
+            if waits {
+                session.be_patient(ctx);
+            }
+        });
     }
 
     /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.

@@ -23,7 +23,7 @@ use super::{
     resumable::{Detached, Forgotten, Resumables},
 };
 use crate::{
-    dialect::Dialect,
+    dialect::{Dialect, Frames},
     protocol::{CloseCode, Envelope, ServerMessage, framing::Frame},
     registry::{
         command::{Answer, Deliver},
@@ -69,8 +69,13 @@ impl Delivery {
     /// Says something to this client alone.
     pub fn tell(&self, message: &ServerMessage) {
         let mut saying = self.saying();
-        let frame = saying.dialect.spell(message);
-        self.say(&mut saying, frame, false);
+        let frames = saying.dialect.spell(message);
+        self.say_all(&mut saying, frames, false);
+    }
+
+    /// Says something that is spelled already.
+    pub fn tell_frames(&self, frames: Frames) {
+        self.say_all(&mut self.saying(), frames, false);
     }
 
     /// How many messages were sent.
@@ -138,12 +143,12 @@ impl Delivery {
     pub fn attach(&self, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>, received: u64, welcome: &ServerMessage) -> bool {
         let mut saying = self.saying();
         if let Some(outbox) = &saying.outbox {
-            outbox.close(CloseCode::Replaced, saying.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)));
+            outbox.close(CloseCode::Replaced, saying.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)).into_last());
         }
         saying.abandon();
         let Some(missed) = saying.replay.after(received).filter(|_| !saying.gap && !self.is_closed()) else { return false };
         let missed: Vec<Frame> = missed.map(|frame| dialect.respell(frame)).collect();
-        outbox.open(self.backlog.clone(), [dialect.spell(welcome)].into_iter().chain(missed));
+        outbox.open(self.backlog.clone(), dialect.spell(welcome).into_last().into_iter().chain(missed));
         self.backlog.release(std::mem::take(&mut saying.detached_bytes));
         self.backlog.reopen();
         saying.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
@@ -154,6 +159,13 @@ impl Delivery {
     /// Is it this session that has to make room for others?
     pub fn is_meant(&self, forgotten: &Forgotten) -> bool {
         self.saying().detached.as_ref().is_some_and(|detached| detached.is_meant(forgotten))
+    }
+
+    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: bool) {
+        match frames {
+            Frames::One(frame) => self.say(saying, frame, alone),
+            Frames::Several(frames) => frames.into_iter().for_each(|frame| self.say(saying, frame, false)),
+        }
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
@@ -214,9 +226,11 @@ impl Inlet for Delivery {
         if self.is_closed() {
             return Err(Untaken::Gone);
         }
-        let frame = saying.dialect.encode(envelope);
-        let bytes = outbox::weight(&frame);
-        if envelope.is_best_effort() {
+        let frames = saying.dialect.encode(envelope);
+        let bytes = frames.as_slice().iter().map(outbox::weight).sum();
+        if envelope.is_best_effort()
+            && let Frames::One(frame) = frames
+        {
             // One that is too much is lost, as it may be.
             if let Some(outbox) = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
                 outbox.push(frame, envelope.is_alone());
@@ -228,8 +242,16 @@ impl Inlet for Delivery {
             self.overflow(&saying);
             return Err(Untaken::Overflow);
         }
-        self.say(&mut saying, frame, envelope.is_alone());
+        self.say_all(&mut saying, frames, envelope.is_alone());
         Ok(())
+    }
+
+    fn challenge(&self) {
+        self.session.do_send(Deliver::Challenged);
+    }
+
+    fn replace(&self) {
+        self.session.do_send(Deliver::Replaced);
     }
 
     fn answer(&self, answer: Answer) {

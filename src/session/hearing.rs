@@ -3,6 +3,8 @@
 //! The connection comes here directly, on its own thread, and goes on when its frames are dealt with. The registry's answers come
 //! through the session's mailbox: while one is awaited, frames wait, deliveries do not.
 
+mod wishes;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -12,6 +14,8 @@ use std::{
 use actix::Addr;
 use tokio::sync::oneshot;
 
+use self::wishes::Patience;
+pub use self::wishes::TRY_AGAIN_AFTER;
 use super::{
     Session, SessionSettings,
     connection::{Connection, ConnectionId, Ended, Ending},
@@ -22,7 +26,7 @@ use super::{
     throttle::{AddressJoins, Throttle, TooSoon},
 };
 use crate::{
-    dialect::Dialect,
+    dialect::{Deed, Dialect, Heard, Wish},
     protocol::{
         ClientMessage, CloseCode, ErrorCode, Kind, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken, RoomId, ServerMessage,
         framing::Frame,
@@ -30,7 +34,7 @@ use crate::{
     registry::{
         RoomRegistry,
         command::{Answer, Join, Leave, Update},
-        rooms::{Behind, Handed, Room},
+        rooms::{Behind, Entry, Handed, Room},
     },
 };
 
@@ -55,6 +59,10 @@ pub struct Hearing {
     /// The secret that the latest connection used, and when: as long as nothing came over it, its welcome may be lost, and with it the new secret.
     unconfirmed: Option<(ResumeToken, Instant)>,
     awaited: Option<Awaited>,
+    /// What else a frame of a foreign client asks for.
+    wishes: VecDeque<Wish>,
+    /// What is said to peers that are not there yet.
+    patience: Patience,
 }
 
 /// A command that the registry has yet to answer, and the `id` of the message that asked for it.
@@ -74,6 +82,8 @@ enum Outcome {
     Awaits {
         joining: Option<RoomId>,
     },
+    /// It waits for a peer that is not there yet, and is answered when its time is over.
+    Later,
 }
 
 /// What is waited for before the rest is heard.
@@ -94,6 +104,9 @@ impl Pause {
         }
     }
 }
+
+/// RFC 6455 §7.4.1: a connection that has served its purpose.
+const NORMAL_CLOSURE: u16 = 1000;
 
 /// The connection's way to [`Hearing`].
 pub type SharedHearing = Arc<Mutex<Hearing>>;
@@ -124,6 +137,8 @@ impl Hearing {
             received: 0,
             unconfirmed: None,
             awaited: None,
+            wishes: dialect.greeting().into(),
+            patience: Patience::default(),
         }
     }
 
@@ -132,9 +147,10 @@ impl Hearing {
     pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<Pause> {
         let now = Instant::now();
         let alone = frames.len() == 1;
-        while !frames.is_empty() {
+        while !frames.is_empty() || !self.wishes.is_empty() {
             if self.connection != Some(connection) || !self.delivery.is_listening() {
                 frames.clear();
+                self.wishes.clear();
                 break;
             }
             if let Some(awaited) = &mut self.awaited {
@@ -142,7 +158,11 @@ impl Hearing {
                 awaited.waiting.push(answered);
                 return Some(Pause::Answer(told));
             }
-            if let Some(peer) = frames.pop_front().and_then(|frame| self.frame(&frame, alone, now)) {
+            let behind = match self.wishes.pop_front() {
+                Some(wish) => self.wish(wish, now),
+                None => frames.pop_front().and_then(|frame| self.frame(&frame, alone, now)),
+            };
+            if let Some(peer) = behind {
                 return Some(Pause::Behind(peer));
             }
         }
@@ -198,8 +218,12 @@ impl Hearing {
     pub fn answered(&mut self, answer: Answer) {
         let Some(Awaited { id, waiting, .. }) = self.awaited.take() else { return };
         match answer {
-            Answer::Joined(room) => {
-                self.state.entered(room);
+            Answer::Joined(room, name) => {
+                self.state.entered(room, name);
+                self.acknowledge(id);
+            }
+            Answer::Counted(rooms) => {
+                self.delivery.tell(&ServerMessage::Counted { rooms });
                 self.acknowledge(id);
             }
             Answer::Left | Answer::Updated => self.acknowledge(id),
@@ -229,23 +253,40 @@ impl Hearing {
             self.confirm();
         }
         let first = self.state.greet();
-        let request = self.dialect.decode(frame, self.settings.nesting_max);
-        if let Err(wait) = self.pace(frame, request.as_ref().ok(), now) {
-            let id = request.map_or_else(|refusal| refusal.id, |request| request.id);
+        let dialect = self.dialect.clone();
+        let heard = dialect.decode(frame, self.settings.nesting_max);
+        if let Err(wait) = self.pace(frame, heard.as_ref().ok(), now) {
+            let id = match heard {
+                Ok(Heard::Request(Request { id, .. })) | Err(Refusal { id, .. }) => id,
+                Ok(Heard::Wishes(wishes)) => wishes.first().and_then(|wish| wish.id),
+            };
             self.slow_down(id, wait, now);
             return None;
         }
-        let (id, outcome) = match request {
-            Ok(Request { id, message }) => (id, self.act(message, first, best_effort, alone)),
-            Err(refusal) => {
-                self.delivery.tell(&ServerMessage::Error(refusal));
-                return None;
+        match heard {
+            Ok(Heard::Request(Request { id, message })) => {
+                let outcome = self.act(message, first, best_effort, alone);
+                self.conclude(id, outcome)
             }
-        };
+            // They are dealt with one after another, with a pause between where one is needed.
+            Ok(Heard::Wishes(wishes)) => {
+                self.wishes.extend(wishes);
+                None
+            }
+            Err(refusal) => {
+                self.tell_refusal(refusal);
+                None
+            }
+        }
+    }
+
+    /// Answers a message, if it wants an answer, and tells the peer that is to be waited for behind it.
+    fn conclude(&mut self, id: Option<u64>, outcome: Result<Outcome, ErrorCode>) -> Option<Behind> {
         match outcome {
             // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
             Ok(Outcome::Done | Outcome::Handed(Handed { untaken: None, .. })) if self.delivery.is_closed() => {}
             Ok(Outcome::Done) => self.acknowledge(id),
+            Ok(Outcome::Later) => {}
             Ok(Outcome::Handed(Handed { untaken, behind })) => {
                 match untaken {
                     Some(code) => self.refuse(id, code),
@@ -260,9 +301,13 @@ impl Hearing {
     }
 
     /// Is it too soon for this message?
-    fn pace(&mut self, frame: &Frame, request: Option<&Request<'_>>, now: Instant) -> Result<(), TooSoon> {
+    fn pace(&mut self, frame: &Frame, heard: Option<&Heard<'_>>, now: Instant) -> Result<(), TooSoon> {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
-        let is_join = matches!(request, Some(Request { message: ClientMessage::Join { .. }, .. }));
+        let is_join = match heard {
+            Some(Heard::Request(request)) => matches!(request.message, ClientMessage::Join { .. }),
+            Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| matches!(wish.deed, Deed::Join { .. })),
+            None => false,
+        };
         throttle.take(frame.bytes().len(), self.joins.as_deref().filter(|_| is_join), now)
     }
 
@@ -271,7 +316,7 @@ impl Hearing {
         let wait_ms = too_soon.0.as_nanos().div_ceil(1_000_000) as u64;
         let code = ErrorCode::RateLimited;
         let refusal = Refusal { retry_after_ms: Some(wait_ms), ..Refusal::new(id, code, self.explain(code)) };
-        self.delivery.tell(&ServerMessage::Error(refusal));
+        self.tell_refusal(refusal);
         if !self.throttle.as_mut().is_none_or(|throttle| throttle.refuse(too_soon, now))
             && let Some(connection) = self.connection.take()
         {
@@ -290,18 +335,9 @@ impl Hearing {
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
                 let room = RoomId::parse(&room, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
-                self.state.may_join(&room, self.settings.rooms_max)?;
-                let metadata = self.keep(metadata)?;
-                self.registry.do_send(Join { peer_id: from, inlet: self.delivery.clone(), room: room.clone(), metadata });
-                return Ok(Outcome::Awaits { joining: Some(room) });
+                return self.join(room, Entry { metadata, ..Entry::default() });
             }
-            ClientMessage::Leave { room } => {
-                let rooms = self.state.take_rooms(room.as_deref())?;
-                if !rooms.is_empty() {
-                    self.registry.do_send(Leave { peer_id: from, inlet: self.delivery.clone(), rooms });
-                    return Ok(Outcome::Awaits { joining: None });
-                }
-            }
+            ClientMessage::Leave { room } => return self.leave(room.as_deref()),
             ClientMessage::Forward { kind, to, room, payload } => {
                 let room = self.state.room(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
@@ -311,12 +347,7 @@ impl Hearing {
                 let room = self.state.room(room.as_deref())?;
                 return Ok(Outcome::Handed(room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))));
             }
-            ClientMessage::Metadata { room, metadata } => {
-                let room = self.state.room(room.as_deref())?.id().clone();
-                let metadata = self.keep(metadata)?;
-                self.registry.do_send(Update { peer_id: from, inlet: self.delivery.clone(), room, metadata });
-                return Ok(Outcome::Awaits { joining: None });
-            }
+            ClientMessage::Metadata { room, metadata } => return self.describe(room.as_deref(), metadata),
             ClientMessage::Ping { received } => {
                 if let Some(received) = received {
                     self.delivery.acknowledge(received).map_err(|NeverSent| ErrorCode::BadMessage)?;
@@ -325,6 +356,29 @@ impl Hearing {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    fn join(&mut self, room: RoomId, entry: Entry) -> Result<Outcome, ErrorCode> {
+        self.state.may_join(&room, self.settings.rooms_max)?;
+        let entry = Entry { metadata: self.keep(entry.metadata)?, ..entry };
+        self.registry.do_send(Join { peer_id: self.peer_id, inlet: self.delivery.clone(), room: room.clone(), entry });
+        Ok(Outcome::Awaits { joining: Some(room) })
+    }
+
+    fn leave(&mut self, room: Option<&str>) -> Result<Outcome, ErrorCode> {
+        let rooms = self.state.take_rooms(room)?;
+        if rooms.is_empty() {
+            return Ok(Outcome::Done);
+        }
+        self.registry.do_send(Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms });
+        Ok(Outcome::Awaits { joining: None })
+    }
+
+    fn describe(&mut self, room: Option<&str>, metadata: Option<Payload>) -> Result<Outcome, ErrorCode> {
+        let room = self.state.room(room)?.id().clone();
+        let metadata = self.keep(metadata)?;
+        self.registry.do_send(Update { peer_id: self.peer_id, inlet: self.delivery.clone(), room, metadata });
+        Ok(Outcome::Awaits { joining: None })
     }
 
     /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
@@ -342,8 +396,23 @@ impl Hearing {
     }
 
     fn refuse(&self, id: Option<u64>, code: ErrorCode) {
-        let refusal = Refusal::new(id, code, self.explain(code));
+        self.tell_refusal(Refusal::new(id, code, self.explain(code)));
+    }
+
+    fn tell_refusal(&self, refusal: Refusal) {
+        let is_last = self.dialect.ends_with(&refusal);
         self.delivery.tell(&ServerMessage::Error(refusal));
+        if is_last {
+            self.hang_up();
+        }
+    }
+
+    /// Ends the connection behind what was said, as a client of another server knows it: without a code of ours.
+    fn hang_up(&self) {
+        if let (Some(connection), Some((outbox, _))) = (self.connection, self.delivery.connection()) {
+            outbox.fail(NORMAL_CLOSURE);
+            self.session.do_send(Ended { connection, how: Ending::Violation, heard_at: Instant::now() });
+        }
     }
 
     /// The sentence for the person who wrote the client. The dialects write their own for what is no message at all.
@@ -368,6 +437,7 @@ impl Hearing {
             ErrorCode::RateLimited => {
                 "you send faster than `limits` in `welcome` allows, or all clients of your address together join too fast".into()
             }
+            ErrorCode::NameTaken => "another peer has this name".into(),
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }

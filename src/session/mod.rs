@@ -161,6 +161,9 @@ impl Handler<Deliver> for Session {
             // This may be about a connection that is gone for the same reason by now.
             Deliver::Overflowed if !self.delivery.has_overflowed() => {}
             Deliver::Overflowed => self.close(CloseCode::SlowConsumer, Instant::now(), ctx),
+            Deliver::Replaced => self.close(CloseCode::Replaced, Instant::now(), ctx),
+            Deliver::Challenged => self.challenge(ctx),
+            Deliver::Patience => self.be_patient(ctx),
             Deliver::Drain(window) => self.drain(window, ctx),
         }
     }

@@ -26,6 +26,8 @@ pub struct Outbox {
     counted: AtomicUsize,
     /// Has the end been decided? Set under the lock, and looked at without it.
     has_end: AtomicBool,
+    /// Has anything come from the client since it was last asked for a sign of life?
+    is_alive: AtomicBool,
 }
 
 #[derive(Default)]
@@ -177,6 +179,22 @@ impl Outbox {
         waiting.wake();
     }
 
+    /// Asks the door to probe the client, to see soon whether it is alive.
+    pub fn challenge(&self) {
+        self.is_alive.store(false, Ordering::Relaxed);
+        self.ping();
+    }
+
+    /// The door has heard the client.
+    pub fn heard(&self) {
+        self.is_alive.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the client been heard since it was challenged?
+    pub fn is_alive(&self) -> bool {
+        self.is_alive.load(Ordering::Relaxed)
+    }
+
     /// Asks the door to answer the client's probe. Of more than a few that wait only the latest are answered.
     pub fn pong(&self, data: Bytes) {
         let mut waiting = self.waiting();
@@ -188,13 +206,13 @@ impl Outbox {
     }
 
     /// Ends the connection behind what waits, with a goodbye. For who does not read, or is told the rest elsewhere, what waits is dropped.
-    pub fn close(&self, code: CloseCode, goodbye: Frame) {
+    pub fn close(&self, code: CloseCode, goodbye: Option<Frame>) {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
             if matches!(code, CloseCode::SlowConsumer | CloseCode::Replaced) {
                 waiting.drop_frames();
             }
-            waiting.goodbye = Some(goodbye);
+            waiting.goodbye = goodbye;
             self.end(&mut waiting, End::Close(code));
         }
     }
@@ -388,7 +406,7 @@ mod tests {
         let outbox = opened();
         outbox.push(frame("a"), false);
         outbox.push(frame("b"), false);
-        outbox.close(CloseCode::Draining, frame("bye"));
+        outbox.close(CloseCode::Draining, Some(frame("bye")));
         outbox.push(frame("late"), false);
         let expected = [
             Outgoing::Frame(frame("a")),
@@ -418,7 +436,7 @@ mod tests {
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
         outbox.push(frame("full"), false);
-        outbox.close(CloseCode::SlowConsumer, frame("bye"));
+        outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
 
@@ -428,7 +446,7 @@ mod tests {
         outbox.push(frame("waits"), false);
         outbox.hold();
         assert_eq!(all(&outbox), []);
-        outbox.close(CloseCode::SlowConsumer, frame("bye"));
+        outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
 
@@ -477,7 +495,7 @@ mod tests {
         let outbox = opened();
         outbox.push(frame("a"), false);
         outbox.abandon();
-        outbox.close(CloseCode::Timeout, frame("bye"));
+        outbox.close(CloseCode::Timeout, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    protocol::{ErrorCode, RoomId},
+    protocol::{ErrorCode, PeerName, RoomId},
     registry::rooms::Room,
 };
 
@@ -11,8 +11,15 @@ use crate::{
 #[derive(Default)]
 pub struct State {
     /// Few, so a list is the fastest map.
-    rooms: Vec<Arc<Room>>,
+    rooms: Vec<Entered>,
     greeted: bool,
+}
+
+/// A room that a session is in.
+struct Entered {
+    room: Arc<Room>,
+    /// What the session is called there, if not by its id.
+    name: Option<PeerName>,
 }
 
 impl State {
@@ -28,7 +35,7 @@ impl State {
 
     /// May this room be joined?
     pub fn may_join(&self, room: &RoomId, rooms_max: usize) -> Result<(), ErrorCode> {
-        if self.find(room.as_str()).is_some() {
+        if self.find(room.name()).is_some() {
             return Err(ErrorCode::AlreadyInRoom);
         }
         if self.rooms.len() >= rooms_max {
@@ -38,29 +45,35 @@ impl State {
     }
 
     /// Notes a room that the session is in.
-    pub fn entered(&mut self, room: Arc<Room>) {
-        self.rooms.push(room);
+    pub fn entered(&mut self, room: Arc<Room>, name: Option<PeerName>) {
+        self.rooms.push(Entered { room, name });
     }
 
     /// The room that a message means: the one it names, or the only one there is.
     pub fn room(&self, name: Option<&str>) -> Result<&Arc<Room>, ErrorCode> {
-        match (name, &*self.rooms) {
+        self.place(name).map(|(room, _)| room)
+    }
+
+    /// The same, and what the session is called there.
+    pub fn place(&self, name: Option<&str>) -> Result<(&Arc<Room>, Option<&PeerName>), ErrorCode> {
+        let entered = match (name, &*self.rooms) {
             (Some(name), _) => self.find(name).ok_or(ErrorCode::NotInRoom),
             (None, [only]) => Ok(only),
             (None, _) => Err(ErrorCode::RoomRequired),
-        }
+        };
+        entered.map(|entered| (&entered.room, entered.name.as_ref()))
     }
 
     /// Takes out the room of this name, or all rooms without one. From here on nothing of this session reaches them.
     pub fn take_rooms(&mut self, name: Option<&str>) -> Result<Vec<RoomId>, ErrorCode> {
         let Some(name) = name else {
-            return Ok(self.rooms.drain(..).map(|room| room.id().clone()).collect());
+            return Ok(self.rooms.drain(..).map(|entered| entered.room.id().clone()).collect());
         };
-        let at = self.rooms.iter().position(|room| room.id().as_str() == name).ok_or(ErrorCode::NotInRoom)?;
-        Ok(vec![self.rooms.swap_remove(at).id().clone()])
+        let at = self.rooms.iter().position(|entered| entered.room.id().name() == name).ok_or(ErrorCode::NotInRoom)?;
+        Ok(vec![self.rooms.swap_remove(at).room.id().clone()])
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Room>> {
-        self.rooms.iter().find(|room| room.id().as_str() == name)
+    fn find(&self, name: &str) -> Option<&Entered> {
+        self.rooms.iter().find(|entered| entered.room.id().name() == name)
     }
 }

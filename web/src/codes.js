@@ -35,6 +35,7 @@ export const ERROR_CODES = [
   { number: 4310, slug: "no-more-rooms", retryable: true },
   { number: 4311, slug: "undeliverable", retryable: false },
   { number: 4312, slug: "rate-limited", retryable: true },
+  { number: 4313, slug: "name-taken", retryable: false },
 ];
 
 /** Faults that never cross the wire, and so have no number. */

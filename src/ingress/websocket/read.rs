@@ -175,6 +175,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             Poll::Ready(Ok(bytes)) => {
                 self.is_flooded = bytes == READ_BYTES;
                 self.heartbeat.heard(Instant::now());
+                self.outbox.heard();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {

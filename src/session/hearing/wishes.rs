@@ -1,0 +1,172 @@
+//! What foreign clients want beyond what ours do: names, messages to everybody or to anybody, and messages that wait a while for a peer who is not
+//! there.
+//!
+//! A message that waits is kept by its sender, and tried again until its time is over; then it is refused as it would have been at once. What
+//! waits for one peer stays in order, and its time is over together.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{Hearing, Outcome, forwarded};
+use crate::{
+    dialect::{Claim, Deed, IfTaken, To, Wish},
+    protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
+    registry::{
+        command::{Count, Deliver},
+        rooms::{self, Behind, Callee, Entry},
+    },
+    session::connection::{Ended, Ending},
+};
+
+/// Messages of one client to peers that are not there yet.
+#[derive(Default)]
+pub struct Patience {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+struct Waiting {
+    id: Option<u64>,
+    kind: Kind,
+    to: String,
+    room: Option<String>,
+    payload: Payload,
+    since: Instant,
+}
+
+/// How often they are tried again.
+pub const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// What a message takes beside its payload while it waits, about.
+const OVERHEAD_BYTES: usize = 256;
+
+impl Hearing {
+    /// Deals with one, and tells the peer that is to be waited for behind it.
+    pub(super) fn wish(&mut self, Wish { id, deed }: Wish, now: Instant) -> Option<Behind> {
+        let outcome = match deed {
+            Deed::Join { room, metadata, claim, seats } => self.enter(&room, metadata, claim, seats),
+            Deed::Leave { room } => self.leave(room.as_deref()),
+            Deed::Forward { kind, to, room, payload } => self.call(Waiting::new(id, kind, room, payload, now), to),
+            Deed::Broadcast { kind, room, payload, echo } => self.call_all(kind, room.as_deref(), payload, echo),
+            Deed::Metadata { room, metadata } => self.describe(room.as_deref(), metadata),
+            Deed::Count { rooms } => {
+                let rooms = rooms.iter().filter_map(|room| self.room_id(room)).collect();
+                self.registry.do_send(Count { inlet: self.delivery.clone(), rooms });
+                Ok(Outcome::Awaits { joining: None })
+            }
+            Deed::Ping => {
+                self.delivery.tell(&ServerMessage::Pong { received: self.received });
+                Ok(Outcome::Done)
+            }
+            Deed::Say(frames) => {
+                self.delivery.tell_frames(frames);
+                Ok(Outcome::Done)
+            }
+            Deed::Refuse(refusal) => {
+                self.tell_refusal(refusal);
+                return None;
+            }
+            Deed::Close(code) => {
+                if let Some(connection) = self.connection.take() {
+                    self.session.do_send(Ended { connection, how: Ending::Fault(code), heard_at: now });
+                }
+                return None;
+            }
+        };
+        self.conclude(id, outcome)
+    }
+
+    fn room_id(&self, name: &str) -> Option<RoomId> {
+        let bytes_max = self.settings.room_name_bytes_max;
+        match self.dialect.manners().rooms_of {
+            Some(dialect) => RoomId::parse_in(dialect, name, bytes_max),
+            None => RoomId::parse(name, bytes_max),
+        }
+    }
+
+    fn enter(&mut self, room: &str, metadata: Option<Payload>, claim: Option<Claim>, seats: Option<usize>) -> Result<Outcome, ErrorCode> {
+        let room = self.room_id(room).ok_or(ErrorCode::BadRoomName)?;
+        let claim = match claim {
+            Some(Claim { name, secret, if_taken }) => {
+                let name = PeerName::parse(&name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+                Some(rooms::Claim { name, secret, insists: if_taken == IfTaken::Refused })
+            }
+            None => None,
+        };
+        self.join(room, Entry { metadata, claim, is_quiet: self.dialect.manners().is_quiet, seats })
+    }
+
+    fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool) -> Result<Outcome, ErrorCode> {
+        let (room, name) = self.state.place(room)?;
+        let message = forwarded(kind, self.peer_id, room, payload, None, false);
+        Ok(Outcome::Handed(room.broadcast_from(self.peer_id, name.cloned(), message, echo)))
+    }
+
+    fn call(&mut self, message: Waiting, to: To) -> Result<Outcome, ErrorCode> {
+        match to {
+            To::Peer(peer_id) => self.hand(&message, &Callee::Peer(peer_id)),
+            To::Place { seed, place } => self.hand(&message, &Callee::Place { seed, place }),
+            To::Name(name) => {
+                let is_behind = self.patience.waiting.iter().any(|waiting| waiting.to == name);
+                let outcome = if is_behind { Err(ErrorCode::NoSuchPeer) } else { self.hand(&message, &Callee::Named(&name)) };
+                if outcome.as_ref().err() != Some(&ErrorCode::NoSuchPeer) || self.dialect.manners().patience.is_zero() {
+                    return outcome;
+                }
+                let bytes = self.patience.bytes + message.bytes();
+                if bytes > self.settings.outbox_bytes_max {
+                    return outcome;
+                }
+                if self.patience.waiting.is_empty() {
+                    self.session.do_send(Deliver::Patience);
+                }
+                self.patience.bytes = bytes;
+                self.patience.waiting.push_back(Waiting { to: name, ..message });
+                Ok(Outcome::Later)
+            }
+        }
+    }
+
+    fn hand(&self, Waiting { kind, room, payload, .. }: &Waiting, to: &Callee<'_>) -> Result<Outcome, ErrorCode> {
+        let (room, name) = self.state.place(room.as_deref())?;
+        let message = forwarded(*kind, self.peer_id, room, payload.clone(), None, false);
+        room.forward_to(self.peer_id, name.cloned(), to, message).map(Outcome::Handed)
+    }
+
+    /// Tries what waits for peers that were not there, and gives up what has waited for its time. Does anything still wait?
+    pub fn try_again(&mut self, now: Instant) -> bool {
+        let patience = self.dialect.manners().patience;
+        let waiting = std::mem::take(&mut self.patience);
+        let (mut absent, mut given_up) = (HashSet::new(), HashSet::new());
+        for message in waiting.waiting {
+            let outcome = match absent.contains(&message.to) {
+                true => Err(ErrorCode::NoSuchPeer),
+                false => self.hand(&message, &Callee::Named(&message.to)),
+            };
+            if outcome.as_ref().err() != Some(&ErrorCode::NoSuchPeer) {
+                self.conclude(message.id, outcome);
+                continue;
+            }
+            let is_first = absent.insert(message.to.clone());
+            if is_first && now.duration_since(message.since) >= patience {
+                given_up.insert(message.to.clone());
+                let refusal = Refusal::new(message.id, ErrorCode::NoSuchPeer, self.explain(ErrorCode::NoSuchPeer));
+                self.tell_refusal(Refusal { peer: Some(message.to), ..refusal });
+            } else if !given_up.contains(&message.to) {
+                self.patience.bytes += message.bytes();
+                self.patience.waiting.push_back(message);
+            }
+        }
+        !self.patience.waiting.is_empty()
+    }
+}
+
+impl Waiting {
+    fn new(id: Option<u64>, kind: Kind, room: Option<String>, payload: Payload, since: Instant) -> Self {
+        Self { id, kind, to: String::new(), room, payload: payload.detached(), since }
+    }
+
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.to.len() + OVERHEAD_BYTES
+    }
+}
