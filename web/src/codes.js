@@ -47,6 +47,7 @@ export const LOCAL_CODES = [
   { slug: "connection-lost", reconnect: true }, // the connection ended without a goodbye
   { slug: "page-hidden", reconnect: true }, // the page was left, and may come back
   { slug: "too-much-waiting", reconnect: true }, // so much waits to be sent that this message was not taken
+  { slug: "message-too-large", reconnect: false }, // more than the server's `limits.messageBytes`, so it was not sent
   { slug: "closed", reconnect: false }, // this side closed it
 ];
 

@@ -12,6 +12,9 @@ import { PeerLink } from "./peer.js";
 const FIRST_CALL_MS = 1_500;
 /** After a session was lost, a peer that looks new may be an old one that has yet to say so. */
 const RENAMING_MS = 5_000;
+/** What a peer says of itself over a line: an id, a secret, and the words between. A longer text is none of ours, and is not for the server. */
+const CLAIM_LENGTH_MAX = 256;
+
 /**
  * @typedef {{peerId: string, metadata?: any}} Peer
  *
@@ -20,8 +23,8 @@ const RENAMING_MS = 5_000;
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses
  * @property {typeof globalThis.RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
  *
- * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}}} Line a link, and what the
- * two rooms say over it
+ * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}, proved: Set<string>}} Line a
+ * link, and what the two rooms say over it; `proved`: to whom we have proved, in this session, that we are its end
  *
  * @typedef {{type: "message", room: string, from: string, payload: any, to?: string, bestEffort?: boolean}} RoomMessage
  *
@@ -194,7 +197,10 @@ export class Room extends RoomTarget {
     // A line that was not there yet cannot be proved to be the same.
     for (const line of [...this.#lines.values()]) if (line.link.state !== "connected") line.link.close();
     if (orphans.length > 0) this.#renamingUntil = performance.now() + RENAMING_MS;
-    for (const line of this.#lines.values()) this.#claim(line);
+    for (const line of this.#lines.values()) {
+      line.proved.clear();
+      this.#claim(line);
+    }
     for (const peerId of before.keys()) {
       if (!this.#peers.has(peerId)) this.#event("peer-left", { type: "peer-left", room: this.name, peerId, reason: "timeout" });
     }
@@ -255,7 +261,7 @@ export class Room extends RoomTarget {
       send: (type, payload) => this.#client.send(type, { room: this.name, to: link.remoteId, payload }),
     });
     /** @type {Line} */
-    const line = { link, secret: crypto.randomUUID() };
+    const line = { link, secret: crypto.randomUUID(), proved: new Set() };
     this.#lines.set(remoteId, line);
     link.addEventListener("state", () => {
       // A line that breaks after its peer has gone cannot be mended: there is nobody to signal to.
@@ -279,8 +285,9 @@ export class Room extends RoomTarget {
 
   /** @param {Line} line @param {unknown} data */
   #claimed(line, data) {
+    if (typeof data !== "string" || data.length > CLAIM_LENGTH_MAX) return;
     try {
-      const { peerId, secret } = JSON.parse(String(data));
+      const { peerId, secret } = JSON.parse(data);
       if (typeof peerId !== "string" || typeof secret !== "string") return;
       // Who hears it for the first time has not said who it is itself.
       if (!line.claimed) this.#claim(line);
@@ -291,9 +298,10 @@ export class Room extends RoomTarget {
     }
   }
 
-  /** Tells through the server what only the other end of the line can know. @param {Line} line */
-  #prove({ claimed }) {
-    if (claimed && this.#client.state === "connected" && this.#peers.has(claimed.peerId)) {
+  /** Tells through the server what only the other end of the line can know; once, however often that is asked for. @param {Line} line */
+  #prove({ claimed, proved }) {
+    if (claimed && !proved.has(claimed.peerId) && this.#client.state === "connected" && this.#peers.has(claimed.peerId)) {
+      proved.add(claimed.peerId);
       // An empty candidate means nothing to clients that are not ours: there are no more.
       this.#client.send("ice-candidate", { room: this.name, to: claimed.peerId, payload: { candidate: "", secret: claimed.secret } });
     }

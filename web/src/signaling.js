@@ -101,8 +101,9 @@ export class SignalingClient extends ClientTarget {
   #lastId = 0;
   #writer = new Writer({
     ask: () => this.#ping(),
-    refuse: ({ id }, { message }) => {
-      const refusal = { type: "error", id, code: "bad-message", message, retryable: false };
+    refuse: ({ id }, error) => {
+      const { code = "bad-message", message } = /** @type {{code?: string, message: string}} */ (error);
+      const refusal = { type: "error", id, code, message, retryable: false };
       if (!this.#refuse(refusal)) this.#tell("error", refusal);
     },
   });
@@ -233,15 +234,13 @@ export class SignalingClient extends ClientTarget {
 
   /**
    * Sends a message that nobody waits for: a signal, or a `message`. If it is refused, `error` fires. While there is no connection it waits
-   * for the next one. Throws what cannot be spelled, and `too-much-waiting`.
+   * for the next one, and is refused there if it cannot be sent. Throws what cannot be spelled, `message-too-large` and `too-much-waiting`.
    * @param {string} type
    * @param {{to?: string, room?: string, payload?: unknown, id?: number, [key: string]: unknown}} [fields]
    */
   send(type, fields) {
     if (this.#state === "closed") return;
     const message = { type, ...fields };
-    // Whoever says what cannot be spelled is to learn of it here.
-    this.#line?.codec.encode(message);
     this.#writer.say(message);
     this.#tell("sent", message);
   }

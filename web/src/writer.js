@@ -3,6 +3,7 @@
  * server wants it. Knows a line by its shape, and of a message only how to spell it.
  */
 
+import { failure } from "./codes.js";
 import { Outgoing } from "./outgoing.js";
 import { Pace } from "./pace.js";
 
@@ -17,21 +18,27 @@ export class Writer {
   /** @type {import("./signaling.js").Line | undefined} */
   #line;
   #pace = new Pace({});
+  #messageBytesMax = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #pause;
 
   /**
    * @param {object} hooks
    * @param {() => void} hooks.ask says something that is answered with a confirmation
-   * @param {(message: Message, error: Error) => void} hooks.refuse a message that was taken while there was no connection, and cannot be spelled
+   * @param {(message: Message, error: Error) => void} hooks.refuse a message that was taken while there was no connection, and cannot be sent
    */
   constructor({ ask, refuse }) {
     this.#ask = ask;
     this.#refuse = refuse;
   }
 
-  /** Says something, now or over the next connection. Throws `too-much-waiting`. @param {Message} message */
+  /**
+   * Says something, now or over the next connection. Throws `too-much-waiting`; and, while there is a connection, what cannot be spelled, and
+   * `message-too-large`.
+   * @param {Message} message
+   */
   say(message) {
+    if (this.#line) this.#spell(this.#line, message);
     this.#outgoing.push(message);
     this.#write();
   }
@@ -64,10 +71,11 @@ export class Writer {
     return this.#outgoing.begin(received);
   }
 
-  /** Writes to this connection from now on. @param {import("./signaling.js").Line} line @param {object} limits those of `welcome` */
+  /** Writes to this connection from now on. @param {import("./signaling.js").Line} line @param {{messageBytes?: number}} limits those of `welcome` */
   open(line, limits) {
     this.#line = line;
     this.#pace = new Pace(limits);
+    this.#messageBytesMax = limits.messageBytes ?? Infinity;
     this.#write();
   }
 
@@ -88,13 +96,20 @@ export class Writer {
     this.#outgoing.answered(id);
   }
 
+  /** One message more than the server takes would end the session, and every line with it. @param {import("./signaling.js").Line} line @param {Message} message */
+  #spell({ codec }, message) {
+    const frame = codec.encode(message);
+    const bytes = sizeOf(frame);
+    if (bytes <= this.#messageBytesMax) return frame;
+    throw failure("message-too-large", `${bytes} bytes, where the server takes ${this.#messageBytesMax}`);
+  }
+
   #write() {
     while (this.#line && this.#pause === undefined && this.#outgoing.next) {
-      const { transport, codec } = this.#line;
       const message = this.#outgoing.next;
       let frame;
       try {
-        frame = codec.encode(message);
+        frame = this.#spell(this.#line, message);
       } catch (error) {
         this.#outgoing.drop();
         this.#refuse(message, /** @type {Error} */ (error));
@@ -108,7 +123,7 @@ export class Writer {
         }, waitMs);
         return;
       }
-      transport.send(frame);
+      this.#line.transport.send(frame);
       if (this.#outgoing.wrote()) this.#ask();
     }
   }

@@ -179,6 +179,21 @@ test("who does not know the secret is not taken for the peer", async (t) => {
   assert.equal(here.link.remoteId, "a");
 });
 
+/** A secret of any length went to the server as it was, and one above the limit on messages ended the session of whoever passed it on. */
+test("what a peer claims of itself is short, and is passed on once", async (t) => {
+  const here = await lined(t);
+  const { server, client, control } = here;
+  const claim = (peerId, secret) => control.onmessage({ data: JSON.stringify({ peerId, secret }) });
+  claim("a", "x".repeat(300));
+  for (let time = 0; time < 100; time++) claim("a", `secret ${time}`);
+  client.send("message", { room: "r", payload: "last" });
+  assert.equal((await server.heard("ice-candidate")).payload.secret, "secret 0");
+  await server.heard("message");
+  // In a new session we are somebody else, and have to prove it again.
+  await renewed(here, [{ peerId: "a" }]);
+  assert.equal((await server.heard("ice-candidate")).payload.secret, "secret 99");
+});
+
 test("a peer whose session ran out keeps its line, and one that left does not", async (t) => {
   for (const [reason, state] of [["timeout", "connected"], ["disconnected", "closed"], ["removed", "closed"]]) {
     FakeRTCPeerConnection.all = [];

@@ -97,6 +97,15 @@ test("metadata, messages and best effort are spelled as specified", async (t) =>
   assert.deepEqual(server.datagrams, [{ type: "message", payload: "x" }]);
 });
 
+test("a message that is too large is refused on this side, and the session goes on", async (t) => {
+  const { server, client } = await connected(t, { limits: { messageBytes: 100 } });
+  const payload = "x".repeat(100);
+  assert.throws(() => client.send("message", { payload }), { code: "message-too-large" });
+  await assert.rejects(client.join("r", payload), { code: "message-too-large" });
+  client.send("message", { payload: "short" });
+  assert.equal((await server.heard("message")).payload, "short");
+});
+
 test("a goodbye says why the connection ends", async (t) => {
   const { server, client } = await inRoom(t);
   const heard = [];

@@ -117,6 +117,19 @@ test("what the codec has no words for is refused, and holds nobody up", (t) => {
   assert.match(refused[0][1], /BigInt/);
 });
 
+/** One message above the limit used to end the session: the server closes it as `too-large`, and nobody may come back. */
+test("what the server would not take is not sent: refused where it is said, or when there is a connection to measure it by", (t) => {
+  const { writer, line, refused } = set(t);
+  const message = { type: "message", n: "é".repeat(50) };
+  writer.say(message);
+  const only = line();
+  writer.open(only, { messageBytes: 100 });
+  assert.deepEqual([only.said, refused.map(([, text]) => text)], [[], ["125 bytes, where the server takes 100"]]);
+  assert.throws(() => writer.say(message), { code: "message-too-large" });
+  writer.say({ type: "message", n: "x".repeat(75) });
+  assert.equal(only.said.length, 1);
+});
+
 test("best effort goes as a datagram, or not at all, or is left to the caller", (t) => {
   const { writer, line } = set(t);
   assert.equal(writer.sayBestEffort({ n: 1 }), true, "nowhere to send it");
