@@ -21,6 +21,7 @@ use crate::{
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
+        dialects::Dialects,
         handshakes::Handshakes,
         http::{self, Site},
         listener::{self, BindError, Listener},
@@ -216,6 +217,7 @@ impl Parts {
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });
+        let dialects = Arc::new(Dialects::new(config.dialects.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
@@ -230,7 +232,8 @@ impl Parts {
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);
             let handshakes = Handshakes::new(limits.handshakes_max, config.timeouts.hello());
-            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, handshakes });
+            let dialects = dialects.clone();
+            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, handshakes, dialects });
             let worker_up = worker_up.clone();
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {

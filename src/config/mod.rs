@@ -20,7 +20,7 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, integer, log_filter, path},
+    value::{blocks, certificate_names, dialects, integer, log_filter, path},
 };
 
 /// The settings of Switchboard.
@@ -73,6 +73,12 @@ pub struct Config {
     /// limits.address_joins_per_second and limits.address_connections_max say: `on` or `off`, for load tests. Flag: --rates.
     #[config(env = "SWITCHBOARD_RATES", default = "on")]
     pub rates: Rates,
+
+    /// The dialects that are spoken beside our own, which always is: those of clients that were written for other servers. `classic` (`/`), the rooms
+    /// of the WebSocket tutorials, and `lobby` (`/`), where each message goes to everybody; `peerjs` (`/peerjs`), `socket.io` (`/socket.io/`),
+    /// `tracker` (`/tracker` and `/announce`), `y-webrtc` (`/y`), `matchbox` (`/matchbox/ROOM`). In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_DIALECTS", default = ["classic", "lobby", "peerjs", "socket.io", "tracker", "y-webrtc", "matchbox"], deserialize_with = dialects)]
+    pub dialects: Vec<ForeignDialect>,
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
     /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
@@ -250,6 +256,43 @@ pub struct Timeouts {
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
+}
+
+/// A dialect of clients that were written for other servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignDialect {
+    /// The rooms of the WebSocket tutorials.
+    Classic,
+    /// The tutorials' other way: each message goes to everybody.
+    Lobby,
+    /// The `peerjs` library.
+    PeerJs,
+    /// Socket.IO 4, over Engine.IO 4.
+    SocketIo,
+    /// WebTorrent's trackers.
+    Tracker,
+    /// The signaling of `y-webrtc`.
+    YWebrtc,
+    /// The signaling of `matchbox`.
+    Matchbox,
+}
+
+impl ForeignDialect {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::Classic, Self::Lobby, Self::PeerJs, Self::SocketIo, Self::Tracker, Self::YWebrtc, Self::Matchbox];
+
+    /// The name in the settings and in the discovery document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Lobby => "lobby",
+            Self::PeerJs => "peerjs",
+            Self::SocketIo => "socket.io",
+            Self::Tracker => "tracker",
+            Self::YWebrtc => "y-webrtc",
+            Self::Matchbox => "matchbox",
+        }
+    }
 }
 
 /// Whether rates are bounded.

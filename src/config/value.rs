@@ -9,6 +9,8 @@ use serde::{
 };
 use tracing_subscriber::EnvFilter;
 
+use super::ForeignDialect;
+
 /// An integer from `MIN` to `MAX`, both included.
 pub(super) fn integer<'de, D, T, const MIN: i128, const MAX: i128>(deserializer: D) -> Result<T, D::Error>
 where
@@ -63,6 +65,19 @@ pub(super) fn certificate_names<'de, D: Deserializer<'de>>(deserializer: D) -> R
         Some(name) => Err(D::Error::custom(format_args!("{name:?} is neither a DNS name nor an IP address"))),
         None => Ok(names),
     }
+}
+
+/// Dialects by their names, each once.
+pub(super) fn dialects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ForeignDialect>, D::Error> {
+    let known = || ForeignDialect::ALL.map(ForeignDialect::name).join(", ");
+    let dialect = |name: &String| {
+        let found = ForeignDialect::ALL.into_iter().find(|dialect| dialect.name() == name);
+        found.ok_or_else(|| D::Error::custom(format_args!("{name:?} is no dialect, which is one of {}", known())))
+    };
+    let mut dialects = Vec::<String>::deserialize(deserializer)?.iter().map(dialect).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = Vec::new();
+    dialects.retain(|dialect| !seen.contains(dialect) && (seen.push(*dialect), true).1);
+    Ok(dialects)
 }
 
 /// Blocks of addresses; a single address is one.

@@ -4,9 +4,12 @@
 //! is [`Native`]: one frame is one message. A frame of a foreign one may be several [wishes](Wish), or none, and a message of ours several frames,
 //! or none. What it has to remember of a connection it keeps itself, behind a lock of its own that is held for nothing else.
 
+mod classic;
+mod fields;
 mod native;
 mod wish;
 
+pub use classic::Classic;
 pub use native::Native;
 pub use wish::{Claim, Deed, IfTaken, To, Wish};
 

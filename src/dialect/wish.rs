@@ -12,6 +12,13 @@ pub struct Wish {
     pub deed: Deed,
 }
 
+impl From<Deed> for Wish {
+    /// One that nobody wants to hear of, unless it is refused.
+    fn from(deed: Deed) -> Self {
+        Self { id: None, deed }
+    }
+}
+
 /// What is to be done. A room is named as the client does; left out, it is the only one that the client is in.
 #[derive(Debug)]
 pub enum Deed {

@@ -40,6 +40,7 @@ use tracing::debug;
 use super::{
     Doorkeeper,
     address::Visit,
+    dialects::Dialects,
     handshakes::Handshakes,
     self_signed::Hash,
     tls::Certificates,
@@ -70,6 +71,7 @@ pub struct Site {
     /// Where this listener is, for clients that name no host.
     pub address: SocketAddr,
     pub handshakes: Arc<Handshakes>,
+    pub dialects: Arc<Dialects>,
 }
 
 impl Site {
@@ -191,7 +193,7 @@ struct Discovery {
     name: &'static str,
     version: &'static str,
     transports: [Transport; 2],
-    dialects: &'static [&'static str],
+    dialects: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -242,7 +244,7 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
                 certificate_hashes: vec![],
             },
         ],
-        dialects: &["native"],
+        dialects: site.dialects.names(),
     };
     let text = serde_json::to_string_pretty(&document).expect("JSON can be written") + "\n";
     HttpResponse::Ok()
@@ -350,15 +352,18 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
+    let speaks = match request.path() {
+        WEBSOCKET_PATH => {
+            let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
+            Some(websocket::negotiate(&offered.collect::<Vec<_>>().join(",")))
+        }
+        path => site.dialects.at(path, request.uri().query().unwrap_or_default()).map(|dialect| (dialect, None)),
+    };
     let (status, text) = if *request.method() == Method::CONNECT {
         (StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
-    } else if request.path() != WEBSOCKET_PATH {
-        (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
-    } else {
+    } else if let Some((dialect, subprotocol)) = speaks {
         match handshake(&request) {
             Ok(mut accepted) => {
-                let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
-                let (dialect, subprotocol) = websocket::negotiate(&offered.collect::<Vec<_>>().join(","));
                 if let Some(subprotocol) = subprotocol {
                     accepted.insert_header((header::SEC_WEBSOCKET_PROTOCOL, subprotocol));
                 }
@@ -376,6 +381,8 @@ where
             }
             Err(text) => (StatusCode::BAD_REQUEST, text),
         }
+    } else {
+        (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
     };
     write_response(&mut framed, status, &text).await
 }

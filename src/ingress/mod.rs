@@ -4,6 +4,7 @@
 //! holds. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
+pub mod dialects;
 pub mod handshakes;
 pub mod http;
 pub mod listener;

@@ -15,12 +15,14 @@ pub struct Envelope {
     audience: usize,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
+    /// In the first foreign dialect that spelled it the same for all.
+    foreign: OnceLock<(&'static str, Bytes)>,
 }
 
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, alone: false, name: None, audience: 0, json: OnceLock::new(), msgpack: OnceLock::new() }
+        Self { message, alone: false, name: None, audience: 0, json: OnceLock::new(), msgpack: OnceLock::new(), foreign: OnceLock::new() }
     }
 
     /// Adds what foreign dialects want to know: the name of the peer that it is from or about, where that is not its id, and for how many it is.
@@ -60,6 +62,14 @@ impl Envelope {
             Codec::MsgPack => &self.msgpack,
         };
         spelling.get_or_init(|| self.message.spell(codec).into()).clone()
+    }
+
+    /// The message in a foreign dialect that spells it the same for all of its clients. Who asks first pays.
+    pub fn spell_once(&self, dialect: &'static str, spell: impl Fn() -> Bytes) -> Bytes {
+        match self.foreign.get_or_init(|| (dialect, spell())) {
+            (spelled, bytes) if *spelled == dialect => bytes.clone(),
+            _ => spell(),
+        }
     }
 
     /// May it be lost on the way?

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::transcode;
+use super::{framing::Frame, message::nests_deeper, msgpack::Head, transcode};
 
 /// How messages are spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,34 @@ impl Payload {
     /// Wraps bytes that were found to be exactly one valid value.
     pub(super) fn new(codec: Codec, bytes: Bytes) -> Self {
         Self { codec, bytes }
+    }
+
+    /// Takes JSON text; `None` if it is none, or nests deeper than that.
+    pub fn parse_json(text: impl Into<Bytes>, nesting_max: usize) -> Option<Self> {
+        let payload = Self::new(Codec::Json, text.into());
+        let is_json = serde_json::from_slice::<&serde_json::value::RawValue>(&payload.bytes).is_ok();
+        (is_json && !nests_deeper(&payload, nesting_max)).then_some(payload)
+    }
+
+    /// A whole frame as a value: text, or bytes.
+    pub fn from_frame(frame: &Frame) -> Self {
+        const STR_32: u8 = 0xdb;
+        const BIN_32: u8 = 0xc6;
+        let bytes = frame.bytes();
+        let length = u32::try_from(bytes.len()).expect("a frame is far smaller than 4 GiB");
+        let marker = if matches!(frame, Frame::Text(_)) { STR_32 } else { BIN_32 };
+        Self::new(Codec::MsgPack, [&[marker], &length.to_be_bytes()[..], bytes].concat().into())
+    }
+
+    /// The frame that [`Payload::from_frame`] made a value of; `None` for any other value.
+    pub fn to_frame(&self) -> Option<Frame> {
+        let (head, length) = if self.codec == Codec::MsgPack { Head::read(&self.bytes)? } else { return None };
+        let bytes = self.bytes.slice(length..);
+        match head {
+            Head::Str(_) => Some(Frame::Text(bytes)),
+            Head::Bin(_) => Some(Frame::Binary(bytes)),
+            _ => None,
+        }
     }
 
     /// Spells a value of the program's own.

@@ -1,0 +1,175 @@
+//! The tutorials' WebSocket servers: two vocabularies, told apart by the first message that a client sends.
+//!
+//! **Rooms.** `{"type":"announce","hash":…,"peerId"?:…}` enters a room: the newcomer gets `{"type":"peer-list","peers":[id, …]}`, the others
+//! `{"type":"new-peer","peerId":…}`, and in the end `{"type":"peer-left","peerId":…}`. `offer`, `answer` and `ice-candidate` go to their `targetPeer`,
+//! or without one to the rest of the room, with all their fields and `fromPeer`. The room is one that clients of other dialects
+//! meet in as well: what they call payload are the other fields here. A `peerId` that another peer of the room has is not given twice: then the client
+//! is known by the id that the server gave it.
+//!
+//! **The lobby.** Who never announces itself is in the lobby, where each frame goes verbatim to everybody else. One enters it by connecting, and leaves
+//! it by announcing oneself.
+//!
+//! Left out: metadata, acknowledgements, resuming. What is refused is told as `{"type":"error","code":…,"message":…}`.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{
+    Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish,
+    fields::{Fields, write_payload},
+};
+use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Peer, PeerId, PeerName, Refusal, ServerMessage, framing::Frame};
+
+/// One connection that speaks classic.
+pub struct Classic {
+    has_rooms: bool,
+    has_lobby: bool,
+    /// Has the client announced itself?
+    announced: AtomicBool,
+    /// The latest room.
+    room: Mutex<Option<String>>,
+}
+
+/// The only room of its own, which has no name on the wire.
+const LOBBY: &str = "lobby";
+const NAME: &str = "classic";
+
+impl Classic {
+    /// A connection to a server that has either of the two vocabularies, or both.
+    pub fn new(has_rooms: bool, has_lobby: bool) -> Self {
+        Self { has_rooms, has_lobby, announced: AtomicBool::new(!has_lobby), room: Mutex::new(None) }
+    }
+
+    fn is_in_lobby(&self) -> bool {
+        !self.announced.load(Ordering::Relaxed)
+    }
+
+    fn announce(&self, hash: String, name: Option<String>) -> Vec<Wish> {
+        self.announced.store(true, Ordering::Relaxed);
+        let before = self.room.lock().unwrap_or_else(PoisonError::into_inner).replace(hash.clone());
+        let leave = (self.has_lobby || before.is_some()).then_some(Deed::Leave { room: None });
+        let claim = name.map(|name| Claim { name, secret: None, if_taken: IfTaken::Unnamed });
+        let join = Deed::Join { room: hash, metadata: None, claim, seats: None };
+        leave.into_iter().chain([join]).map(Wish::from).collect()
+    }
+
+    /// What a client says in a room.
+    fn said(&self, frame: &Frame, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
+        let refuse = |code, message: &'static str| Err(Refusal::new(None, code, message));
+        let Frame::Text(text) = frame else { return refuse(ErrorCode::BadMessage, "a message is JSON in a text frame") };
+        let Some(fields) = Fields::parse(text) else { return refuse(ErrorCode::BadMessage, "a message is a JSON object") };
+        let kind = match fields.text("type").as_deref() {
+            Some("announce") if !self.has_rooms => return refuse(ErrorCode::BadMessage, "there are no rooms here, only the lobby"),
+            Some("announce") => {
+                return match announcement(&fields) {
+                    Some((hash, name)) => Ok(self.announce(hash, name)),
+                    None => refuse(ErrorCode::BadMessage, "`announce` has a `hash`, which is text"),
+                };
+            }
+            Some("offer") => Kind::Offer,
+            Some("answer") => Kind::Answer,
+            Some("ice-candidate") => Kind::IceCandidate,
+            _ => return refuse(ErrorCode::BadMessage, "a message is of type announce, offer, answer or ice-candidate"),
+        };
+        let Some(payload) = fields.payload_without(&["type", "fromPeer"], nesting_max) else {
+            return refuse(ErrorCode::TooDeep, "a message nests too deep");
+        };
+        let deed = match fields.text("targetPeer") {
+            Some(target) => Deed::Forward { kind, to: To::Name(target.into_owned()), room: None, payload },
+            None if fields.find("targetPeer").is_some_and(|target| target.get() != "null") => {
+                return refuse(ErrorCode::BadMessage, "`targetPeer` is the id of a peer");
+            }
+            None => Deed::Broadcast { kind, room: None, payload, echo: false },
+        };
+        Ok(vec![deed.into()])
+    }
+}
+
+/// The room and the name of `announce`, if that is what it is.
+fn announcement(fields: &Fields<'_>) -> Option<(String, Option<String>)> {
+    let is_announce = fields.text("type").as_deref() == Some("announce");
+    let hash = fields.text("hash").filter(|_| is_announce)?.into_owned();
+    Some((hash, fields.text("peerId").map(|name| name.into_owned()).filter(|name| !name.is_empty())))
+}
+
+impl Dialect for Classic {
+    fn manners(&self) -> Manners {
+        let rooms_of = self.is_in_lobby().then_some(NAME);
+        Manners { speaks_first: !self.has_lobby, rooms_of, ..Manners::FOREIGN }
+    }
+
+    fn greeting(&self) -> Vec<Wish> {
+        let lobby = Deed::Join { room: LOBBY.into(), metadata: None, claim: None, seats: None };
+        self.has_lobby.then_some(lobby.into()).into_iter().collect()
+    }
+
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+        if !self.is_in_lobby() {
+            return self.said(frame, nesting_max).map(Heard::Wishes);
+        }
+        if self.has_rooms
+            && let Frame::Text(text) = frame
+            && let Some((hash, name)) = Fields::parse(text).as_ref().and_then(announcement)
+        {
+            return Ok(Heard::Wishes(self.announce(hash, name)));
+        }
+        let payload = Payload::from_frame(frame);
+        Ok(Heard::Wishes(vec![Deed::Broadcast { kind: Kind::Message, room: None, payload, echo: false }.into()]))
+    }
+
+    fn encode(&self, envelope: &Envelope) -> Frames {
+        if self.is_in_lobby() {
+            return match envelope.message() {
+                ServerMessage::Forwarded { payload, .. } => payload.to_frame().map_or(Frames::NONE, Frames::One),
+                _ => Frames::NONE,
+            };
+        }
+        let spell = |text: Vec<u8>| Frames::text(text);
+        match envelope.message() {
+            ServerMessage::Forwarded { room, .. } if room.name() != room.as_str() => Frames::NONE,
+            ServerMessage::Forwarded { kind, from, payload, .. } => {
+                Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
+            }
+            ServerMessage::PeerJoined { peer, .. } => spell(about("new-peer", &seen(peer))),
+            ServerMessage::PeerLeft { peer_id, .. } => spell(about("peer-left", &id(*peer_id, envelope.name()))),
+            message => self.spell(message),
+        }
+    }
+
+    fn spell(&self, message: &ServerMessage) -> Frames {
+        let object = match message {
+            ServerMessage::Joined { peers, .. } if !self.is_in_lobby() => {
+                json!({ "type": "peer-list", "peers": peers.iter().map(seen).collect::<Vec<_>>() })
+            }
+            ServerMessage::Error(refusal) => json!({ "type": "error", "code": refusal.code.slug(), "message": refusal.message }),
+            ServerMessage::Goodbye { code, .. } => json!({ "type": "error", "code": code.slug(), "message": code.sentence() }),
+            _ => return Frames::NONE,
+        };
+        Frames::text(object.to_string())
+    }
+}
+
+/// What a peer is called here.
+fn id(peer_id: PeerId, name: Option<&PeerName>) -> String {
+    name.map_or_else(|| peer_id.to_string(), |name| name.as_str().to_owned())
+}
+
+fn seen(peer: &Peer) -> String {
+    id(peer.peer_id, peer.name.as_ref())
+}
+
+fn about(kind: &str, peer: &str) -> Vec<u8> {
+    json!({ "type": kind, "peerId": peer }).to_string().into()
+}
+
+fn forwarded(kind: Kind, from: &str, payload: &Payload) -> Bytes {
+    let mut object = format!(r#"{{"type":"{}","fromPeer":{}"#, kind.name(), serde_json::Value::from(from)).into_bytes();
+    write_payload(payload, &["type", "fromPeer"], &mut object);
+    object.push(b'}');
+    object.into()
+}

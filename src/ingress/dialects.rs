@@ -1,0 +1,39 @@
+//! Which foreign dialect is spoken where: by path, as far as it is switched on.
+
+use std::sync::Arc;
+
+use crate::{
+    config::ForeignDialect,
+    dialect::{Classic, Dialect},
+};
+
+/// The foreign dialects of this server.
+pub struct Dialects {
+    on: Vec<ForeignDialect>,
+}
+
+impl Dialects {
+    /// These, and no others.
+    pub fn new(on: Vec<ForeignDialect>) -> Self {
+        Self { on }
+    }
+
+    /// How a client speaks that asks for a WebSocket at this path, with this query.
+    pub fn at(&self, path: &str, _query: &str) -> Option<Arc<dyn Dialect>> {
+        match path {
+            "/" if self.has(ForeignDialect::Classic) || self.has(ForeignDialect::Lobby) => {
+                Some(Arc::new(Classic::new(self.has(ForeignDialect::Classic), self.has(ForeignDialect::Lobby))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Their names, our own first.
+    pub fn names(&self) -> Vec<&'static str> {
+        ["native"].into_iter().chain(self.on.iter().map(|dialect| dialect.name())).collect()
+    }
+
+    fn has(&self, dialect: ForeignDialect) -> bool {
+        self.on.contains(&dialect)
+    }
+}

@@ -1,0 +1,167 @@
+//! The two clients of the WebSocket tutorials, unchanged: rooms by their hash, and the lobby.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use switchboard::{client::Door, config::ForeignDialect, protocol::Codec};
+use tokio_tungstenite::tungstenite::Message;
+
+use self::support::{RawClient, TestServer, foreign::ForeignClient};
+
+async fn announced(server: &TestServer, hash: &str, peer_id: Option<&str>) -> (ForeignClient, Value) {
+    let mut client = ForeignClient::connect(server, "/").await;
+    client.say(json!({ "type": "announce", "hash": hash, "peerId": peer_id })).await;
+    let list = client.hear().await;
+    assert_eq!(list["type"], "peer-list");
+    (client, list["peers"].clone())
+}
+
+#[tokio::test]
+async fn who_announces_the_same_hash_meets_and_exchanges_signals_with_all_their_fields() {
+    let server = TestServer::start();
+    let (mut anna, nobody) = announced(&server, "h", None).await;
+    assert_eq!(nobody, json!([]));
+    let (mut bert, peers) = announced(&server, "h", None).await;
+    let (mut other, elsewhere) = announced(&server, "i", None).await;
+    assert_eq!(elsewhere, json!([]));
+    let newcomer = anna.hear().await;
+    assert_eq!(newcomer["type"], "new-peer");
+    let (anna_id, bert_id) = (peers[0].clone(), newcomer["peerId"].clone());
+
+    bert.say(json!({ "type": "offer", "targetPeer": anna_id, "offer": { "sdp": "v=0" }, "n": 1.50, "fromPeer": "forged" })).await;
+    let offer = json!({ "type": "offer", "fromPeer": bert_id, "targetPeer": anna_id, "offer": { "sdp": "v=0" }, "n": 1.5 });
+    assert_eq!(anna.hear().await, offer);
+    anna.say(json!({ "type": "answer", "targetPeer": bert_id, "answer": "a" })).await;
+    assert_eq!(bert.hear().await, json!({ "type": "answer", "fromPeer": anna_id, "targetPeer": bert_id, "answer": "a" }));
+    // Without a target it is for the rest of the hash.
+    let (mut carl, _) = announced(&server, "h", None).await;
+    assert_eq!(anna.hear().await["type"], "new-peer");
+    assert_eq!(bert.hear().await["type"], "new-peer");
+    anna.say(json!({ "type": "ice-candidate", "candidate": null })).await;
+    let candidate = json!({ "type": "ice-candidate", "fromPeer": anna_id, "candidate": null });
+    assert_eq!((bert.hear().await, carl.hear().await), (candidate.clone(), candidate));
+
+    bert.close().await;
+    let left = json!({ "type": "peer-left", "peerId": bert_id });
+    assert_eq!((anna.hear().await, carl.hear().await), (left.clone(), left));
+    anna.say(json!({ "type": "offer", "targetPeer": bert_id })).await;
+    assert_eq!(anna.hear().await["code"], "no-such-peer");
+    other.say(json!({ "type": "offer", "targetPeer": anna_id })).await;
+    assert_eq!(other.hear().await["code"], "no-such-peer", "nobody is reached from another room");
+}
+
+#[tokio::test]
+async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
+    let server = TestServer::start();
+    let (mut anna, _) = announced(&server, "h", Some("anna")).await;
+    let (mut second, peers) = announced(&server, "h", Some("anna")).await;
+    assert_eq!(peers, json!(["anna"]));
+    let second_id = anna.hear().await["peerId"].clone();
+    assert_eq!(second_id.as_str().unwrap().len(), 32, "the name is taken: {second_id}");
+    second.say(json!({ "type": "offer", "targetPeer": "anna", "offer": 1 })).await;
+    assert_eq!(anna.hear().await["fromPeer"], second_id);
+    anna.say(json!({ "type": "answer", "targetPeer": second_id, "answer": 1 })).await;
+    assert_eq!(second.hear().await["fromPeer"], "anna");
+    anna.close().await;
+    assert_eq!(second.hear().await, json!({ "type": "peer-left", "peerId": "anna" }));
+}
+
+#[tokio::test]
+async fn natives_and_classics_share_a_room() {
+    let server = TestServer::start();
+    for door in [Door::WebSocket(Codec::Json), Door::WebSocket(Codec::MsgPack), Door::WebTransport] {
+        let mut native = RawClient::joined(&server, door, "shared").await;
+        let (mut classic, peers) = announced(&server, "shared", Some("tutorial")).await;
+        assert_eq!(peers, json!([native.peer_id]));
+        let newcomer = native.hear().await;
+        assert_eq!(newcomer["type"], "peer-joined");
+        let classic_id = newcomer["peerId"].clone();
+        classic.say(json!({ "type": "offer", "targetPeer": native.peer_id, "sdp": "v=0" })).await;
+        let offer = native.hear().await;
+        assert_eq!((&offer["type"], &offer["from"], &offer["payload"]["sdp"]), (&json!("offer"), &classic_id, &json!("v=0")), "{door:?}");
+        native.done(json!({ "type": "answer", "to": classic_id, "payload": { "type": "answer", "sdp": "v=1" } })).await;
+        assert_eq!(classic.hear().await, json!({ "type": "answer", "fromPeer": native.peer_id, "sdp": "v=1" }), "{door:?}");
+        classic.close().await;
+        let left = native.hear().await;
+        assert_eq!((&left["type"], &left["peerId"]), (&json!("peer-left"), &classic_id), "{door:?}");
+    }
+}
+
+/// Lets both be in the lobby. Nobody is told who comes, so one knocks until the other hears it.
+async fn in_lobby(server: &TestServer) -> (ForeignClient, ForeignClient) {
+    let (mut listener, mut speaker) = (ForeignClient::connect(server, "/").await, ForeignClient::connect(server, "/").await);
+    listener.send(Message::text("in")).await;
+    let knock = async {
+        loop {
+            speaker.send(Message::text("knock")).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        heard = listener.receive() => assert_eq!(heard, Message::text("knock")),
+        () = knock => {}
+    }
+    speaker.send(Message::text("end")).await;
+    while listener.receive().await != Message::text("end") {}
+    (listener, speaker)
+}
+
+#[tokio::test]
+async fn in_the_lobby_each_frame_goes_verbatim_to_everybody_else() {
+    let server = TestServer::start();
+    let (mut listener, mut speaker) = in_lobby(&server).await;
+    for frame in [
+        Message::text(r#"{ "type": "offer", "sdp": "v=0" }"#),
+        Message::text("no JSON at all"),
+        Message::text(""),
+        Message::binary(vec![0, 255, 1]),
+        Message::text(r#"{"type":"announce"}"#),
+    ] {
+        speaker.send(frame.clone()).await;
+        assert_eq!(listener.receive().await, frame);
+    }
+    let (_announced, _) = announced(&server, "h", None).await;
+    speaker.send(Message::text("last")).await;
+    assert_eq!(listener.receive().await, Message::text("last"), "who comes and goes is nothing to the lobby");
+}
+
+#[tokio::test]
+async fn what_is_no_message_in_a_room_is_refused_and_nothing_else_happens() {
+    let server = TestServer::start();
+    let (mut anna, _) = announced(&server, "h", None).await;
+    for (frame, code) in [
+        (Message::text("no JSON"), "bad-message"),
+        (Message::text(r#"["offer"]"#), "bad-message"),
+        (Message::text(r#"{"type":"dance"}"#), "bad-message"),
+        (Message::text(r#"{"type":"announce","hash":7}"#), "bad-message"),
+        (Message::text(r#"{"type":"offer","targetPeer":7}"#), "bad-message"),
+        (Message::binary(vec![1]), "bad-message"),
+        (Message::text(format!(r#"{{"type":"offer","x":{}}}"#, "[".repeat(80) + &"]".repeat(80))), "too-deep"),
+        (Message::text(format!(r#"{{"type":"announce","hash":"{}"}}"#, "x".repeat(129))), "bad-room-name"),
+    ] {
+        anna.send(frame.clone()).await;
+        let refusal = anna.hear().await;
+        assert_eq!((&refusal["type"], &refusal["code"]), (&json!("error"), &json!(code)), "{frame:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_of_the_two_is_switched_off_without_the_other() {
+    let without = |off| TestServer::with(move |config| config.dialects.retain(|dialect| *dialect != off));
+    let no_lobby = without(ForeignDialect::Lobby);
+    let (mut anna, _) = announced(&no_lobby, "h", None).await;
+    anna.say(json!({ "type": "offer" })).await;
+    let mut stranger = ForeignClient::connect(&no_lobby, "/").await;
+    stranger.send(Message::text("hello?")).await;
+    assert_eq!(stranger.hear().await["code"], "bad-message");
+    stranger.say(json!({ "type": "offer", "sdp": "v=0" })).await;
+    assert_eq!(stranger.hear().await["code"], "room-required");
+
+    let no_rooms = without(ForeignDialect::Classic);
+    let (mut listener, mut speaker) = in_lobby(&no_rooms).await;
+    let announcement = Message::text(r#"{"type":"announce","hash":"h"}"#);
+    speaker.send(announcement.clone()).await;
+    assert_eq!(listener.receive().await, announcement);
+}

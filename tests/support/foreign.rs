@@ -1,0 +1,67 @@
+//! Clients of other servers, as far as they are a WebSocket and texts.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, protocol::CloseFrame},
+};
+
+use super::{TestServer, within};
+
+/// A WebSocket that knows nothing of Switchboard.
+pub struct ForeignClient {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl ForeignClient {
+    /// Connects to a path.
+    pub async fn connect(server: &TestServer, path: &str) -> Self {
+        let url = format!("{}{path}", server.base().replacen("http", "ws", 1));
+        let (socket, _) = within("a connection", connect_async(url)).await.expect("a connection");
+        Self { socket }
+    }
+
+    /// Sends a JSON value as text.
+    pub async fn say(&mut self, value: Value) {
+        self.send(Message::text(value.to_string())).await;
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: Message) {
+        within("a message is sent", self.socket.send(message)).await.expect("sent");
+    }
+
+    /// The next message, control frames aside.
+    pub async fn receive(&mut self) -> Message {
+        loop {
+            let message = within("a message", self.socket.next()).await.expect("the connection lasts").expect("a message");
+            if !matches!(message, Message::Ping(_) | Message::Pong(_)) {
+                return message;
+            }
+        }
+    }
+
+    /// The next message, which is JSON.
+    pub async fn hear(&mut self) -> Value {
+        let message = self.receive().await;
+        serde_json::from_str(message.to_text().expect("text")).unwrap_or_else(|_| panic!("JSON: {message:?}"))
+    }
+
+    /// Waits for the server's close frame, past whatever comes before it.
+    pub async fn closed(&mut self) -> Option<CloseFrame> {
+        loop {
+            match within("an end", self.socket.next()).await {
+                Some(Ok(Message::Close(frame))) => return frame,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
+    /// Says goodbye as a browser does whose page is left.
+    pub async fn close(mut self) {
+        within("a close", self.socket.close(None)).await.expect("closed");
+    }
+}
