@@ -34,6 +34,11 @@ export class Outgoing {
     this.#messages.push(message);
   }
 
+  /** Puts a message in front of those that are not written yet: it is the next. @param {Message} message */
+  hurry(message) {
+    this.#messages.splice(this.#written, 0, message);
+  }
+
   /** What is to be written next, if anything is. @returns {Message | undefined} */
   get next() {
     return this.#messages[this.#written];

@@ -24,6 +24,8 @@ const TIMELESS = new Set(["join", "leave", "metadata"]);
 const AT_ONCE = new Set(["welcome", "joined", "ack", "error", "pong", "goodbye"]);
 /** Whoever is lost again within this time goes on to wait longer each time. */
 const STEADY_MS = 10_000;
+/** Connections that are kept unclosed for the session's sake. After so many in vain there is no session to be saved. */
+const SILENT_MAX = 8;
 /** How a connection may end whose session does not. */
 const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slow-consumer"]);
 
@@ -112,11 +114,16 @@ export class SignalingClient extends ClientTarget {
   #received = 0;
   /** What came from a room before the answer to entering it, for another's offer may be faster than our `ack`; and what came behind that. @type {any[]} */
   #early = [];
+  /**
+   * Connections that have fallen silent, as far as we know. Closing one may still reach the server, and would end the session that is to be
+   * resumed. @type {Transport[]}
+   */
+  #silent = [];
   /** @type {any} */
   #goodbye;
   #probing = new Probing({
     ask: () => this.#ping(),
-    lost: (reason) => this.#lose({ code: "connection-lost", reason, reconnect: true }),
+    lost: (reason) => this.#lose({ code: "connection-lost", reason, reconnect: true }, true),
   });
   /** @type {{resolve: (resumed: boolean) => void, reject: (error: Error) => void} | undefined} */
   #opening;
@@ -293,7 +300,7 @@ export class SignalingClient extends ClientTarget {
     const opened = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
     line.transport.addEventListener("message", (event) => this.#line === line && this.#receive(/** @type {CustomEvent} */ (event).detail));
     line.transport.addEventListener("close", (event) => this.#line === line && this.#lose(this.#farewell(/** @type {CustomEvent} */ (event).detail)));
-    const giveUp = () => this.#line === line && this.#lose({ code: "connect-timeout", reason: "the server said no welcome in time", reconnect: true });
+    const giveUp = () => this.#line === line && this.#lose({ code: "connect-timeout", reason: "the server said no welcome in time", reconnect: true }, true);
     signal?.addEventListener("abort", giveUp, { once: true });
     try {
       line.transport.start();
@@ -322,14 +329,17 @@ export class SignalingClient extends ClientTarget {
       [this.#received, this.#early] = [1, []];
       this.#renew(this.#writer.renew(1));
     }
+    // Another connection goes on with their session, or none does.
+    this.#closeSilent();
     this.#setIceServers(welcome.iceServers);
     this.#probing.start(heartbeatMs);
     this.#opening?.resolve(resumed);
     this.#opening = undefined;
     this.#setState({ state: "connected", resumed });
+    if (!this.#line) return;
+    this.#writer.open(this.#line, limits ?? {});
     // A token is only used up when something has come behind it.
     if (resumed) this.#ping();
-    if (this.#line) this.#writer.open(this.#line, limits ?? {});
   }
 
   /** @param {RTCIceServer[]} iceServers */
@@ -434,7 +444,7 @@ export class SignalingClient extends ClientTarget {
 
   #ping() {
     const message = { type: "ping", received: this.#received };
-    this.#writer.insist(message);
+    this.#writer.hurry(message);
     this.#tell("sent", message);
   }
 
@@ -453,19 +463,26 @@ export class SignalingClient extends ClientTarget {
     return { code: "connection-lost", reason: reason || "the connection to the server is lost", reconnect: true };
   }
 
-  /** Lets go of the connection, and of nothing else. */
-  #drop() {
+  /** Lets go of the connection, and of nothing else. @param {boolean} [isSilent] */
+  #drop(isSilent) {
     this.#probing.stop();
     this.#writer.close();
     const line = this.#line;
     this.#line = this.#goodbye = undefined;
-    line?.transport.close();
+    if (!line) return;
+    if (!isSilent || !this.#resumeToken) return line.transport.close();
+    this.#silent.push(line.transport);
+    if (this.#silent.length > SILENT_MAX) this.#silent.shift()?.close();
   }
 
-  /** The connection is over. @param {Cause} cause */
-  #lose(cause) {
+  #closeSilent() {
+    for (const transport of this.#silent.splice(0)) transport.close();
+  }
+
+  /** The connection is over. @param {Cause} cause @param {boolean} [isSilent] only for us: the server may know nothing of it */
+  #lose(cause, isSilent) {
     if (this.#state === "closed") return;
-    this.#drop();
+    this.#drop(isSilent);
     const opening = this.#opening;
     this.#opening = undefined;
     const { code, reason, ...rest } = cause;
@@ -528,6 +545,7 @@ export class SignalingClient extends ClientTarget {
       },
       // The others see us leave at once, and not when the server has lost its patience.
       hide: () => {
+        this.#closeSilent();
         if (!this.#line) return;
         this.#hidden = true;
         this.#lose({ code: "page-hidden", reason: "the page was left", reconnect: true });
@@ -543,6 +561,7 @@ export class SignalingClient extends ClientTarget {
   #end(cause) {
     if (this.#state === "closed") return;
     this.#drop();
+    this.#closeSilent();
     const error = failure(cause.code, cause.reason, { reconnect: cause.reconnect, reconnectAfterMs: cause.reconnectAfterMs });
     this.#setState({ state: "closed", cause });
     this.#life.abort();

@@ -49,6 +49,14 @@ export class Writer {
     this.#write();
   }
 
+  /** The same for what is of use only now, whatever waits: a question whether anybody is there. @param {Message} message */
+  hurry(message) {
+    this.#outgoing.hurry(message);
+    // What waited for its turn may be longer, and so wait longer.
+    this.#rest();
+    this.#write();
+  }
+
   /**
    * Sends what may be lost, if there is a connection and the server wants more now.
    * @param {object} message
@@ -82,8 +90,7 @@ export class Writer {
   /** Writes to no connection. */
   close() {
     this.#line = undefined;
-    clearTimeout(this.#pause);
-    this.#pause = undefined;
+    this.#rest();
   }
 
   /** The server has so many messages of this session. @param {number} received */
@@ -102,6 +109,11 @@ export class Writer {
     const bytes = sizeOf(frame);
     if (bytes <= this.#messageBytesMax) return frame;
     throw failure("message-too-large", `${bytes} bytes, where the server takes ${this.#messageBytesMax}`);
+  }
+
+  #rest() {
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
   }
 
   #write() {

@@ -34,6 +34,15 @@ test("what was not confirmed is said again, and then what is new", () => {
   assert.deepEqual(written(outgoing), []);
 });
 
+test("what is hurried is written next, and counted where it was written", () => {
+  const outgoing = said("a", "b", "c");
+  outgoing.wrote();
+  outgoing.hurry({ type: "ping" });
+  assert.deepEqual(written(outgoing), ["ping", "b", "c"]);
+  outgoing.resume(2);
+  assert.deepEqual(written(outgoing), ["b", "c"]);
+});
+
 test("an answer confirms its question, and all before it", () => {
   const outgoing = new Outgoing();
   for (const id of [undefined, 1, undefined, 2]) outgoing.push({ type: `${id}`, id });

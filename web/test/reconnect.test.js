@@ -311,6 +311,35 @@ for (const type of ["online", "visibilitychange"]) {
   });
 }
 
+/** A client that closes leaves: so giving a connection up ended the very session that was to be gone on with. */
+test("a connection that fell silent is closed when another one has taken its place", async (t) => {
+  const { fire } = page(t);
+  const { server, client } = await inRoom(t);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  fire("online");
+  await server.heard("ping");
+  t.mock.timers.tick(3_000);
+  assert.deepEqual([client.state, server.closed], ["reconnecting", false]);
+  t.mock.timers.tick(0);
+  const { resume } = await server.admitAgain({ ...WINDOW, resumed: true, received: 2 });
+  assert.equal(resume.token, "first");
+  assert.ok(server.closed, "the old one; the new one is connected");
+  assert.equal(client.state, "connected");
+});
+
+test("nor is one closed on which no welcome came, before the client itself is", async (t) => {
+  const { server, client } = await inRoom(t);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  server.end(1006);
+  t.mock.timers.tick(0);
+  await server.heard("hello");
+  t.mock.timers.tick(10_000);
+  await settled();
+  assert.deepEqual([client.state, server.closed], ["reconnecting", false]);
+  client.close();
+  assert.ok(server.closed);
+});
+
 test("a page that is left says goodbye, and comes back with it", async (t) => {
   const { fire } = page(t);
   const { server, client } = await inRoom(t);

@@ -105,6 +105,19 @@ test("a confirmation is asked for now and then", (t) => {
   assert.equal(asked.length, 1);
 });
 
+/** Behind thousands of messages that keep to a rate, the answer came too late and a good connection was given up. */
+test("a question whether anybody is there does not wait behind what waits", (t) => {
+  const clock = t.mock.method(performance, "now", () => 0);
+  const { writer, line, say, tick } = set(t);
+  const only = line();
+  writer.open(only, { messagesPerSecond: 1 });
+  say(1, 2, 3);
+  writer.hurry({ type: "ping", n: "ping" });
+  clock.mock.mockImplementation(() => 2_000);
+  tick(2_000);
+  assert.deepEqual(only.said, [1, "ping"]);
+});
+
 test("what the codec has no words for is refused, and holds nobody up", (t) => {
   const { writer, line, say, refused } = set(t);
   const message = { type: "message", n: 1n };
