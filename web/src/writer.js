@@ -17,7 +17,8 @@ export class Writer {
   #outgoing = new Outgoing();
   /** @type {import("./signaling.js").Line | undefined} */
   #line;
-  #pace = new Pace({});
+  /** Of the session: the server has one account for it, over all its connections. @type {Pace | undefined} */
+  #pace;
   #messageBytesMax = Infinity;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #pause;
@@ -66,7 +67,7 @@ export class Writer {
     if (!this.#line) return true;
     const { transport, codec } = this.#line;
     const frame = codec.encode(message);
-    return this.#pace.take(sizeOf(frame)) > 0 || transport.sendBestEffort(frame);
+    return /** @type {Pace} */ (this.#pace).take(sizeOf(frame)) > 0 || transport.sendBestEffort(frame);
   }
 
   /** Goes on with the session, of which the server has so many messages. @param {number} received */
@@ -76,13 +77,14 @@ export class Writer {
 
   /** Begins a session, in which the server has so many messages already; what was said before and is not confirmed. @param {number} received */
   renew(received) {
+    this.#pace = undefined;
     return this.#outgoing.begin(received);
   }
 
   /** Writes to this connection from now on. @param {import("./signaling.js").Line} line @param {{messageBytes?: number}} limits those of `welcome` */
   open(line, limits) {
     this.#line = line;
-    this.#pace = new Pace(limits);
+    this.#pace ??= new Pace(limits);
     this.#messageBytesMax = limits.messageBytes ?? Infinity;
     this.#write();
   }
@@ -117,7 +119,7 @@ export class Writer {
   }
 
   #write() {
-    while (this.#line && this.#pause === undefined && this.#outgoing.next) {
+    while (this.#line && this.#pace && this.#pause === undefined && this.#outgoing.next) {
       const message = this.#outgoing.next;
       let frame;
       try {

@@ -59,7 +59,9 @@ test("a new session is told what of the old one was never written, and what was 
   assert.deepEqual(next.said, []);
 });
 
+/** The server goes on with the account of a session: who bursts anew over each connection is refused, and closed in the end. */
 test("more than the server wants at once is written later, also on another connection", (t) => {
+  const clock = t.mock.method(performance, "now", () => 0);
   const { writer, line, say, tick } = set(t);
   const first = line();
   writer.open(first, { messagesPerSecond: 1 });
@@ -70,7 +72,22 @@ test("more than the server wants at once is written later, also on another conne
   assert.deepEqual(first.said, [1]);
   writer.resume(1);
   const second = line();
-  writer.open(second, {});
+  writer.open(second, { messagesPerSecond: 1 });
+  assert.deepEqual(second.said, []);
+  clock.mock.mockImplementation(() => 2_000);
+  tick(2_000);
+  assert.deepEqual(second.said, [2]);
+});
+
+test("in a new session there is a new account", (t) => {
+  const { writer, line, say } = set(t);
+  writer.open(line(), { messagesPerSecond: 1 });
+  say(1);
+  writer.close();
+  writer.renew(1);
+  const second = line();
+  writer.open(second, { messagesPerSecond: 1 });
+  say(2);
   assert.deepEqual(second.said, [2]);
 });
 
@@ -153,6 +170,7 @@ test("best effort goes as a datagram, or not at all, or is left to the caller", 
   assert.deepEqual(only.datagrams, [2]);
   const without = line();
   without.transport.hasDatagrams = false;
+  writer.renew(1);
   writer.open(without, {});
   assert.equal(writer.sayBestEffort({ n: 4 }), false);
 });
