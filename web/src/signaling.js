@@ -352,7 +352,8 @@ export class SignalingClient extends ClientTarget {
   #renew({ written, waiting }) {
     const error = failure("connection-lost", "the session was lost before the server had confirmed this");
     for (const message of written.filter(({ type }) => !TIMELESS.has(type))) this.#settle(message.id, ({ reject }) => reject(error));
-    const again = [...written.filter(({ type }) => TIMELESS.has(type)), ...waiting];
+    // A ping counts what came in the session before.
+    const again = [...written.filter(({ type }) => TIMELESS.has(type)), ...waiting.filter(({ type }) => type !== "ping")];
     for (const room of this.#rooms.values()) {
       // The answer to the first time may have been lost half way.
       if (again.some(({ type, room: name }) => type === "join" && name === room.name)) continue;

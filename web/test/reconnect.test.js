@@ -135,6 +135,19 @@ test("a session that is forgotten begins anew in the same rooms, and says who is
   assert.equal(client.room, room);
 });
 
+/** Its count was that of the old session, more than the server had sent in the new one: refused, as `bad-message`. */
+test("a ping that was not said in its session is not said in the next", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { server, client } = await inRoom(t, { ...WINDOW, heartbeatMs: 1_000, limits: { messagesPerSecond: 0.5 } });
+  t.mock.timers.tick(1_000);
+  client.send("message", { payload: "later" });
+  server.end(1006);
+  t.mock.timers.tick(0);
+  await server.admitAgain({ resumed: false });
+  assert.equal((await server.heard("join")).room, "r");
+  assert.equal((await server.heard("message")).payload, "later");
+});
+
 test("a room that cannot be entered again is left", async (t) => {
   const { server, client, room } = await inRoom(t);
   const left = once(room, "left");
