@@ -32,9 +32,10 @@ export class Inbox {
     port2.postMessage(null);
   }
 
-  /** Puts what was handed on too early in front of all that waits. To be called while they are held. @param {any[]} messages */
+  /** Puts what was handed on too early in front of all that waits, for a task later. @param {any[]} messages */
   putBack(messages) {
     this.#waiting.unshift(...messages);
+    if (!this.#isHeld) this.hold();
   }
 
   /** Hands on all that waits, now. */

@@ -5,6 +5,10 @@
  * Negotiation is "perfect negotiation" (W3C WebRTC, §10.7): either side may offer at any time. When both do, that is glare, and the one
  * with the lower peer id is polite: it takes its own offer back. The data channel is agreed on beforehand (`negotiated`), so that there is
  * one and not two, whoever offered.
+ *
+ * Once something is agreed, glare is avoided: Chromium cannot take back an offer of tracks (it has numbered the RTP header extensions, and refuses
+ * other numbers). The impolite one goes on to offer when it likes; the polite one asks for its turn, in an empty candidate, which means nothing to
+ * peers that are not ours, and offers when it is given. Whoever knows this says so beside its descriptions.
  */
 
 const DATA_CHANNEL = { negotiated: true, id: 0 };
@@ -59,6 +63,12 @@ export class PeerLink extends LinkTarget {
   #polite;
   #offering = false;
   #ignoring = false;
+  /** Whether the other takes turns. */
+  #takesTurns = false;
+  /** The polite one waits for its turn, and the impolite one has yet to give it. */
+  #isAsked = false;
+  /** It is the polite one's turn. */
+  #isGiven = false;
   /** Settles with the first candidate, or when there are none. @type {Promise<void>} */
   #gathering;
   /** Signals are taken one after another, in the order in which they came. @type {Promise<void>} */
@@ -85,7 +95,7 @@ export class PeerLink extends LinkTarget {
     this.#control = control;
     this.#polite = localId < remoteId;
     this.#connection = new RTCPeerConnection({ iceServers, ...(iceTransportPolicy && { iceTransportPolicy }) });
-    this.#connection.onnegotiationneeded = () => this.#offer();
+    this.#connection.onnegotiationneeded = () => this.#negotiate();
     this.#gathering = new Promise((resolve) => {
       this.#connection.onicecandidate = ({ candidate }) => {
         resolve();
@@ -125,8 +135,9 @@ export class PeerLink extends LinkTarget {
     this.#signals = this.#signals.then(async () => {
       if (this.#state === "closed") return;
       try {
-        if (type === "ice-candidate") await this.#addCandidate(payload);
-        else await this.#describe({ type, sdp: payload?.sdp });
+        if (type !== "ice-candidate") await this.#describe({ type, sdp: payload?.sdp }, payload?.turns === true);
+        else if (payload?.turn) await this.#turn(payload.turn);
+        else await this.#addCandidate(payload);
       } catch (error) {
         // A peer can send anything; it must not be able to do more than fail to connect.
         if (/** @type {LinkState} */ (this.#state) !== "closed") console.warn(`${type} from ${this.remoteId} not taken:`, error);
@@ -193,6 +204,12 @@ export class PeerLink extends LinkTarget {
     if (this.#state !== "closed") this.#connection.setConfiguration({ ...this.#connection.getConfiguration(), iceServers });
   }
 
+  /** Says once more what the peer has yet to answer: it was lost with a session. */
+  repeat() {
+    if (this.#connection.signalingState === "have-local-offer") this.#sendDescription();
+    else if (this.#polite && this.#isAsked) this.#sendTurn("ask");
+  }
+
   /** The peer has another id from now on. @param {string} remoteId */
   rename(remoteId) {
     this.remoteId = remoteId;
@@ -207,6 +224,36 @@ export class PeerLink extends LinkTarget {
     this.#setState("closed");
   }
 
+  #negotiate() {
+    if (!this.#polite || !this.#takesTurns) {
+      // When the other's offer is answered, it is told again what is still needed.
+      if (!this.#isGiven) void this.#offer();
+    } else if (!this.#isAsked) {
+      this.#isAsked = true;
+      this.#sendTurn("ask");
+    }
+  }
+
+  /** @param {unknown} turn `ask` to the impolite one, `yours` to the polite one */
+  async #turn(turn) {
+    if (turn === (this.#polite ? "ask" : "yours")) return;
+    this.#isAsked = !this.#polite;
+    if (!this.#polite) this.#give();
+    else if (this.#connection.signalingState === "stable") await this.#offer();
+  }
+
+  /** Gives the polite one its turn, as soon as no offer of ours is under way. */
+  #give() {
+    if (this.#polite || !this.#isAsked || this.#offering || this.#connection.signalingState !== "stable") return;
+    [this.#isAsked, this.#isGiven] = [false, true];
+    this.#sendTurn("yours");
+  }
+
+  /** @param {"ask" | "yours"} turn */
+  #sendTurn(turn) {
+    this.#send("ice-candidate", { candidate: "", turn });
+  }
+
   async #offer() {
     try {
       this.#offering = true;
@@ -217,12 +264,15 @@ export class PeerLink extends LinkTarget {
       if (this.#state !== "closed" && this.#connection.signalingState === "stable") console.warn(`no offer to ${this.remoteId}:`, error);
     } finally {
       this.#offering = false;
+      this.#give();
     }
   }
 
-  /** @param {{type: "offer" | "answer", sdp: string}} description */
-  async #describe(description) {
+  /** @param {{type: "offer" | "answer", sdp: string}} description @param {boolean} takesTurns */
+  async #describe(description, takesTurns) {
     const connection = this.#connection;
+    this.#takesTurns = takesTurns;
+    if (description.type === "offer") this.#isGiven = false;
     const glare = description.type === "offer" && (this.#offering || connection.signalingState !== "stable");
     this.#ignoring = glare && !this.#polite;
     if (this.#ignoring) return;
@@ -237,6 +287,7 @@ export class PeerLink extends LinkTarget {
       this.#sendDescription();
     }
     for (const candidate of this.#candidates.splice(0)) await this.#takeCandidate(candidate);
+    this.#give();
   }
 
   /** @param {any} candidate */
@@ -258,7 +309,7 @@ export class PeerLink extends LinkTarget {
 
   #sendDescription() {
     const { type, sdp } = /** @type {RTCSessionDescription} */ (this.#connection.localDescription);
-    this.#send(/** @type {"offer" | "answer"} */ (type), { type, sdp });
+    this.#send(/** @type {"offer" | "answer"} */ (type), { type, sdp, turns: true });
   }
 
   #openChannel() {

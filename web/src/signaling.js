@@ -96,7 +96,7 @@ export class SignalingClient extends ClientTarget {
   #state = "connecting";
   /** @type {Map<string, Room>} */
   #rooms = new Map();
-  /** Those that are being entered. @type {Map<string, Room>} */
+  /** Those that are being entered: for each request one, in their order, which is that of the answers. @type {Map<string, Room[]>} */
   #entering = new Map();
   /** @type {Map<number, {resolve: () => void, reject: (error: Error) => void}>} */
   #requests = new Map();
@@ -209,18 +209,19 @@ export class SignalingClient extends ClientTarget {
    */
   async join(name, metadata, options = {}) {
     const room = new Room(this, name, metadata, options);
-    // Asked for twice, the second time is refused.
-    if (!this.#entering.has(name)) this.#entering.set(name, room);
+    const entering = this.#entering.get(name) ?? [];
+    this.#entering.set(name, entering);
+    entering.push(room);
     try {
       await this.request("join", { room: name, metadata });
     } finally {
-      if (this.#entering.get(name) === room) {
-        this.#entering.delete(name);
-        this.#inbox.putBack(this.#early.splice(0));
-      }
+      entering.splice(entering.indexOf(room), 1);
+      if (entering.length === 0) this.#entering.delete(name);
+      this.#inbox.putBack(this.#early.splice(0));
     }
-    room.begin();
-    return room;
+    const entered = this.#rooms.get(name) ?? room;
+    entered.begin();
+    return entered;
   }
 
   /** Leaves a room, or every room. Settles when I am out. @param {string} [room] */
@@ -407,7 +408,7 @@ export class SignalingClient extends ClientTarget {
         this.#setIceServers(message.iceServers);
         break;
       case "joined":
-        if (!this.#rooms.has(message.room)) this.#rooms.set(message.room, this.#entering.get(message.room) ?? new Room(this, message.room));
+        if (!this.#rooms.has(message.room)) this.#rooms.set(message.room, this.#entering.get(message.room)?.[0] ?? new Room(this, message.room));
         break;
     }
     const room = this.#rooms.get(message.room);

@@ -1,7 +1,7 @@
 /**
  * As much of RTCPeerConnection as a PeerLink uses: the signaling states with rollback, operations one after another, candidates that are
  * refused before there is a remote description, and a negotiated data channel that a test opens. Everything settles microtasks
- * later, candidates a task later as in a browser; nothing takes time.
+ * later, candidates a task later as in a browser; nothing takes time. Like Chromium, it cannot take back an offer of tracks once something is agreed.
  */
 
 let descriptions = 0;
@@ -19,6 +19,8 @@ export class FakeRTCPeerConnection {
   #operations = Promise.resolve();
   #negotiated = false;
   #isNeeded = false;
+  /** Tracks that were added, are in the offer under way, and are agreed. */
+  #tracks = { added: 0, offered: 0, agreed: 0 };
 
   constructor(configuration) {
     this.configuration = configuration;
@@ -46,10 +48,21 @@ export class FakeRTCPeerConnection {
     return channel;
   }
 
+  addTrack() {
+    this.#tracks.added++;
+    this.#need();
+  }
+
+  /** So many tracks of ours has the other side agreed to. */
+  get tracks() {
+    return this.#tracks.agreed;
+  }
+
   setLocalDescription() {
     return this.#chain(async () => {
       const type = this.signalingState === "have-remote-offer" ? "answer" : "offer";
       this.localDescription = { type, sdp: `${type} ${++descriptions}` };
+      if (type === "offer") this.#tracks.offered = this.#tracks.added;
       this.#move(type === "answer" ? "stable" : "have-local-offer");
       const sdp = this.localDescription.sdp;
       setImmediate(() => this.onicecandidate?.({ candidate: { toJSON: () => ({ candidate: `of ${sdp}` }) } }));
@@ -61,7 +74,11 @@ export class FakeRTCPeerConnection {
     return this.#chain(async () => {
       if (typeof sdp !== "string") throw new TypeError("no sdp");
       if (type === "answer" && this.signalingState !== "have-local-offer") throw new Error(`an answer in ${this.signalingState}`);
-      if (type === "offer" && this.signalingState === "have-local-offer") this.rollbacks++;
+      if (type === "offer" && this.signalingState === "have-local-offer") {
+        if (this.remoteDescription && this.#tracks.offered > this.#tracks.agreed) throw new Error("RTP extension ID reassignment not supported");
+        this.rollbacks++;
+      }
+      if (type === "answer") this.#tracks.agreed = this.#tracks.offered;
       this.remoteDescription = { type, sdp };
       this.#move(type === "answer" ? "stable" : "have-remote-offer");
     });
@@ -100,7 +117,7 @@ export class FakeRTCPeerConnection {
     this.signalingState = state;
     if (state !== "stable") return;
     if (this.channels.length > 0) this.#negotiated = true;
-    else this.#need();
+    if (!this.#isAgreed) this.#need();
   }
 
   /** Told once, however many things need it. */
@@ -114,8 +131,12 @@ export class FakeRTCPeerConnection {
   }
 
   #negotiate() {
-    if (this.#negotiated || this.signalingState !== "stable" || this.channels.length === 0) return;
+    if (this.#isAgreed || this.signalingState !== "stable" || this.channels.length === 0) return;
     this.onnegotiationneeded?.();
+  }
+
+  get #isAgreed() {
+    return this.#negotiated && this.#tracks.added === this.#tracks.agreed;
   }
 
   #chain(operation) {

@@ -38,6 +38,15 @@ test("what comes while it is held waits for the next task, and keeps its place",
   assert.deepEqual(handed, ["a", "b", "c", "d"]);
 });
 
+test("what is put back while nothing is held has its turn all the same", async () => {
+  const { inbox, handed } = filled();
+  inbox.putBack(["a"]);
+  inbox.take("b");
+  assert.deepEqual(handed, []);
+  await taskLater();
+  assert.deepEqual(handed, ["a", "b"]);
+});
+
 test("what makes it hold again is handed on alone", async () => {
   const handed = [];
   const inbox = new Inbox((message) => {

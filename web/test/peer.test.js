@@ -74,6 +74,75 @@ for (const [first, second] of [["a", "b"], ["b", "a"]]) {
   });
 }
 
+/** Lets everything through, both ways, until neither side has anything more to say. */
+async function talk({ wire, pass }) {
+  for (let round = 0; round < 10; round++) for (const from of ["a", "b"]) await pass(from);
+  assert.deepEqual(wire, { a: [], b: [] }, "they come to an end");
+}
+
+for (const [first, second] of [["a", "b"], ["b", "a"]]) {
+  /** Chromium cannot take back an offer of tracks: the polite one refused the other's offer, was ignored itself, and the line was never negotiated again. */
+  test(`both add tracks at the same moment, ${first} a little earlier, and both arrive`, async () => {
+    const two = pair();
+    two.b.start();
+    await talk(two);
+    two[first].addTrack({});
+    two[second].addTrack({});
+    await settled();
+    await two.pass(first);
+    await talk(two);
+    assert.deepEqual([two.aConnection.tracks, two.bConnection.tracks], [1, 1]);
+    assert.deepEqual([two.aConnection.signalingState, two.bConnection.signalingState], ["stable", "stable"]);
+    for (const connection of [two.aConnection, two.bConnection]) assert.equal(connection.rollbacks, 0);
+    two.a.addTrack({});
+    await talk(two);
+    two.b.addTrack({});
+    await talk(two);
+    assert.deepEqual([two.aConnection.tracks, two.bConnection.tracks], [2, 2], "and so do those that follow");
+  });
+}
+
+test("the impolite one waits while it is the other's turn", async () => {
+  const two = pair();
+  two.b.start();
+  await talk(two);
+  two.a.addTrack({});
+  await two.pass("a");
+  two.b.addTrack({});
+  assert.deepEqual(await two.pass("b"), ["ice-candidate"], "it gives the turn, and does not offer");
+  await talk(two);
+  assert.deepEqual([two.aConnection.tracks, two.bConnection.tracks], [1, 1]);
+});
+
+test("a peer that takes no turns is offered to at once", async () => {
+  const { a, b, aConnection, wire, pass } = pair();
+  b.start();
+  await settled();
+  for (const { payload } of wire.b) delete payload.turns;
+  await pass("b");
+  await pass("a");
+  a.addTrack({});
+  assert.deepEqual(await pass("a"), ["offer", "ice-candidate"]);
+  await pass("b");
+  assert.equal(aConnection.tracks, 1);
+});
+
+for (const id of ["a", "b"]) {
+  test(`what ${id} said and was lost can be said again`, async () => {
+    const two = pair();
+    two.b.start();
+    await talk(two);
+    two[id].addTrack({});
+    await settled();
+    assert.equal(two.wire[id].splice(0).length > 0, true);
+    two[id].repeat();
+    await talk(two);
+    assert.equal(two[`${id}Connection`].tracks, 1);
+    two[id].repeat();
+    assert.deepEqual(two.wire[id], [], "what was answered is not");
+  });
+}
+
 test("candidates wait for the description that they belong to", async () => {
   const { a, b, bConnection, wire } = pair();
   a.start();

@@ -77,6 +77,27 @@ test("a refusal rejects the request that it answers, with its code", async (t) =
   await within(second, "carried out");
 });
 
+/** The room of the first request was entered by the second, and the one that was given to who asked stayed empty for ever. */
+test("of two requests for a room, the one that succeeds has it, and what is said there", async (t) => {
+  for (const succeeds of [0, 1]) {
+    const { server, client } = await connected(t);
+    const joining = ["first", "second"].map((metadata) => client.join("r", metadata));
+    const ids = [(await server.heard("join")).id, (await server.heard("join")).id];
+    const answers = ids.map((id) => [{ type: "error", id, code: "rate-limited", message: "too soon", retryable: true }]);
+    const says = { type: "message", room: "r", from: "a", payload: "hi" };
+    answers[succeeds] = [{ type: "joined", room: "r", peerId: "me", peers: [{ peerId: "a" }] }, { type: "ack", id: ids[succeeds] }, says];
+    const refusal = assert.rejects(within(joining[1 - succeeds], "refused"), { code: "rate-limited" });
+    server.say(...answers.flat());
+    await refusal;
+    const room = await within(joining[succeeds], "joined");
+    const heard = once(room, "message");
+    assert.equal(room, client.room);
+    assert.equal(room.metadata, ["first", "second"][succeeds]);
+    assert.deepEqual(room.peers, [{ peerId: "a" }]);
+    assert.equal((await heard).detail.payload, "hi");
+  }
+});
+
 test("the refusal of something sent without a promise is an event", async (t) => {
   const { server, client } = await connected(t);
   client.send("offer", { to: "nobody", payload: {} });
