@@ -8,6 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 use support::{DEADLINE, TestServer, http, within};
+use switchboard::config::ForeignDialect;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -35,7 +36,7 @@ async fn discovery_names_the_doors_by_the_host_that_was_asked_for() {
         let document: Value = answer.json().await.unwrap();
         assert_eq!(document["name"], "switchboard");
         assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(document["dialects"], json!(["native"]));
+        assert_eq!(document["dialects"][0], "native");
         let [quic, websocket] = &document["transports"].as_array().unwrap()[..] else { panic!("two transports: {document}") };
         assert_eq!((&quic["type"], &quic["url"]), (&json!("webtransport"), &json!(format!("https://{host}/wt"))));
         assert_eq!(quic["codecs"], json!(["msgpack"]));
@@ -55,6 +56,26 @@ async fn discovery_without_a_host_names_the_address_and_a_host_that_is_none_is_r
     for host in ["a b", "user@host", "\"", ""] {
         let answer = raw(&server, &format!("GET /.well-known/switchboard HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn discovery_lists_the_dialects_that_are_on_and_no_path_speaks_another() {
+    let all = ForeignDialect::ALL.map(ForeignDialect::name);
+    for on in [&all[..], &["lobby"], &[]] {
+        let is_on = |dialect: &ForeignDialect| on.contains(&dialect.name());
+        let server = TestServer::with(|config| config.dialects.retain(is_on));
+        let answer = http().get(format!("{}/.well-known/switchboard", server.base())).send().await.unwrap();
+        let document: Value = answer.json().await.unwrap();
+        let names: Vec<&str> = ["native"].into_iter().chain(on.iter().copied()).collect();
+        assert_eq!(document["dialects"], json!(names));
+        if on.is_empty() {
+            let text = http().get(format!("{}/nowhere", server.base())).send().await.unwrap().text().await.unwrap();
+            assert!(text.contains("/ws") && !text.contains("lobby"), "{text}");
+            let url = format!("{}/", server.base().replacen("http", "ws", 1));
+            let refused = within("an answer", tokio_tungstenite::connect_async(url)).await.unwrap_err().to_string();
+            assert!(refused.contains("404"), "{refused}");
+        }
     }
 }
 

@@ -33,6 +33,20 @@ impl Dialects {
         ["native"].into_iter().chain(self.on.iter().map(|dialect| dialect.name())).collect()
     }
 
+    /// Where clients of foreign dialects find theirs, a line each.
+    pub fn paths(&self) -> String {
+        let line = |dialect: &ForeignDialect| match dialect {
+            ForeignDialect::Classic => "/                          WebSocket: rooms as the tutorials have them\n",
+            ForeignDialect::Lobby => "/                          WebSocket: each message goes to everybody\n",
+            ForeignDialect::PeerJs => "/peerjs                    WebSocket: PeerJS\n",
+            ForeignDialect::SocketIo => "/socket.io/                Socket.IO\n",
+            ForeignDialect::Tracker => "/tracker, /announce        WebSocket: a WebTorrent tracker\n",
+            ForeignDialect::YWebrtc => "/y                         WebSocket: y-webrtc\n",
+            ForeignDialect::Matchbox => "/matchbox/ROOM             WebSocket: matchbox\n",
+        };
+        self.on.iter().map(line).collect()
+    }
+
     fn has(&self, dialect: ForeignDialect) -> bool {
         self.on.contains(&dialect)
     }

@@ -151,7 +151,7 @@ pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
         (webtransport::PATH, _) => {
             plain(StatusCode::BAD_REQUEST, format!("{} is WebTransport, over HTTP/3 on UDP: {SEE_DISCOVERY}", webtransport::PATH))
         }
-        (path, _) => plain(StatusCode::NOT_FOUND, format!("There is nothing at {path:?}. There is:\n\n{PATHS}")),
+        (path, _) => plain(StatusCode::NOT_FOUND, format!("There is nothing at {path:?}. There is:\n\n{PATHS}{}", site.dialects.paths())),
     }
 }
 
@@ -382,7 +382,7 @@ where
             Err(text) => (StatusCode::BAD_REQUEST, text),
         }
     } else {
-        (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}", request.path()))
+        (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}{}", request.path(), site.dialects.paths()))
     };
     write_response(&mut framed, status, &text).await
 }

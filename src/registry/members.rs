@@ -202,6 +202,8 @@ impl Hasher for RandomIdHasher {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -220,6 +222,22 @@ mod tests {
         fn answer(&self, _: Answer) {}
 
         fn drain(&self, _: DrainWindow) {}
+    }
+
+    #[test]
+    fn each_place_is_another_one_and_none_is_who_asks() {
+        let ids: Vec<PeerId> = (0..40).map(|_| PeerId::random()).collect();
+        for count in [1, 2, 5, 40] {
+            let mut members = Members::default();
+            ids[..count].iter().for_each(|id| members.add(member(*id)));
+            for (seed, asking) in [(0, ids[0]), (usize::MAX, ids[count - 1]), (7, PeerId::random())] {
+                let others = count - usize::from(ids[..count].contains(&asking));
+                let at = |place| members.other_at(asking, seed, place).map(|member| member.peer_id);
+                let found: HashSet<PeerId> = (0..others).filter_map(at).collect();
+                assert_eq!((found.len(), found.contains(&asking)), (others, false), "{count} {seed}");
+                assert_eq!(at(others), None);
+            }
+        }
     }
 
     fn member(peer_id: PeerId) -> Member {

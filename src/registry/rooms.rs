@@ -494,6 +494,91 @@ mod tests {
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
 
+    fn enter(rooms: &mut Rooms, name: &str, entry: Entry) -> Result<(PeerId, Arc<Ear>), ErrorCode> {
+        let (peer_id, ear) = (PeerId::random(), Arc::new(Ear::default()));
+        rooms.join(peer_id, ear.clone(), room(name), entry).map(|()| (peer_id, ear))
+    }
+
+    fn called(name: &str, secret: Option<&str>, insists: bool) -> Entry {
+        let name = PeerName::parse(name, 9).unwrap();
+        Entry { claim: Some(Claim { name, secret: secret.map(Into::into), insists }), is_quiet: true, ..Entry::default() }
+    }
+
+    #[test]
+    fn a_name_is_one_peers_until_it_is_gone_or_comes_back_with_its_secret() {
+        let mut rooms = Rooms::new(LIMITS);
+        let (first, first_ear) = enter(&mut rooms, "r", called("n", Some("s"), true)).unwrap();
+        for other in [called("n", Some("t"), true), called("n", None, true)] {
+            assert_eq!(enter(&mut rooms, "r", other).err(), Some(ErrorCode::NameTaken));
+        }
+        let (unnamed, unnamed_ear) = enter(&mut rooms, "r", called("n", None, false)).unwrap();
+        let message = || ServerMessage::Forwarded {
+            kind: Kind::Message,
+            from: unnamed,
+            room: room("r"),
+            payload: digits(1).unwrap(),
+            to: None,
+            best_effort: false,
+        };
+        first_ear.heard();
+        let hall = unnamed_ear.room();
+        assert!(hall.forward_to(unnamed, None, &Callee::Named("n"), message()).is_ok());
+        assert_eq!(first_ear.heard().len(), 1);
+        let id = unnamed.to_string();
+        assert_eq!(hall.forward_to(unnamed, None, &Callee::Named(&id), message()).err(), Some(ErrorCode::NoSuchPeer), "oneself");
+
+        let (second, second_ear) = enter(&mut rooms, "r", called("n", Some("s"), true)).unwrap();
+        second_ear.heard();
+        assert!(!rooms.leave(first, &room("r"), None), "it has lost its place with its name");
+        assert!(hall.forward_to(unnamed, None, &Callee::Named("n"), message()).is_ok());
+        assert_eq!((first_ear.heard().len(), second_ear.heard().len()), (0, 1));
+        assert_eq!(rooms.names(&room("r")).len(), 1);
+        assert!(rooms.leave(second, &room("r"), None));
+        assert_eq!(hall.forward_to(unnamed, None, &Callee::Named("n"), message()).err(), Some(ErrorCode::NoSuchPeer));
+        assert!(enter(&mut rooms, "r", called("n", None, true)).is_ok());
+    }
+
+    #[test]
+    fn in_a_quiet_room_nobody_is_told_of_the_others_and_it_has_a_bound_of_its_own() {
+        let mut rooms = Rooms::new(LIMITS);
+        let quiet = |metadata| Entry { metadata, is_quiet: true, ..Entry::default() };
+        let (first, ear) = enter(&mut rooms, "r", quiet(None)).unwrap();
+        assert!(ear.heard()[0].contains(r#""peers":[]"#));
+        let (second, second_ear) = enter(&mut rooms, "r", quiet(digits(1234567))).unwrap();
+        assert!(second_ear.heard()[0].contains(r#""peers":[]"#));
+        enter(&mut rooms, "r", quiet(None)).unwrap();
+        assert_eq!(enter(&mut rooms, "r", quiet(None)).err(), Some(ErrorCode::RoomFull), "a fourth");
+        let census = |rooms: &Rooms| {
+            let Census { peers, with_metadata, got_metadata } = rooms.census(&room("r"));
+            (peers, with_metadata, got_metadata)
+        };
+        assert_eq!(census(&rooms), (3, 1, 0));
+        rooms.update(first, &room("r"), digits(1)).unwrap();
+        assert_eq!(census(&rooms), (3, 2, 1));
+        assert!(rooms.leave(second, &room("r"), Some(LeaveReason::Left)));
+        assert_eq!(census(&rooms), (2, 1, 1));
+        assert_eq!((ear.heard(), rooms.census(&room("s"))), (vec![], Census::default()));
+    }
+
+    #[test]
+    fn a_room_with_seats_is_left_alone_once_it_was_full() {
+        let mut rooms = Rooms::new(RoomLimits { rooms_max: 3, peers_max: 3, ..LIMITS });
+        let seated = |rooms: &mut Rooms| enter(rooms, "r", Entry { seats: Some(2), ..Entry::default() }).unwrap();
+        let (first, second) = (seated(&mut rooms), seated(&mut rooms));
+        assert_eq!(first.1.room().id(), second.1.room().id());
+        let third = seated(&mut rooms);
+        assert_ne!(third.1.room().id(), first.1.room().id());
+        assert!(rooms.leave(first.0, first.1.room().id(), None));
+        let fourth = seated(&mut rooms);
+        assert_eq!(fourth.1.room().id(), third.1.room().id(), "the first room was full once");
+        assert_eq!((fourth.1.room().id().name(), rooms.filling.len()), ("r", 0));
+        let fifth = seated(&mut rooms);
+        assert_eq!(rooms.filling.len(), 1);
+        assert!(rooms.leave(fifth.0, fifth.1.room().id(), None));
+        assert_eq!(rooms.filling.len(), 0, "nobody waits there any more");
+        assert!(enter(&mut rooms, "r", Entry::default()).is_ok_and(|(_, ear)| ear.room().id().as_str() == "r"));
+    }
+
     /// While one that read nothing was being closed, a broadcast waited for nobody, and others that did read were closed as well.
     #[test]
     fn one_that_takes_nothing_does_not_hide_another_that_is_behind() {
