@@ -173,3 +173,85 @@ fn forwarded(kind: Kind, from: &str, payload: &Payload) -> Bytes {
     object.push(b'}');
     object.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Codec, LeaveReason, RoomId};
+
+    /// Frames of the page in `tests/foreign/classic.test.js`, as Chromium sends them.
+    const FRAMES: &str = include_str!("../../tests/fixtures/classic/rooms.jsonl");
+
+    fn heard(classic: &Classic, text: &str) -> Result<Vec<Deed>, ErrorCode> {
+        match classic.decode(&Frame::Text(text.to_owned().into()), 9) {
+            Ok(Heard::Wishes(wishes)) => Ok(wishes.into_iter().map(|wish| wish.deed).collect()),
+            Ok(Heard::Request(_)) => panic!("a foreign client has wishes"),
+            Err(refusal) => Err(refusal.code),
+        }
+    }
+
+    fn spelled(frames: Frames) -> Vec<String> {
+        let text = |frame: &Frame| String::from_utf8(frame.bytes().to_vec()).unwrap();
+        frames.as_slice().iter().map(text).collect()
+    }
+
+    #[test]
+    fn captured_frames_mean_what_they_meant() {
+        let classic = Classic::new(true, false);
+        let mut frames = FRAMES.lines();
+        let [Deed::Join { room, claim: Some(claim), .. }] = &heard(&classic, frames.next().unwrap()).unwrap()[..] else {
+            panic!("the first frame enters a room")
+        };
+        assert_eq!((room.as_str(), claim.name.as_str()), ("#room-42", "k3v9x1"));
+        for (frame, expected) in frames.by_ref().take(3).zip([Kind::Offer, Kind::Answer, Kind::IceCandidate]) {
+            let [Deed::Forward { kind, to, room: None, payload }] = &heard(&classic, frame).unwrap()[..] else { panic!("{frame}") };
+            assert_eq!((*kind, to), (expected, &To::Name("q8w2e7".into())));
+            // What the other one gets is what was said, but for who said it.
+            let fields = payload.spell(Codec::Json).into_owned();
+            let fields = String::from_utf8(fields).unwrap();
+            assert_eq!(format!(r#"{{"type":"{}",{}"#, kind.name(), &fields[1..]), frame);
+            let bytes = forwarded(*kind, "k3v9x1", payload);
+            assert_eq!(bytes, format!(r#"{{"type":"{}","fromPeer":"k3v9x1",{}"#, kind.name(), &fields[1..]));
+        }
+        let last = frames.next().unwrap();
+        assert!(matches!(&heard(&classic, last).unwrap()[..], [Deed::Broadcast { kind: Kind::IceCandidate, echo: false, .. }]));
+    }
+
+    #[test]
+    fn who_announces_another_hash_leaves_the_one_before() {
+        let classic = Classic::new(true, true);
+        assert!(matches!(&classic.greeting()[..], [Wish { deed: Deed::Join { .. }, .. }]));
+        assert_eq!(classic.manners().rooms_of, Some(NAME));
+        for _ in 0..2 {
+            let deeds = heard(&classic, r#"{"type":"announce","hash":"h"}"#).unwrap();
+            assert!(matches!(&deeds[..], [Deed::Leave { room: None }, Deed::Join { claim: None, .. }]), "{deeds:?}");
+            assert_eq!(classic.manners().rooms_of, None);
+        }
+    }
+
+    #[test]
+    fn each_message_to_a_client_is_pinned() {
+        let classic = Classic::new(true, false);
+        let (peer_id, room) = (PeerId::parse(&"0a".repeat(16)).unwrap(), RoomId::parse("r", 9).unwrap());
+        let peer = |name: Option<&str>| Peer { peer_id, metadata: None, name: name.and_then(|name| PeerName::parse(name, 9)) };
+        let pinned = [
+            (
+                ServerMessage::Joined { room: room.clone(), peer_id, peers: vec![peer(None), peer(Some("n"))] },
+                r#"{"peers":["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","n"],"type":"peer-list"}"#,
+            ),
+            (ServerMessage::PeerJoined { room: room.clone(), peer: peer(Some("n")) }, r#"{"peerId":"n","type":"new-peer"}"#),
+            (
+                ServerMessage::PeerLeft { room, peer_id, reason: LeaveReason::Left },
+                r#"{"peerId":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","type":"peer-left"}"#,
+            ),
+            (
+                ServerMessage::Error(Refusal::new(None, ErrorCode::NoSuchPeer, "nobody")),
+                r#"{"code":"no-such-peer","message":"nobody","type":"error"}"#,
+            ),
+        ];
+        for (message, text) in pinned {
+            assert_eq!(spelled(classic.encode(&Envelope::new(message))), [text]);
+        }
+        assert!(spelled(classic.spell(&ServerMessage::Ack { id: 1 })).is_empty());
+    }
+}
