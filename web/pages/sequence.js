@@ -158,9 +158,14 @@ export class Sequence {
   }
 }
 
+/** What MessagePack has and JSON has not. @param {unknown} value */
+function spellable(value) {
+  return value instanceof Uint8Array ? [...value] : typeof value === "bigint" ? `${value}` : value;
+}
+
 /** What is in a message, as text. @param {unknown} content */
 function spelled(content) {
   if (content === undefined || content === null || content === "") return "";
-  const text = typeof content === "string" ? content : JSON.stringify(content, (_, value) => (value instanceof Uint8Array ? [...value] : value), 2);
+  const text = typeof content === "string" ? content : JSON.stringify(content, (_, value) => spellable(value), 2);
   return text === "{}" ? "" : text.slice(0, CONTENT_CHARACTERS_MAX);
 }

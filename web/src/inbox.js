@@ -27,7 +27,7 @@ export class Inbox {
     port1.onmessage = () => {
       port1.close();
       this.#isHeld = false;
-      while (this.#waiting.length > 0 && !this.#isHeld) this.#handOn(this.#waiting.shift());
+      this.#drain(() => this.#isHeld);
     };
     port2.postMessage(null);
   }
@@ -40,6 +40,16 @@ export class Inbox {
 
   /** Hands on all that waits, now. */
   flush() {
-    while (this.#waiting.length > 0) this.#handOn(this.#waiting.shift());
+    this.#drain(() => false);
+  }
+
+  /** @param {() => boolean} isEnough */
+  #drain(isEnough) {
+    try {
+      while (this.#waiting.length > 0 && !isEnough()) this.#handOn(this.#waiting.shift());
+    } finally {
+      // If one could not be dealt with, those behind it still can.
+      if (this.#waiting.length > 0 && !this.#isHeld) this.hold();
+    }
   }
 }

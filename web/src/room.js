@@ -208,7 +208,7 @@ export class Room extends RoomTarget {
       if (!isAnew) continue;
       const known = before.get(peer.peerId);
       const type = known ? "peer-updated" : "peer-joined";
-      if (!known || JSON.stringify(known.metadata) !== JSON.stringify(peer.metadata)) this.#event(type, { type, room: this.name, ...peer });
+      if (!known || spelling(known.metadata) !== spelling(peer.metadata)) this.#event(type, { type, room: this.name, ...peer });
       this.#meet(peer.peerId, 0);
     }
     for (const line of this.#lines.values()) this.#prove(line);
@@ -323,4 +323,9 @@ export class Room extends RoomTarget {
   #event(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** What two values that look the same have in common. MessagePack has integers for which JSON has no words. @param {unknown} value */
+function spelling(value) {
+  return JSON.stringify(value, (_, item) => (typeof item === "bigint" ? `${item}` : item));
 }

@@ -47,6 +47,26 @@ test("what is put back while nothing is held has its turn all the same", async (
   assert.deepEqual(handed, ["a", "b"]);
 });
 
+test("what cannot be dealt with does not keep what is behind it", (t) => {
+  const tasks = [];
+  class FakeChannel {
+    port1 = { onmessage: () => {}, close() {} };
+    port2 = { postMessage: () => tasks.push(() => this.port1.onmessage()) };
+  }
+  t.mock.property(globalThis, "MessageChannel", FakeChannel);
+  const handed = [];
+  const inbox = new Inbox((message) => {
+    if (message === "a") throw new Error("cannot");
+    handed.push(message);
+  });
+  inbox.hold();
+  inbox.take("a");
+  inbox.take("b");
+  assert.throws(tasks.shift(), /cannot/);
+  tasks.shift()?.();
+  assert.deepEqual(handed, ["b"]);
+});
+
 test("what makes it hold again is handed on alone", async () => {
   const handed = [];
   const inbox = new Inbox((message) => {

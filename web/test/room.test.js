@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
+import { Room } from "../src/room.js";
 import { SignalingClient } from "../src/signaling.js";
 import { FakeRTCPeerConnection } from "./fake-rtc.js";
 import { FakeServer, once, within } from "./fake-server.js";
@@ -192,6 +193,16 @@ test("what a peer claims of itself is short, and is passed on once", async (t) =
   // In a new session we are somebody else, and have to prove it again.
   await renewed(here, [{ peerId: "a" }]);
   assert.equal((await server.heard("ice-candidate")).payload.secret, "secret 99");
+});
+
+/** JSON has no words for such an integer, and whoever had one in its metadata left the room in which a session was lost half entered. */
+test("metadata that MessagePack can carry and JSON cannot is compared when a room is entered again", () => {
+  const client = /** @type {any} */ ({ peerId: "m", state: "connected", send: () => {} });
+  const room = new Room(client, "r");
+  const updated = [];
+  room.addEventListener("peer-updated", ({ detail }) => updated.push(detail.metadata));
+  for (const n of [2n ** 60n, 2n ** 60n, 2n ** 61n]) room.tell({ type: "joined", peers: [{ peerId: "a", metadata: { n } }] });
+  assert.deepEqual(updated, [{ n: 2n ** 61n }]);
 });
 
 test("a peer whose session ran out keeps its line, and one that left does not", async (t) => {
