@@ -358,12 +358,22 @@ export class SignalingClient extends ClientTarget {
     for (const room of this.#rooms.values()) {
       // The answer to the first time may have been lost half way.
       if (again.some(({ type, room: name }) => type === "join" && name === room.name)) continue;
-      const id = ++this.#lastId;
-      const out = (/** @type {Error} */ error) => this.#leave(room, /** @type {any} */ (error).code);
-      this.#requests.set(id, { resolve: () => {}, reject: out });
-      this.#writer.insist({ type: "join", room: room.name, metadata: room.metadata, id });
+      this.#enterAgain(room);
     }
     for (const message of again) this.#writer.insist(message);
+  }
+
+  /** @param {Room} room that we were in, in the session before */
+  #enterAgain(room) {
+    const id = ++this.#lastId;
+    const reject = (/** @type {any} */ { code, retryAfterMs }) => {
+      if (retryAfterMs === undefined) return this.#leave(room, code);
+      // All clients of an address share a rate, and may all have lost the same server.
+      const { peerId } = this;
+      setTimeout(() => this.peerId === peerId && this.#rooms.get(room.name) === room && this.#enterAgain(room), retryAfterMs);
+    };
+    this.#requests.set(id, { resolve: () => {}, reject });
+    this.#writer.insist({ type: "join", room: room.name, metadata: room.metadata, id });
   }
 
   /** @param {any} frame */

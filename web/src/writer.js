@@ -129,7 +129,7 @@ export class Writer {
         this.#refuse(message, /** @type {Error} */ (error));
         continue;
       }
-      const waitMs = this.#pace.take(sizeOf(frame));
+      const waitMs = this.#pace.take(sizeOf(frame), message.type === "join");
       if (waitMs > 0) {
         this.#pause = setTimeout(() => {
           this.#pause = undefined;

@@ -53,7 +53,9 @@ test("what cannot be dealt with does not keep what is behind it", (t) => {
     port1 = { onmessage: () => {}, close() {} };
     port2 = { postMessage: () => tasks.push(() => this.port1.onmessage()) };
   }
-  t.mock.property(globalThis, "MessageChannel", FakeChannel);
+  const { MessageChannel } = globalThis;
+  globalThis.MessageChannel = FakeChannel;
+  t.after(() => (globalThis.MessageChannel = MessageChannel));
   const handed = [];
   const inbox = new Inbox((message) => {
     if (message === "a") throw new Error("cannot");

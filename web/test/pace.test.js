@@ -27,6 +27,16 @@ test("nine tenths of two seconds' worth go at once, and then nine tenths of the 
   assert.ok(pace.take(10) > 0, "an hour saves up no more");
 });
 
+test("joins have a rate of their own, and nothing else waits for it", () => {
+  const { clock, pace } = paced({ messagesPerSecond: 100, joinsPerSecond: 1 });
+  assert.equal(pace.take(10, true), 0);
+  const waitMs = pace.take(10, true);
+  assert.equal(waitMs, Math.ceil(200 / 0.9));
+  assert.equal(pace.take(10), 0);
+  clock.now += waitMs;
+  assert.equal(pace.take(10, true), 0);
+});
+
 test("bytes are counted as well, and one message larger than all goes when it can", () => {
   const { clock, pace } = paced({ messagesPerSecond: 1_000, bytesPerSecond: 1_000 });
   assert.equal(pace.take(1_000), 0);

@@ -159,6 +159,27 @@ test("a room that cannot be entered again is left", async (t) => {
   assert.deepEqual([client.rooms, client.state], [[], "connected"]);
 });
 
+/** All clients of one address come back at once after their server was restarted, and one that was refused for that had lost its room for good. */
+test("a room whose server wants it to be entered later is entered later", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { server, client, room } = await inRoom(t);
+  const left = [];
+  room.addEventListener("left", ({ detail }) => left.push(detail.reason));
+  server.end(1006);
+  t.mock.timers.tick(0);
+  await server.admitAgain({ resumed: false, peerId: "me again" });
+  const { id } = await server.heard("join");
+  server.say({ type: "error", id, code: "rate-limited", message: "too soon", retryable: true, retryAfterMs: 1_500 });
+  await settled();
+  const again = server.heard("join");
+  t.mock.timers.tick(1_500);
+  const join = await again;
+  assert.deepEqual([join.room, join.metadata], ["r", { name: "me" }]);
+  server.say({ type: "joined", room: "r", peerId: "me again", peers: [{ peerId: "b" }] }, { type: "ack", id: join.id });
+  await settled();
+  assert.deepEqual([client.rooms, room.peers, left], [["r"], [{ peerId: "b" }], []]);
+});
+
 test("joining and leaving that were under way are said again in a new session", async (t) => {
   const { server, client } = await inRoom(t);
   const joining = client.join("s");
