@@ -299,6 +299,8 @@ export class SignalingClient extends ClientTarget {
     this.#line = line;
     /** @type {Promise<boolean>} */
     const opened = new Promise((resolve, reject) => (this.#opening = { resolve, reject }));
+    // It may end while the token is waited for.
+    opened.catch(() => {});
     line.transport.addEventListener("message", (event) => this.#line === line && this.#receive(/** @type {CustomEvent} */ (event).detail));
     line.transport.addEventListener("close", (event) => this.#line === line && this.#lose(this.#farewell(/** @type {CustomEvent} */ (event).detail)));
     const giveUp = () => this.#line === line && this.#lose({ code: "connect-timeout", reason: "the server said no welcome in time", reconnect: true }, true);
@@ -311,7 +313,10 @@ export class SignalingClient extends ClientTarget {
       if (this.#line === line) line.transport.send(line.codec.encode(hello));
       return await opened;
     } catch (error) {
-      if (this.#line === line) this.#drop();
+      if (this.#line === line) {
+        this.#opening = undefined;
+        this.#drop();
+      }
       throw error;
     } finally {
       signal?.removeEventListener("abort", giveUp);

@@ -283,6 +283,27 @@ test("a token is asked for each time", async (t) => {
   assert.equal((await server.admitAgain()).token, "token 2");
 });
 
+/** Nobody waited for the welcome yet: an unhandled rejection, which ends a program in node. */
+for (const when of ["fails", "comes too late"]) {
+  test(`a token that ${when} rejects the connecting, and nothing else`, async (t) => {
+    const unhandled = [];
+    const note = (error) => unhandled.push(error);
+    process.on("unhandledRejection", note);
+    t.after(() => process.off("unhandledRejection", note));
+    const server = new FakeServer();
+    const token = async () => {
+      if (when === "fails") throw new Error("no token");
+      server.end(1006);
+      await settled();
+      return "late";
+    };
+    const client = new SignalingClient(server.dial, { token });
+    await assert.rejects(within(client.connect(), "rejected"), when === "fails" ? /no token/ : { code: "connection-lost" });
+    await settled();
+    assert.deepEqual([unhandled, client.state, server.closed], [[], "closed", true]);
+  });
+}
+
 test("messages keep to the rates of the server", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let now = 0;
