@@ -145,6 +145,11 @@ export class Room extends RoomTarget {
     for (const { peerId } of this.peers) this.#meet(peerId, 0);
   }
 
+  /** @param {string} peerId @returns {boolean} */
+  has(peerId) {
+    return this.#peers.has(peerId);
+  }
+
   /** Takes what the server says about this room into the state. @param {any} message */
   enter(message) {
     const { type, peerId, metadata } = message;
@@ -233,9 +238,10 @@ export class Room extends RoomTarget {
 
   #over() {
     this.#peers.clear();
+    // In a mesh, one that is closed begins to wait to be called again.
+    for (const { link } of [...this.#lines.values()]) link.close();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
-    for (const { link } of [...this.#lines.values()]) link.close();
   }
 
   /** @param {"offer" | "answer" | "ice-candidate"} type @param {string} from @param {any} payload */

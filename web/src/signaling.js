@@ -20,6 +20,8 @@ import { Writer } from "./writer.js";
 const ATTEMPT_MS = 10_000;
 /** Said again in a new session, for they mean the same there. Whom a signal or a message was for has another id by then. */
 const TIMELESS = new Set(["join", "leave", "metadata"]);
+/** Not even said for the first time in another session: a ping counts what came in this one, and a signal is for a peer in it. */
+const OF_SESSION = new Set(["ping", "offer", "answer", "ice-candidate"]);
 /** Never put aside: answers, and what is said of the session as a whole. */
 const AT_ONCE = new Set(["welcome", "joined", "ack", "error", "pong", "goodbye"]);
 /** Whoever is lost again within this time goes on to wait longer each time. */
@@ -242,7 +244,7 @@ export class SignalingClient extends ClientTarget {
 
   /**
    * Sends a message that nobody waits for: a signal, or a `message`. If it is refused, `error` fires. While there is no connection it waits
-   * for the next one, and is refused there if it cannot be sent. Throws what cannot be spelled, `message-too-large` and `too-much-waiting`.
+   * for the next one (a signal, only if that goes on with the session), and is refused there if it cannot be sent. Throws what cannot be spelled, `message-too-large` and `too-much-waiting`.
    * @param {string} type
    * @param {{to?: string, room?: string, payload?: unknown, id?: number, [key: string]: unknown}} [fields]
    */
@@ -357,9 +359,10 @@ export class SignalingClient extends ClientTarget {
   /** In a new session: enters the rooms of the one before, then goes on with what still makes sense. @param {ReturnType<Writer["renew"]>} said */
   #renew({ written, waiting }) {
     const error = failure("connection-lost", "the session was lost before the server had confirmed this");
-    for (const message of written.filter(({ type }) => !TIMELESS.has(type))) this.#settle(message.id, ({ reject }) => reject(error));
-    // A ping counts what came in the session before.
-    const again = [...written.filter(({ type }) => TIMELESS.has(type)), ...waiting.filter(({ type }) => type !== "ping")];
+    const said = [...written, ...waiting];
+    const isOver = (/** @type {{type: string}} */ { type }, /** @type {number} */ i) => (i < written.length ? !TIMELESS.has(type) : OF_SESSION.has(type));
+    for (const { id } of said.filter(isOver)) this.#settle(id, ({ reject }) => reject(error));
+    const again = said.filter((message, i) => !isOver(message, i));
     for (const room of this.#rooms.values()) {
       // The answer to the first time may have been lost half way.
       if (again.some(({ type, room: name }) => type === "join" && name === room.name)) continue;
@@ -427,6 +430,8 @@ export class SignalingClient extends ClientTarget {
         break;
     }
     const room = this.#rooms.get(message.room);
+    // Best effort keeps no order: it may come before its sender has joined, and after it has left.
+    if (message.bestEffort && !room?.has(message.from)) return;
     if (message.type === "left") this.#rooms.delete(message.room);
     room?.enter(message);
     this.#tell(message.type, message);

@@ -113,6 +113,45 @@ test("no link is made, and nothing told, before whoever enters can listen", asyn
   assert.deepEqual(heard.sort(), ["a", "b", "b"]);
 });
 
+test("there is a line only to who is in the room, and none to oneself", async (t) => {
+  const { room } = await entered(t, { peers: [{ peerId: "a" }] });
+  for (const nobody of ["nobody", "m", undefined, {}]) assert.throws(() => room.connect(nobody), { code: "no-such-peer" });
+  assert.equal(room.links.size, 0);
+});
+
+test("a line whose offer finds nobody is closed", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  const link = room.connect("a");
+  const { id } = await server.heard("offer");
+  const closed = once(link, "state");
+  server.say({ type: "error", id, code: "no-such-peer", message: "gone", retryable: false });
+  assert.equal((await closed).detail, "closed");
+  assert.equal(room.links.size, 0);
+});
+
+test("who asks for its turn begins a line as well", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  room.addEventListener("link", () => {});
+  server.say({ type: "ice-candidate", from: "a", room: "r", payload: { candidate: "", turn: "ask" } });
+  assert.deepEqual((await server.heard("ice-candidate")).payload, { candidate: "", turn: "yours" });
+});
+
+test("a line uses the ICE servers of its room beside those of the server", async (t) => {
+  const [ours, theirs] = [{ urls: "stun:ours.example" }, { urls: "turn:theirs.example" }];
+  const { server, room } = await entered(t, { peers: [{ peerId: "a" }], iceServers: [ours] });
+  room.connect("a");
+  server.say({ type: "ice-servers", iceServers: [theirs] });
+  await settled();
+  assert.deepEqual(FakeRTCPeerConnection.all[0].configuration.iceServers, [ours, theirs]);
+});
+
+/** It went nowhere, without a word. */
+test("a room whose client is closed says so", async (t) => {
+  const { client, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  client.close();
+  for (const use of [() => room.send("x"), () => room.sendBestEffort("x"), () => room.connect("a")]) assert.throws(use, { code: "closed" });
+});
+
 test("leaving closes every line", async (t) => {
   const { client, room } = await entered(t, { peers: [{ peerId: "a" }] });
   const link = room.connect("a");
@@ -169,6 +208,58 @@ test("a line goes on under the peer's new id, once both have proved who they are
   server.say({ type: "ice-candidate", from: "a again", room: "r", payload: { candidate: "", secret } });
   assert.equal((await renamed).detail, "a again");
   assert.deepEqual([...room.links.entries()], [["a again", link]]);
+});
+
+test("of a room that was left no timer stays behind", async (t) => {
+  const here = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });
+  here.room.connect("a");
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const set = t.mock.method(globalThis, "setTimeout");
+  const cleared = t.mock.method(globalThis, "clearTimeout");
+  here.server.say({ type: "left", room: "r", reason: "left" });
+  await settled();
+  assert.equal(here.room.links.size, 0);
+  const left = new Set(set.mock.calls.map(({ result }) => result));
+  for (const call of cleared.mock.calls) left.delete(call.arguments[0]);
+  assert.deepEqual([set.mock.callCount() > 0, left.size], [true, 0]);
+});
+
+/** The offer went to the peer's old id and was refused: the line said "connected" and could never be negotiated again. */
+test("a track that is added while the server is away is offered to the peer's new id, and to no other", async (t) => {
+  const here = await lined(t);
+  const { server, link, connection, control } = here;
+  await link.receive("answer", { type: "answer", sdp: "theirs" });
+  server.end(1006);
+  link.addTrack({});
+  await settled();
+  await server.admitAgain({ peerId: "n" });
+  const { id } = await server.heard("join");
+  server.say({ type: "joined", room: "r", peerId: "n", peers: [] }, { type: "ack", id });
+  await settled();
+  const { secret } = JSON.parse(control.sent[0]);
+  control.onmessage({ data: JSON.stringify({ peerId: "a again", secret: "theirs" }) });
+  server.say(joined("a again"));
+  assert.equal((await server.heard("ice-candidate")).payload.secret, "theirs");
+  server.say({ type: "ice-candidate", from: "a again", room: "r", payload: { candidate: "", secret } });
+  const repeated = await server.heard("offer");
+  assert.deepEqual([repeated.to, repeated.payload.sdp], ["a again", connection.localDescription.sdp]);
+  server.say({ type: "answer", from: "a again", room: "r", payload: { type: "answer", sdp: "theirs" } });
+  await settled();
+  assert.equal(connection.tracks, 1);
+});
+
+test("a track that is added while the peer's session is lost is offered when it is back, under whatever id", async (t) => {
+  const { server, link, control } = await lined(t);
+  await link.receive("answer", { type: "answer", sdp: "theirs" });
+  server.say({ type: "peer-left", room: "r", peerId: "a", reason: "timeout" });
+  link.addTrack({});
+  await settled();
+  server.say(joined("a"));
+  control.onmessage({ data: JSON.stringify({ peerId: "a", secret: "theirs" }) });
+  const { secret } = JSON.parse(control.sent[0]);
+  assert.equal((await server.heard("ice-candidate")).payload.secret, "theirs");
+  server.say({ type: "ice-candidate", from: "a", room: "r", payload: { candidate: "", secret } });
+  assert.equal((await server.heard("offer")).to, "a");
 });
 
 test("who does not know the secret is not taken for the peer", async (t) => {

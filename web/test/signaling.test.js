@@ -127,6 +127,19 @@ test("a message that is too large is refused on this side, and the session goes 
   assert.equal((await server.heard("message")).payload, "short");
 });
 
+test("best effort of a peer that is not there yet, or no longer, is dropped", async (t) => {
+  const { server, client } = await inRoom(t, [{ peerId: "a" }]);
+  const heard = [];
+  for (const target of [client, client.room]) target.addEventListener("message", ({ detail }) => heard.push([detail.from, detail.payload]));
+  const says = (from, payload) => ({ type: "message", room: "r", from, payload, bestEffort: true });
+  server.say(says("b", 1), { type: "peer-joined", room: "r", peerId: "b" }, says("b", 2));
+  server.say({ type: "peer-left", room: "r", peerId: "a", reason: "left" }, says("a", 3));
+  const last = new Promise((resolve) => client.room.addEventListener("message", ({ detail }) => detail.payload === 4 && resolve()));
+  server.say({ type: "message", room: "r", from: "b", payload: 4 });
+  await within(last, "the last message");
+  assert.deepEqual(heard, [["b", 2], ["b", 2], ["b", 4], ["b", 4]]);
+});
+
 test("a goodbye says why the connection ends", async (t) => {
   const { server, client } = await inRoom(t);
   const heard = [];
