@@ -12,7 +12,7 @@ use std::{
 use super::{
     command::{Answer, Snapshot},
     inlet::{Inlet, Untaken},
-    members::{Member, Members, Named},
+    members::{Member, Members, Named, PeerIdHasher},
 };
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
@@ -34,6 +34,8 @@ pub struct Rooms {
     rooms: HashMap<RoomId, Arc<Room>>,
     /// Of those who asked for a room with so many seats: the one that still has some.
     filling: HashMap<RoomId, RoomId>,
+    /// Where they are: a session that ends before it was answered knows only what it asked for.
+    seated: HashMap<PeerId, RoomId, PeerIdHasher>,
     limits: RoomLimits,
 }
 
@@ -56,7 +58,7 @@ pub struct Entry {
     pub claim: Option<Claim>,
     /// Does it enter a quiet room?
     pub is_quiet: bool,
-    /// It wants a room of this name with so many seats.
+    /// It wants a room of this name with so many seats. It is in no other room.
     pub seats: Option<usize>,
 }
 
@@ -105,7 +107,7 @@ struct Present {
 impl Rooms {
     /// No rooms yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: HashMap::new(), filling: HashMap::new(), limits }
+        Self { rooms: HashMap::new(), filling: HashMap::new(), seated: HashMap::default(), limits }
     }
 
     /// How many rooms there are.
@@ -153,6 +155,9 @@ impl Rooms {
         present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), named: named.map(Box::new) });
         let is_filling = seats.is_some_and(|seats| present.members.len() < seats);
         drop(present);
+        if seats.is_some() {
+            self.seated.insert(peer_id, id.clone());
+        }
         if is_filling {
             self.filling.insert(wanted, id.clone());
         } else if seats.is_some() {
@@ -183,6 +188,8 @@ impl Rooms {
 
     /// Takes a peer out and tells the others why, if there is a reason to tell. False if it was not there.
     pub fn leave(&mut self, peer_id: PeerId, id: &RoomId, reason: Option<LeaveReason>) -> bool {
+        let seat = self.seated.remove(&peer_id);
+        let id = seat.as_ref().unwrap_or(id);
         let Some(room) = self.rooms.get(id) else {
             return false;
         };
@@ -574,8 +581,8 @@ mod tests {
         assert_eq!((fourth.1.room().id().name(), rooms.filling.len()), ("r", 0));
         let fifth = seated(&mut rooms);
         assert_eq!(rooms.filling.len(), 1);
-        assert!(rooms.leave(fifth.0, fifth.1.room().id(), None));
-        assert_eq!(rooms.filling.len(), 0, "nobody waits there any more");
+        assert!(rooms.leave(fifth.0, &room("r"), None), "by the name that it asked for");
+        assert_eq!((rooms.filling.len(), rooms.seated.len()), (0, 3), "nobody waits there any more");
         assert!(enter(&mut rooms, "r", Entry::default()).is_ok_and(|(_, ear)| ear.room().id().as_str() == "r"));
     }
 

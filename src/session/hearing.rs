@@ -253,8 +253,7 @@ impl Hearing {
             self.confirm();
         }
         let first = self.state.greet();
-        let dialect = self.dialect.clone();
-        let heard = dialect.decode(frame, self.settings.nesting_max);
+        let heard = self.dialect.decode(frame, self.settings.nesting_max);
         if let Err(wait) = self.pace(frame, heard.as_ref().ok(), now) {
             let id = match heard {
                 Ok(Heard::Request(Request { id, .. })) | Err(Refusal { id, .. }) => id,
