@@ -29,6 +29,7 @@ const DOORS = [
  * @property {string} [room] to be entered
  * @property {unknown} [metadata] what others in the room see of us; any JSON value
  * @property {boolean} [mesh] a direct line to everybody in that room, without being asked for
+ * @property {RTCIceServer[]} [iceServers] STUN and TURN servers for the lines in that room, beside those that the server names
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] of the lines in that room; `relay` shows nobody our addresses
  * @property {string | (() => string | Promise<string>)} [token] who we are; a function is asked for each connection
  * @property {"auto" | "webtransport" | "websocket"} [transport] auto: WebTransport, unless WebSocket is there first
@@ -50,13 +51,13 @@ const DOORS = [
  * @returns {Promise<SignalingClient>}
  */
 export async function connect(baseUrl, options = {}) {
-  const { room, metadata, mesh, iceTransportPolicy, token, transport = "auto", codec, signal, timeoutMs = 10_000, retries = 3, reconnect = true } = options;
+  const { room, metadata, mesh, iceServers, iceTransportPolicy, token, transport = "auto", codec, signal, timeoutMs = 10_000, retries = 3, reconnect = true } = options;
   const client = new SignalingClient((options) => dial(baseUrl, { transport, codec, ...options }), { token, retries, reconnect });
   const error = failure("connect-timeout", `${baseUrl} did not let us in within ${timeoutMs} ms`);
   try {
     await withDeadline({ signal, ms: timeoutMs, error }, async (signal) => {
       await client.connect({ signal });
-      if (room !== undefined) await client.join(room, metadata, { mesh, iceTransportPolicy });
+      if (room !== undefined) await client.join(room, metadata, { mesh, iceServers, iceTransportPolicy });
     });
   } catch (error) {
     client.close();

@@ -6,7 +6,7 @@
  * with the lower peer id is polite: it takes its own offer back. The data channel is agreed on beforehand (`negotiated`), so that there is
  * one and not two, whoever offered.
  *
- * Once something is agreed, glare is avoided: Chromium cannot take back an offer of tracks (it has numbered the RTP header extensions, and refuses
+ * Where there are tracks, glare is avoided: Chromium cannot take back an offer of them (it has numbered the RTP header extensions, and refuses
  * other numbers). The impolite one goes on to offer when it likes; the polite one asks for its turn, in an empty candidate, which means nothing to
  * peers that are not ours, and offers when it is given. Whoever knows this says so beside its descriptions.
  */
@@ -14,6 +14,9 @@
 const DATA_CHANNEL = { negotiated: true, id: 0 };
 /** For whoever made the line; see `room.js`. */
 const CONTROL_CHANNEL = { negotiated: true, id: 1 };
+
+/** Before anything is agreed, it is not known whether the other takes turns; so long it is waited for. */
+const FIRST_TURN_MS = 500;
 
 /** Candidates that wait for their description; a browser gathers a dozen, a peer that sends more means no good. */
 const CANDIDATES_MAX = 256;
@@ -225,13 +228,15 @@ export class PeerLink extends LinkTarget {
   }
 
   #negotiate() {
-    if (!this.#polite || !this.#takesTurns) {
-      // When the other's offer is answered, it is told again what is still needed.
-      if (!this.#isGiven) void this.#offer();
-    } else if (!this.#isAsked) {
-      this.#isAsked = true;
-      this.#sendTurn("ask");
-    }
+    const isNew = !this.#connection.remoteDescription;
+    // The data channel alone can be taken back.
+    const asks = this.#polite && (isNew ? this.#connection.getTransceivers().length > 0 : this.#takesTurns);
+    // When an offer of the other's is answered, the browser tells again what is still needed.
+    if (this.#isGiven || (asks && this.#isAsked)) return;
+    if (!asks) return void this.#offer();
+    this.#isAsked = true;
+    this.#sendTurn("ask");
+    if (isNew) setTimeout(() => this.#isAsked && !this.#connection.remoteDescription && this.#turn("yours"), FIRST_TURN_MS);
   }
 
   /** @param {unknown} turn `ask` to the impolite one, `yours` to the polite one */

@@ -6,6 +6,7 @@
  * they are the ends of this line: each tells its new id and a secret over the line, and is told the secret through the server.
  */
 
+import { failure } from "./codes.js";
 import { PeerLink } from "./peer.js";
 
 /** A peer that ought to call first, in a mesh, has so long before we do. */
@@ -20,11 +21,13 @@ const CLAIM_LENGTH_MAX = 256;
  *
  * @typedef {object} RoomOptions
  * @property {boolean} [mesh] a line to everybody, without being asked for
+ * @property {RTCIceServer[]} [iceServers] STUN and TURN servers for the lines, beside those that the server names
  * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses
  * @property {typeof globalThis.RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
  *
- * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}, proved: Set<string>}} Line a
- * link, and what the two rooms say over it; `proved`: to whom we have proved, in this session, that we are its end
+ * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}, proved: Set<string>,
+ * isLost?: boolean, provedBy?: string}} Line a link, and what the two rooms say over it; `proved`: to whom we have proved, in this session, that we
+ * are its end; `isLost`: a session was, and not both sides have proved it since; `provedBy`: who has
  *
  * @typedef {{type: "message", room: string, from: string, payload: any, to?: string, bestEffort?: boolean}} RoomMessage
  *
@@ -91,16 +94,20 @@ export class Room extends RoomTarget {
   }
 
   /**
-   * Sends a message through the server, to one peer or to all others.
+   * Sends a message through the server, to one peer or to all others. While there is no connection it waits for the next one. Should the server
+   * have forgotten the session, a message to all is said as soon as we have entered again: those who have yet to do so do not get it. Throws
+   * `closed` when the client is, and what its `send` throws.
    * @param {unknown} payload any JSON value
    * @param {string} [to]
    */
   send(payload, to) {
+    this.#assertOpen();
     this.#client.send("message", { room: this.name, to, payload });
   }
 
   /** The same, which may be lost, and is faster for it where there are datagrams. @param {unknown} payload @param {string} [to] */
   sendBestEffort(payload, to) {
+    this.#assertOpen();
     this.#client.sendBestEffort({ room: this.name, to, payload });
   }
 
@@ -115,14 +122,18 @@ export class Room extends RoomTarget {
   }
 
   /**
-   * The line to a peer: the one there is, or a new one, which begins to connect.
+   * The line to a peer: the one there is, or a new one, which begins to connect. Throws `no-such-peer` unless the peer is in the room. It stays
+   * `connecting` as long as the peer answers nobody (see {@link Room}), and is `closed` when it leaves.
    * @param {string | Peer} peer
    * @returns {PeerLink}
    */
   connect(peer) {
-    const peerId = typeof peer === "string" ? peer : peer.peerId;
+    const peerId = typeof peer === "string" ? peer : peer?.peerId;
+    this.#assertOpen();
     this.#reachable = true;
-    const { link } = this.#lines.get(peerId) ?? this.#open(peerId);
+    const line = this.#lines.get(peerId);
+    if (!line && !this.#peers.has(peerId)) throw failure("no-such-peer", `${peerId} is not one of the others in ${this.name}`);
+    const { link } = line ?? this.#open(peerId);
     link.start();
     return link;
   }
@@ -155,6 +166,10 @@ export class Room extends RoomTarget {
     const { type, peerId, metadata } = message;
     if (type === "peer-joined" || type === "peer-updated") this.#peers.set(peerId, metadata === undefined ? { peerId } : { peerId, metadata });
     else if (type === "peer-left") this.#peers.delete(peerId);
+  }
+
+  #assertOpen() {
+    if (this.#client.state === "closed") throw failure("closed", "the client is closed");
   }
 
   /** Tells whom it concerns. @param {any} message */
@@ -190,7 +205,12 @@ export class Room extends RoomTarget {
 
   /** New servers for the lines that there are; later ones take them from the client. @param {RTCIceServer[]} iceServers */
   setIceServers(iceServers) {
-    for (const { link } of this.#lines.values()) link.setIceServers(iceServers);
+    for (const { link } of this.#lines.values()) link.setIceServers(this.#with(iceServers));
+  }
+
+  /** @param {RTCIceServer[]} [iceServers] of the server @returns {RTCIceServer[]} */
+  #with(iceServers = []) {
+    return [...(this.#options.iceServers ?? []), ...iceServers];
   }
 
   /** We are in: for the first time, or anew with another id. @param {Peer[]} peers */
@@ -204,6 +224,7 @@ export class Room extends RoomTarget {
     if (orphans.length > 0) this.#renamingUntil = performance.now() + RENAMING_MS;
     for (const line of this.#lines.values()) {
       line.proved.clear();
+      this.#lose(line);
       this.#claim(line);
     }
     for (const peerId of before.keys()) {
@@ -233,7 +254,10 @@ export class Room extends RoomTarget {
     const line = this.#lines.get(peerId);
     if (!line) return;
     if (reason !== "timeout" || line.link.state !== "connected") line.link.close();
-    else this.#renamingUntil = performance.now() + RENAMING_MS;
+    else {
+      this.#renamingUntil = performance.now() + RENAMING_MS;
+      this.#lose(line);
+    }
   }
 
   #over() {
@@ -247,7 +271,8 @@ export class Room extends RoomTarget {
   /** @param {"offer" | "answer" | "ice-candidate"} type @param {string} from @param {any} payload */
   #signal(type, from, payload) {
     if (type === "ice-candidate" && typeof payload?.secret === "string") return this.#proved(from, payload.secret);
-    const line = this.#lines.get(from) ?? (type === "offer" && this.#reachable && this.#peers.has(from) ? this.#open(from) : undefined);
+    const begins = type === "offer" || payload?.turn === "ask";
+    const line = this.#lines.get(from) ?? (begins && this.#reachable && this.#peers.has(from) ? this.#open(from) : undefined);
     void line?.link.receive(type, payload);
   }
 
@@ -257,21 +282,28 @@ export class Room extends RoomTarget {
     const link = new PeerLink({
       localId: this.peerId,
       remoteId,
-      iceServers: this.#client.welcome?.iceServers,
+      iceServers: this.#with(this.#client.welcome?.iceServers),
       iceTransportPolicy,
       RTCPeerConnection,
       control: (channel) => {
         line.control = channel;
         channel.onmessage = ({ data }) => this.#claimed(line, data);
       },
-      send: (type, payload) => this.#client.send(type, { room: this.name, to: link.remoteId, payload }),
+      // What is said to an id of before would reach nobody; it is repeated.
+      send: (type, payload) => {
+        if (line.isLost) return;
+        const fields = { room: this.name, to: link.remoteId, payload };
+        if (type !== "offer") return this.#client.send(type, fields);
+        // Where the peer has only lost its session, the line goes on.
+        this.#client.request(type, fields).catch(({ code }) => code === "no-such-peer" && link.state === "connecting" && link.close());
+      },
     });
     /** @type {Line} */
     const line = { link, secret: crypto.randomUUID(), proved: new Set() };
     this.#lines.set(remoteId, line);
     link.addEventListener("state", () => {
       // A line that breaks after its peer has gone cannot be mended: there is nobody to signal to.
-      if (link.state === "connecting" && this.#client.state === "connected" && !this.#peers.has(link.remoteId)) link.close();
+      if (link.state === "connecting" && this.#client.state === "connected" && (line.isLost || !this.#peers.has(link.remoteId))) link.close();
       if (link.state === "closed" && this.#lines.get(link.remoteId) === line) {
         this.#lines.delete(link.remoteId);
         // It broke, and nobody has left: once more, from the beginning.
@@ -283,6 +315,20 @@ export class Room extends RoomTarget {
   }
 
   // ---- who is at the other end, after a session was lost
+
+  /** Signals find the other end no more, until both sides have proved who they are. @param {Line} line */
+  #lose(line) {
+    line.isLost = true;
+    line.provedBy = undefined;
+  }
+
+  /** @param {Line} line */
+  #find(line) {
+    const { link, provedBy, proved } = line;
+    if (!line.isLost || provedBy !== link.remoteId || !proved.has(provedBy)) return;
+    line.isLost = false;
+    link.repeat();
+  }
 
   /** Tells over the line who we are now. @param {Line} line */
   #claim({ control, secret }) {
@@ -305,23 +351,29 @@ export class Room extends RoomTarget {
   }
 
   /** Tells through the server what only the other end of the line can know; once, however often that is asked for. @param {Line} line */
-  #prove({ claimed, proved }) {
+  #prove(line) {
+    const { claimed, proved } = line;
     if (claimed && !proved.has(claimed.peerId) && this.#client.state === "connected" && this.#peers.has(claimed.peerId)) {
       proved.add(claimed.peerId);
       // An empty candidate means nothing to clients that are not ours: there are no more.
       this.#client.send("ice-candidate", { room: this.name, to: claimed.peerId, payload: { candidate: "", secret: claimed.secret } });
+      this.#find(line);
     }
   }
 
   /** Who knows the secret is the other end of its line. @param {string} from @param {string} secret */
   #proved(from, secret) {
     for (const [before, line] of this.#lines) {
-      if (line.secret !== secret || before === from) continue;
-      this.#lines.get(from)?.link.close();
-      this.#lines.delete(before);
-      this.#lines.set(from, line);
-      line.link.rename(from);
-      return;
+      if (line.secret !== secret) continue;
+      if (before !== from) {
+        this.#lines.get(from)?.link.close();
+        this.#lines.delete(before);
+        this.#lines.set(from, line);
+        this.#lose(line);
+        line.link.rename(from);
+      }
+      line.provedBy = from;
+      return this.#find(line);
     }
   }
 

@@ -1,7 +1,7 @@
 /**
  * As much of RTCPeerConnection as a PeerLink uses: the signaling states with rollback, operations one after another, candidates that are
  * refused before there is a remote description, and a negotiated data channel that a test opens. Everything settles microtasks
- * later, candidates a task later as in a browser; nothing takes time. Like Chromium, it cannot take back an offer of tracks once something is agreed.
+ * later, candidates a task later as in a browser; nothing takes time. Like Chromium, it cannot take back an offer of tracks.
  */
 
 let descriptions = 0;
@@ -53,6 +53,10 @@ export class FakeRTCPeerConnection {
     this.#need();
   }
 
+  getTransceivers() {
+    return Array(this.#tracks.added);
+  }
+
   /** So many tracks of ours has the other side agreed to. */
   get tracks() {
     return this.#tracks.agreed;
@@ -75,7 +79,7 @@ export class FakeRTCPeerConnection {
       if (typeof sdp !== "string") throw new TypeError("no sdp");
       if (type === "answer" && this.signalingState !== "have-local-offer") throw new Error(`an answer in ${this.signalingState}`);
       if (type === "offer" && this.signalingState === "have-local-offer") {
-        if (this.remoteDescription && this.#tracks.offered > this.#tracks.agreed) throw new Error("RTP extension ID reassignment not supported");
+        if (this.#tracks.offered > this.#tracks.agreed) throw new Error("RTP extension ID reassignment not supported");
         this.rollbacks++;
       }
       if (type === "answer") this.#tracks.agreed = this.#tracks.offered;

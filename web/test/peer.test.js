@@ -102,6 +102,31 @@ for (const [first, second] of [["a", "b"], ["b", "a"]]) {
   });
 }
 
+for (const tracks of [["a"], ["b"], ["a", "b"]]) {
+  test(`both begin at once, ${tracks} with a track, and it arrives`, async () => {
+    const two = pair();
+    for (const id of ["a", "b"]) two[id].start();
+    for (const id of tracks) two[id].addTrack({});
+    await talk(two);
+    assert.deepEqual([two.aConnection.tracks, two.bConnection.tracks], ["a", "b"].map((id) => Number(tracks.includes(id))));
+    assert.equal(two.bConnection.rollbacks, 0);
+  });
+}
+
+test("the polite one begins with a track, and does not wait for a peer that takes no turns", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { a, b, aConnection, wire, pass } = pair();
+  a.start();
+  a.addTrack({});
+  await settled();
+  assert.equal(wire.a.pop().payload.turn, "ask");
+  t.mock.timers.tick(500);
+  assert.deepEqual(await pass("a"), ["offer", "ice-candidate"]);
+  await pass("b");
+  assert.equal(aConnection.tracks, 1);
+  assert.equal(b.state, "connecting");
+});
+
 test("the impolite one waits while it is the other's turn", async () => {
   const two = pair();
   two.b.start();

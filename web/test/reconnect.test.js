@@ -135,6 +135,24 @@ test("a session that is forgotten begins anew in the same rooms, and says who is
   assert.equal(client.room, room);
 });
 
+/** It went to an id of the session before, and was refused as `no-such-peer`. */
+test("a signal that waits for a connection is said in the same session, or not at all", async (t) => {
+  const { server, client } = await inRoom(t, WINDOW);
+  server.end(1006);
+  client.send("offer", { to: "a", payload: "first" });
+  await server.admitAgain({ resumed: true, received: 2 });
+  assert.equal((await server.heard("offer")).payload, "first");
+  await server.heard("ping");
+  server.end(1006);
+  client.send("offer", { to: "a", payload: "second" });
+  const asked = client.request("offer", { to: "a", payload: "third" });
+  client.send("message", { payload: "last" });
+  await server.admitAgain({ resumed: false });
+  await assert.rejects(within(asked, "a refusal"), { code: "connection-lost" });
+  await server.heard("join");
+  assert.equal((await server.heard("message")).payload, "last");
+});
+
 /** Its count was that of the old session, more than the server had sent in the new one: refused, as `bad-message`. */
 test("a ping that was not said in its session is not said in the next", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });

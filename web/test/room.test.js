@@ -252,6 +252,7 @@ test("a track that is added while the peer's session is lost is offered when it 
   const { server, link, control } = await lined(t);
   await link.receive("answer", { type: "answer", sdp: "theirs" });
   server.say({ type: "peer-left", room: "r", peerId: "a", reason: "timeout" });
+  await settled();
   link.addTrack({});
   await settled();
   server.say(joined("a"));
