@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Bitfield } from "../src/swarm/bitfield.js";
+import { Neighbour } from "../src/swarm/neighbour.js";
 import { PieceCache } from "../src/swarm/cache.js";
 import { altered, meet, noise, settled, until, untilLater, within, without } from "./fake-links.js";
 import { PIECE_BYTES, REQUEST_MS, announcing, cachesOf, film, giving, hashOf, manifestOf, mesh, person, sha256, stranger } from "./fake-swarm.js";
@@ -48,6 +49,22 @@ test("pieces that a peer gets later are asked of it", async (t) => {
   assert.deepEqual(x.asked().sort(), [0, 1]);
   x.say({ type: "have", id, pieces: Array.from({ length: 40 }, (_, piece) => piece) });
   assert.equal(await within(hashOf(download), "the file"), id);
+});
+
+/** It stayed "wanted" for ever, asked of nobody, and the file never became whole. */
+test("a piece whose question breaks the channel is asked of somebody else", async (t) => {
+  const eve = person(t, "eve");
+  const { ask } = Neighbour.prototype;
+  let broken = 0;
+  t.mock.method(Neighbour.prototype, "ask", function (task) {
+    if (task.message.piece !== 5 || broken++ > 0) return ask.call(this, task);
+    task.lose("gone");
+    return () => {};
+  });
+  const x = await stranger("x", eve, giving(honest));
+  x.say(announcing(honest));
+  assert.equal(await within(hashOf(eve.swarm.fetch(id)), "the file"), id);
+  assert.ok(broken > 1);
 });
 
 test("a piece that a peer refuses is not asked of it again", async (t) => {

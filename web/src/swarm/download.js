@@ -450,7 +450,10 @@ export class Download extends DownloadTarget {
     const manifest = this.#manifest;
     // Once it is taken back, or everything begins anew, it is not ours any more.
     const isCurrent = () => this.#manifest === manifest && this.#requests.get(piece) === asked && asked.has(neighbour);
-    const cancel = neighbour.ask({
+    let cancel = () => {};
+    // Its channel may be found broken by the very question, which then is lost at once.
+    asked.set(neighbour, () => cancel());
+    cancel = neighbour.ask({
       message: { type: "request", id: share.id, root, piece },
       bytes: this.#kept.length(piece),
       take: async (bytes) => {
@@ -469,7 +472,6 @@ export class Download extends DownloadTarget {
         this.#host.wanting();
       },
     });
-    asked.set(neighbour, cancel);
   }
 
   /** @param {number} piece @param {Neighbour} neighbour */
