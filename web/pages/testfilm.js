@@ -17,6 +17,19 @@ const SLICE_MS = 500;
 export async function recordFilm(caption, { signal, tick }) {
   const mimeType = ["video/webm;codecs=vp8", "video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
   const picture = new TestPicture(caption, { snow: true });
+  try {
+    return await record(picture, mimeType, { signal, tick });
+  } finally {
+    picture.stop();
+  }
+}
+
+/**
+ * @param {TestPicture} picture
+ * @param {string | undefined} mimeType
+ * @param {{signal: AbortSignal, tick: (secondsLeft: number) => void}} options
+ */
+async function record(picture, mimeType, { signal, tick }) {
   const recorder = new MediaRecorder(picture.stream, { mimeType, videoBitsPerSecond: BITS_PER_SECOND });
   /** @type {Blob[]} */
   const parts = [];
@@ -31,8 +44,7 @@ export async function recordFilm(caption, { signal, tick }) {
   await stopped;
   clearInterval(timer);
   signal.removeEventListener("abort", stop);
-  picture.stop();
   if (signal.aborted) return undefined;
   const type = recorder.mimeType.split(";")[0];
-  return new File(parts, `${caption}.${type === "video/mp4" ? "mp4" : "webm"}`, { type });
+  return new File(parts, `${picture.caption}.${type === "video/mp4" ? "mp4" : "webm"}`, { type });
 }

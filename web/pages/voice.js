@@ -87,8 +87,11 @@ export async function receiveVoice(channel) {
       if (!header) fail(failure("refused", "this is no voice message"));
       return;
     }
-    received += data instanceof ArrayBuffer ? data.byteLength : Infinity;
+    const length = data instanceof ArrayBuffer ? data.byteLength : Infinity;
+    received += length;
     if (received > header.size) return fail(failure("refused", "more came than was announced"));
+    // Each part takes more than its bytes; only the last may be short.
+    if (received < header.size && length < CHUNK_BYTES) return fail(failure("refused", "it comes in crumbs"));
     parts.push(data);
     if (received === header.size) done({ blob: new Blob(parts, { type: header.type }), seconds: header.seconds });
   };

@@ -96,6 +96,18 @@ test("who sends more than announced, or text for bytes, is refused", async () =>
   }
 });
 
+test("who sends it in crumbs, of which there is no end, is refused", async () => {
+  for (const length of [0, 1, 16 * 1024 - 1]) {
+    const [a, b] = FakeChannel.pair();
+    b.open();
+    a.open();
+    const received = receiveVoice(b);
+    a.send(JSON.stringify({ size: 20_000, type: TYPE, seconds: 1 }));
+    a.send(new ArrayBuffer(length));
+    await assert.rejects(received, { code: "refused" });
+  }
+});
+
 test("a line that breaks on the way is an error on both sides", async () => {
   for (const breaking of [0, 1]) {
     const ends = FakeChannel.pair();
