@@ -62,9 +62,12 @@ async function begin(visit) {
   }
   const { audio, video, lack } = await askForDevices({ audio: !own.microphone, video: !own.camera && own.cameraOn });
   if (visit.signal.aborted) return [audio, video].forEach((track) => track?.stop());
-  if (audio) own.microphone = audio;
-  if (video) takeCamera(visit, video);
-  else if (!own.camera) own.testPicture ??= new TestPicture(visit.wish.name);
+  if (audio && own.microphone) audio.stop();
+  else if (audio) takeMicrophone(visit, audio);
+  // It may have been switched off, or asked for once more, while the browser asked.
+  if (video && (!own.cameraOn || own.camera)) video.stop();
+  else if (video) takeCamera(visit, video);
+  else if (!own.camera && own.cameraOn) own.testPicture ??= new TestPicture(visit.wish.name);
   if (lack) {
     const without = own.camera ? "sound" : own.microphone ? "picture" : "both";
     const sentences = [text.say(`media.${lack}`), text.say(`media.without-${without}`)];
@@ -84,6 +87,17 @@ function takeCamera(visit, track) {
     own.camera = undefined;
     own.testPicture ??= new TestPicture(visit.wish.name);
     hint.show({ code: "ended", text: text.say("media.ended"), tone: "plain", button: text.say("media.ask-again"), act: () => void begin(visit) });
+    void show(visit);
+  });
+}
+
+/** @param {Visit} visit @param {MediaStreamTrack} track */
+function takeMicrophone(visit, track) {
+  own.microphone = track;
+  track.addEventListener("ended", () => {
+    if (visit.signal.aborted || own.microphone !== track) return;
+    own.microphone = undefined;
+    hint.show({ code: "ended", text: text.say("media.microphone-ended"), tone: "plain", button: text.say("media.ask-again"), act: () => void begin(visit) });
     void show(visit);
   });
 }
@@ -132,6 +146,8 @@ screenButton.addEventListener("click", async () => {
   if (!visit) return;
   if (own.screen) return endScreen(visit);
   hint.hide("screen-refused");
+  // Until one is chosen, nobody chooses another.
+  screenButton.disabled = true;
   try {
     const screen = await askForScreen();
     if (visit.signal.aborted) return screen.stop();
@@ -141,6 +157,8 @@ screenButton.addEventListener("click", async () => {
     await show(visit);
   } catch (error) {
     if (!visit.signal.aborted) hint.show({ code: "screen-refused", text: text.say(`screen.${lackOf(error) === "refused" ? "refused" : "failed"}`), tone: "plain" });
+  } finally {
+    screenButton.disabled = false;
   }
 });
 

@@ -38,6 +38,8 @@ export function lackOf(error) {
  * @returns {Promise<Devices>}
  */
 export async function askForDevices(wanted, devices = globalThis.navigator?.mediaDevices) {
+  // Who asks for nothing gets an error that looks like a page that is not secure.
+  if (!wanted.audio && !wanted.video) return {};
   if (!devices) return { lack: "unavailable" };
   try {
     return tracksOf(await devices.getUserMedia(wanted));

@@ -87,6 +87,7 @@ export const en = {
   "media.busy": "Camera or microphone cannot be opened; perhaps another program has them.",
   "media.unavailable": "Browsers give camera and microphone only to secure pages: https, or localhost.",
   "media.ended": "The camera is gone. The others see a test picture.",
+  "media.microphone-ended": "The microphone is gone. The others do not hear you.",
   "media.without-both": "The others see a test picture and do not hear you.",
   "media.without-picture": "The others hear you, and see a test picture.",
   "media.without-sound": "The others see you and do not hear you.",

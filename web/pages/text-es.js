@@ -87,6 +87,7 @@ export const es = {
   "media.busy": "No se puede abrir la cámara o el micrófono; quizá los usa otro programa.",
   "media.unavailable": "Los navegadores solo dan cámara y micrófono a páginas seguras: https o localhost.",
   "media.ended": "La cámara ya no está. Los demás ven una imagen de prueba.",
+  "media.microphone-ended": "El micrófono ya no está. Los demás no te oyen.",
   "media.without-both": "Los demás ven una imagen de prueba y no te oyen.",
   "media.without-picture": "Los demás te oyen y ven una imagen de prueba.",
   "media.without-sound": "Los demás te ven y no te oyen.",

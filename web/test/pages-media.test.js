@@ -37,6 +37,12 @@ test("who says no is not asked again", async () => {
   assert.deepEqual(fake.asked, ["audio+video"]);
 });
 
+test("who wants neither is given neither, and told of no lack", async () => {
+  const fake = devices({ error: named("TypeError") });
+  assert.deepEqual(await askForDevices({ audio: false, video: false }, fake), {});
+  assert.deepEqual(fake.asked, []);
+});
+
 test("a page that is not secure has no devices", async () => {
   assert.deepEqual(await askForDevices(BOTH, undefined), { lack: "unavailable" });
 });
