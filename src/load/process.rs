@@ -20,7 +20,7 @@ pub struct Usage {
     /// Time that its threads have spent on processors, their calls of the kernel included. What the kernel does on their behalf at other times is
     /// not: on loopback the receiving half of TCP and UDP is done while the sender sends, and is counted there.
     pub cpu: Duration,
-    /// The same with the threads that have ended, to whole [`TICK`]s.
+    /// The same with the threads that have ended, to whole hundredths of a second.
     pub cpu_in_ticks: Duration,
     /// How often its threads have gone to sleep, and so had to be woken.
     pub wake_ups: u64,
