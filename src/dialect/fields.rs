@@ -30,6 +30,14 @@ impl<'a> Fields<'a> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
+    /// The field of an object that has just one.
+    pub fn only(&self) -> Option<(&str, &'a RawValue)> {
+        match &self.0[..] {
+            [(key, value)] => Some((key, value)),
+            _ => None,
+        }
+    }
+
     /// The value of a field that is a string.
     pub fn text(&self, key: &str) -> Option<Cow<'a, str>> {
         serde_json::from_str::<Text<'_>>(self.find(key)?.get()).ok().map(|text| text.0)

@@ -6,10 +6,12 @@
 
 mod classic;
 mod fields;
+mod matchbox;
 mod native;
 mod wish;
 
 pub use classic::Classic;
+pub use matchbox::Matchbox;
 pub use native::Native;
 pub use wish::{Claim, Deed, IfTaken, To, Wish};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    config::ForeignDialect,
-    dialect::{Classic, Dialect},
+    config::{ForeignDialect, Limits},
+    dialect::{Classic, Dialect, Matchbox},
 };
 
 /// The foreign dialects of this server.
@@ -19,13 +19,23 @@ impl Dialects {
     }
 
     /// How a client speaks that asks for a WebSocket at this path, with this query.
-    pub fn at(&self, path: &str, _query: &str) -> Option<Arc<dyn Dialect>> {
+    pub fn at(&self, path: &str, query: &str) -> Option<Arc<dyn Dialect>> {
         match path {
             "/" if self.has(ForeignDialect::Classic) || self.has(ForeignDialect::Lobby) => {
                 Some(Arc::new(Classic::new(self.has(ForeignDialect::Classic), self.has(ForeignDialect::Lobby))))
             }
-            _ => None,
+            _ => Some(Arc::new(self.matchbox(path, query)?.ok()?)),
         }
+    }
+
+    /// Why a client does not get a WebSocket where one of its dialect is, for a person.
+    pub fn objection(&self, path: &str, query: &str, limits: &Limits) -> Option<String> {
+        let matchbox = self.matchbox(path, query)?;
+        matchbox.and_then(|matchbox| matchbox.check(limits.room_name_bytes_max, limits.peers_per_room_max)).err()
+    }
+
+    fn matchbox(&self, path: &str, query: &str) -> Option<Result<Matchbox, String>> {
+        self.has(ForeignDialect::Matchbox).then(|| Matchbox::at(path, query))?
     }
 
     /// Their names, our own first.

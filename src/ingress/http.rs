@@ -352,15 +352,18 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
+    let query = request.uri().query().unwrap_or_default();
     let speaks = match request.path() {
         WEBSOCKET_PATH => {
             let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
             Some(websocket::negotiate(&offered.collect::<Vec<_>>().join(",")))
         }
-        path => site.dialects.at(path, request.uri().query().unwrap_or_default()).map(|dialect| (dialect, None)),
+        path => site.dialects.at(path, query).map(|dialect| (dialect, None)),
     };
     let (status, text) = if *request.method() == Method::CONNECT {
         (StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
+    } else if let Some(objection) = site.dialects.objection(request.path(), query, &site.doorkeeper.limits) {
+        (StatusCode::BAD_REQUEST, objection)
     } else if let Some((dialect, subprotocol)) = speaks {
         match handshake(&request) {
             Ok(mut accepted) => {
