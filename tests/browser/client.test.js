@@ -153,6 +153,70 @@ test("the server is killed and comes back in a call: pictures go on, and so does
   for (const page of pages) assert.deepEqual(await links(page), ["connected"]);
 });
 
+/** Two clients of one page with a line between them, the polite one first, in `two`; `tracks` makes new ones, and `seen` counts those that have arrived at each. */
+async function lined(t, server, options = {}) {
+  const page = await blank(t, server);
+  await page.evaluate(async (options) => {
+    globalThis.tracks = (kinds) =>
+      [...kinds].map((kind) => {
+        if (kind === "a") return new AudioContext().createMediaStreamDestination().stream.getTracks()[0];
+        const canvas = document.createElement("canvas");
+        canvas.getContext("2d").fillRect(0, 0, 9, 9);
+        return canvas.captureStream(5).getTracks()[0];
+      });
+    globalThis.meet = async (room) => {
+      const { connect } = globalThis;
+      const clients = [await connect(globalThis.base, { room, ...options }), await connect(globalThis.base, { room, ...options })];
+      while (clients[0].room.peers.length === 0) await new Promise((resolve) => clients[0].room.addEventListener("peer-joined", resolve, { once: true }));
+      clients.sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
+      globalThis.two = clients;
+      globalThis.seen = [0, 0];
+      globalThis.links = clients.map((client, i) => client.room.connect(clients[1 - i].peerId));
+      globalThis.links.forEach((link, i) => link.addEventListener("track", () => globalThis.seen[i]++));
+    };
+  }, options);
+  return page;
+}
+
+const lineStates = (page) => page.evaluate(() => globalThis.links.map(({ state, connection }) => [state, connection.signalingState]).flat());
+const SETTLED = ["connected", "stable", "connected", "stable"];
+
+/** Chromium cannot take back an offer of tracks: both sides had one that was never answered, on this line and for good. */
+test("both add tracks at the same moment, and all of them arrive", async (t) => {
+  const server = await startServer(t);
+  const page = await lined(t, server);
+  for (const [polite, impolite] of [["av", "v"], ["v", "av"], ["v", "a"], ["av", "av"]]) {
+    for (const isNew of [false, true]) {
+      const name = `${polite} and ${impolite} on ${isNew ? "a new line" : "an old one"}`;
+      await page.evaluate((name) => globalThis.meet(name), name);
+      if (!isNew) await eventually(async () => assert.deepEqual(await lineStates(page), SETTLED));
+      await page.evaluate((all) => globalThis.links.forEach((link, i) => globalThis.tracks(all[i]).forEach((track) => link.addTrack(track))), [polite, impolite]);
+      await eventually(async () => {
+        assert.deepEqual(await page.evaluate(() => globalThis.seen), [impolite.length, polite.length], name);
+        assert.deepEqual(await lineStates(page), SETTLED, name);
+      });
+      await page.evaluate(() => globalThis.two.forEach((client) => client.close()));
+    }
+  }
+});
+
+/** Its offer went to an id that the peer had no more, and the line could never be negotiated again. */
+test("tracks that are added while the server is away arrive when it is back", async (t) => {
+  for (const adding of [[0], [1], [0, 1]]) {
+    const server = await startServer(t, QUICK);
+    const page = await lined(t, server, { transport: "websocket" });
+    await page.evaluate(() => globalThis.meet("away"));
+    await eventually(async () => assert.deepEqual(await lineStates(page), SETTLED));
+    await server.kill();
+    await eventually(async () => assert.deepEqual(await page.evaluate(() => globalThis.two.map(({ state }) => state)), ["reconnecting", "reconnecting"]));
+    await page.evaluate((adding) => adding.forEach((i) => globalThis.links[i].addTrack(globalThis.tracks("v")[0])), adding);
+    await startServer(t, QUICK, new URL(server.url).port);
+    const expected = [0, 1].map((i) => Number(adding.includes(1 - i)));
+    await eventually(async () => assert.deepEqual(await page.evaluate(() => globalThis.seen), expected, `added by ${adding}`), 60_000);
+    await eventually(async () => assert.deepEqual(await lineStates(page), SETTLED));
+  }
+});
+
 test("a connection that breaks again and again loses nothing, and the others do not notice", async (t) => {
   const server = await startServer(t);
   const proxy = await fragile(t, new URL(server.url).port);
