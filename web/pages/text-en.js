@@ -59,6 +59,7 @@ export const en = {
   "notice.lines-go-on": "Those you have a line to still hear you; nobody new can come.",
   "notice.turned-out": "The server did not let you back into the room.",
   "notice.unreachable": "No server answers at {server}. Is it running, and is the address right?",
+  "notice.bad-url": "{server} is not the address of a server.",
   "notice.not-switchboard": "Something answers at {server}, but it is not Switchboard.",
   "notice.unsupported": "{door} is not to be had here: the browser or the server lacks it. Choose another door.",
   "notice.connect-timeout": "{server} did not let us in in time.",

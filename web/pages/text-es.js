@@ -59,6 +59,7 @@ export const es = {
   "notice.lines-go-on": "Quienes tienen línea contigo te siguen oyendo; nadie nuevo puede llegar.",
   "notice.turned-out": "El servidor no te ha dejado volver a la sala.",
   "notice.unreachable": "Ningún servidor responde en {server}. ¿Está en marcha, y es correcta la dirección?",
+  "notice.bad-url": "{server} no es la dirección de un servidor.",
   "notice.not-switchboard": "Algo responde en {server}, pero no es Switchboard.",
   "notice.unsupported": "{door} no está disponible aquí: le falta al navegador o al servidor. Elige otra puerta.",
   "notice.connect-timeout": "{server} no nos ha dejado entrar a tiempo.",

@@ -41,6 +41,7 @@ export const ERROR_CODES = [
 /** Faults that never cross the wire, and so have no number. */
 export const LOCAL_CODES = [
   { slug: "unreachable", reconnect: true }, // no server answers at that address
+  { slug: "bad-url", reconnect: false }, // what was given is not a server's address
   { slug: "not-switchboard", reconnect: false }, // something answers there, and it is not Switchboard
   { slug: "unsupported", reconnect: false }, // the browser or the server lacks the transport that was asked for
   { slug: "connect-timeout", reconnect: true }, // the server did not let us in in time

@@ -46,7 +46,19 @@ const DOORS = [
  *
  * Events that come after the room was entered wait until whoever awaits this promise had a turn: add listeners right away and
  * none is missed.
+ * @overload
  * @param {string | URL} baseUrl of the server, such as `http://localhost:8080`
+ * @param {ConnectOptions & {room: string}} options
+ * @returns {Promise<SignalingClient & {readonly room: import("./room.js").Room}>}
+ */
+/**
+ * @overload
+ * @param {string | URL} baseUrl
+ * @param {ConnectOptions} [options]
+ * @returns {Promise<SignalingClient>}
+ */
+/**
+ * @param {string | URL} baseUrl
  * @param {ConnectOptions} [options]
  * @returns {Promise<SignalingClient>}
  */

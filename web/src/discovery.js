@@ -19,7 +19,8 @@ import { failure } from "./codes.js";
  */
 
 /**
- * Asks a server for its doors. Rejects with `unreachable` when nobody answers, with `not-switchboard` when it is somebody else.
+ * Asks a server for its doors. Rejects with `unreachable` when nobody answers, with `not-switchboard` when it is somebody else,
+ * with `bad-url` where there is nobody to ask.
  * @param {string | URL} baseUrl
  * @param {{signal?: AbortSignal}} [options]
  * @returns {Promise<Discovery>}
@@ -29,8 +30,9 @@ export async function discover(baseUrl, { signal } = {}) {
   try {
     // A base URL with a path, behind a reverse proxy, keeps it.
     url = new URL(".well-known/switchboard", String(baseUrl).replace(/\/*$/, "/"));
+    if (!url.protocol.startsWith("http")) throw new TypeError("neither http: nor https:");
   } catch (cause) {
-    throw failure("unreachable", `${baseUrl} is not a URL`, { cause });
+    throw failure("bad-url", `${baseUrl} is no server's URL, such as http://localhost:8080`, { cause });
   }
   let response;
   try {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { mayComeBack } from "../src/codes.js";
 import { discover } from "../src/discovery.js";
 
 function answer(t, response) {
@@ -22,10 +23,18 @@ test("the document is asked for at the base URL, whatever its path", async (t) =
   }
 });
 
-test("who does not answer is unreachable, and so is what is no address", async (t) => {
+test("who does not answer is unreachable", async (t) => {
   answer(t, new TypeError("Failed to fetch"));
   await assert.rejects(discover("http://localhost:1"), { code: "unreachable" });
-  await assert.rejects(discover("nonsense"), { code: "unreachable" });
+});
+
+/** It was unreachable, and so was tried again and again. */
+test("what is no address is a bad URL, and is not tried again", async (t) => {
+  answer(t, new TypeError("Failed to fetch"));
+  for (const base of ["nonsense", undefined, "localhost:8080", "ws://localhost:8080"]) {
+    const error = await discover(base).catch((error) => error);
+    assert.deepEqual([error.code, mayComeBack(error)], ["bad-url", false], base);
+  }
 });
 
 test("who answers something else is not Switchboard", async (t) => {

@@ -32,6 +32,9 @@ export async function enter(): Promise<Room> {
   const room = client.room ?? second;
   listen(room);
 
+  // Whoever enters one has one.
+  const entered = await connect("http://localhost:8080", { room: "lobby", iceServers: [{ urls: "stun:stun.example.org" }] });
+  entered.room.send("hello");
   // @ts-expect-error: there may be no room
   client.room.send("hello");
   // @ts-expect-error: not one of the states
