@@ -53,6 +53,24 @@ test("what was streamed, and is only in the cache, is served as well", async (t)
   assert.equal(await within(hashOf(eve.swarm.fetch(id)), "the file from the second"), id);
 });
 
+/** Each took channels that were the other's, and neither got anywhere. */
+test("a room has one swarm at a time", (t) => {
+  const ann = person(t, "ann");
+  assert.throws(() => new Swarm(ann.room), { code: "already-open" });
+  ann.swarm.close();
+  const second = new Swarm(ann.room);
+  ann.swarm.close();
+  assert.throws(() => new Swarm(ann.room), { code: "already-open" });
+  second.close();
+});
+
+test("an id may be written in capitals, and what is no file is said to be none", async (t) => {
+  const ann = person(t, "ann");
+  const { id } = await ann.swarm.share(film());
+  assert.equal(ann.swarm.fetch(id.toUpperCase()), ann.swarm.fetch(id));
+  for (const thing of ["text", undefined, {}, 1]) assert.equal(await code(ann.swarm.share(thing)), "not-a-file");
+});
+
 test("sharing the same file twice is sharing it once", async (t) => {
   const ann = person(t, "ann");
   const share = await ann.swarm.share(film());
@@ -155,7 +173,7 @@ test("sixty-four files at a time, shared and fetched together", async (t) => {
 
 test("an id that is none, and pieces that no peer would take, are refused at once", (t) => {
   const ann = person(t, "ann");
-  for (const id of ["", "A".repeat(64), undefined, 7]) assert.throws(() => ann.swarm.fetch(id), { code: "bad-id" });
+  for (const id of ["", "g".repeat(64), undefined, 7]) assert.throws(() => ann.swarm.fetch(id), { code: "bad-id" });
   for (const pieceBytes of [0, 16_383, 2 ** 22 + 1, 1e9, 20_000.5]) assert.throws(() => new Swarm(new FakeRoom("x"), { pieceBytes }), RangeError);
   assert.throws(() => new Swarm(new FakeRoom("x"), { cache: "cache-storage" }), { code: "unsupported" });
 });

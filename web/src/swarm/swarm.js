@@ -24,6 +24,9 @@ import { toBase64, toHex } from "./bytes.js";
 import { isHash } from "./wire.js";
 import { failure } from "../codes.js";
 
+/** Rooms that have a swarm. @type {WeakSet<object>} */
+const taken = new WeakSet();
+
 /**
  * @typedef {import("./manifest.js").Share} Share
  * @typedef {import("./manifest.js").Manifest & {key: string}} Manifest
@@ -52,7 +55,7 @@ const SwarmTarget = /** @type {new () => import("../typed-target.js").TypedTarge
  * (detail: the same), `refused` when a peer sent a corrupted piece and is asked for nothing any more (detail: `{id, piece, from}`), `distrusted` when
  * that is because the hashes that it gave were wrong, or it vouched for a file that was another (detail: `{id, from}`).
  *
- * One swarm for each room: two would take each other's channels.
+ * One swarm for each room, for two would take each other's channels: a second throws `already-open`, as long as the first is not closed.
  */
 export class Swarm extends SwarmTarget {
   #room;
@@ -84,10 +87,12 @@ export class Swarm extends SwarmTarget {
     if (pieceBytes !== undefined && !(Number.isInteger(pieceBytes) && pieceBytes >= PIECE_BYTES_MIN && pieceBytes <= PIECE_BYTES_MAX)) {
       throw new RangeError(`pieceBytes: ${PIECE_BYTES_MIN} to ${PIECE_BYTES_MAX}`);
     }
+    if (taken.has(room)) throw failure("already-open", "this room has a swarm already, which is not closed");
     this.#room = room;
     this.#pieceBytes = pieceBytes;
     this.#requestMs = requestMs;
     this.#cache = new PieceCache(cache === "cache-storage" ? cacheStorage(this.#nonce) : memory(), cacheBytesMax);
+    taken.add(room);
     const { signal } = this.#closing;
     room.addEventListener("link", ({ detail }) => this.#meet(detail), { signal });
     room.addEventListener("left", () => this.close(), { signal });
@@ -101,13 +106,14 @@ export class Swarm extends SwarmTarget {
 
   /**
    * Shares a file with everybody in the room, those who come later too, until {@link withdraw}. Reads it once from beginning to end before it
-   * settles. Rejects with `too-large` (beyond 32 GiB), `too-many` (64 files at a time, those that are fetched included) or `closed`.
+   * settles. Rejects with `not-a-file`, `too-large` (beyond 32 GiB), `too-many` (64 files at a time, those that are fetched included) or `closed`.
    * @param {Blob | File} blob
    * @param {{signal?: AbortSignal}} [options] gives up while it is read
    * @returns {Promise<Share>}
    */
   async share(blob, { signal } = {}) {
     this.#throwIfClosed();
+    if (!(blob instanceof Blob)) throw failure("not-a-file", "what is shared is a File or a Blob; of a text, new Blob([text])");
     const name = "name" in blob ? blob.name.slice(0, NAME_CHARS_MAX) : "";
     const type = blob.type.slice(0, TYPE_CHARS_MAX);
     const described = await describe(blob, { name, type, pieceBytes: this.#pieceBytes, signal });
@@ -128,12 +134,13 @@ export class Swarm extends SwarmTarget {
    * Fetches a file, as soon as somebody announces it. Gives the download that there is already, if there is one that has not failed. Whoever
    * fetches serves what is here already, and goes on to do so when it is done, until {@link withdraw} or the end of the swarm. Throws
    * `bad-id`, `too-many` (64 files at a time, those that are shared included) or `closed`.
-   * @param {string} id SHA-256 in hex
+   * @param {string} id SHA-256 in hex, in either case
    * @param {{signal?: AbortSignal}} [options] gives up a download that is not done, for everybody who reads it
    * @returns {Download}
    */
   fetch(id, { signal } = {}) {
     this.#throwIfClosed();
+    id = String(id).toLowerCase();
     if (!isHash(id)) throw failure("bad-id", "an id is a SHA-256 in hex, 64 digits");
     let download = this.#downloads.get(id);
     if (!download) {
@@ -163,6 +170,7 @@ export class Swarm extends SwarmTarget {
   close() {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
+    taken.delete(this.#room);
     for (const { contact, listening } of this.#lines.values()) {
       listening.abort();
       contact.close();
