@@ -83,7 +83,7 @@ export class Visit {
   tell(news) {
     if (Object.entries(news).every(([key, value]) => this.#about[key] === value)) return;
     this.#about = { ...this.#about, ...news };
-    // Refused only where the connection is over; whoever comes back tells it again.
+    // Refused where the connection is over, and then nobody sees it; or in a room that we are not in any more.
     this.room.setMetadata(this.#about).catch(() => {});
   }
 

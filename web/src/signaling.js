@@ -548,7 +548,8 @@ export class SignalingClient extends ClientTarget {
         signal?.removeEventListener("abort", aborted);
         resolve();
       };
-      const aborted = () => (done(), reject(signal?.reason));
+      // What settles first counts.
+      const aborted = () => (reject(signal?.reason), done());
       // While the page is hidden away nothing is tried: it is `show` that ends the wait.
       const timer = setTimeout(() => !this.#hidden && done(), ms);
       this.#wake = done;

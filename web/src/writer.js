@@ -81,7 +81,7 @@ export class Writer {
     return this.#outgoing.begin(received);
   }
 
-  /** Writes to this connection from now on. @param {import("./signaling.js").Line} line @param {{messageBytes?: number}} limits those of `welcome` */
+  /** Writes to this connection from now on. @param {import("./signaling.js").Line} line @param {{messageBytes?: number, messagesPerSecond?: number}} limits those of `welcome` */
   open(line, limits) {
     this.#line = line;
     this.#pace ??= new Pace(limits);
