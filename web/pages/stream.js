@@ -74,7 +74,7 @@ async function share(chosen) {
   hint.hide();
   write(byId("sharing"), text.say("stream.reading", { name: chosen.name }));
   try {
-    const shared = await swarm.share(chosen);
+    const shared = await swarm.share(chosen, { signal: visit.signal });
     if (visit.signal.aborted) return;
     mine.set(shared.id, shared);
     page.announce(text.say("stream.shared", { name: chosen.name }));
@@ -107,7 +107,7 @@ function keyOf(share) {
 function shareItem(share) {
   const own = mine.has(share.id);
   const facts = [bytes(share.size, text.language), text.say("stream.pieces", { count: share.pieces }), own ? text.say("stream.yours") : ""].filter(Boolean);
-  const named = { type: "button", "data-testid": "watch", "aria-label": text.say("stream.watch-named", { name: share.name }) };
+  const named = { type: "button", "data-testid": "watch", "aria-label": text.say("stream.watch-named", { name: share.name || text.say("stream.nameless") }) };
   return h(
     "li",
     { "data-testid": "share", "data-id": share.id, "data-key": keyOf(share) },
@@ -142,24 +142,26 @@ async function watch(share) {
     };
     const playing = playWhileArriving(video, download.stream(), { signal, playing: begin });
     // Where the stream fails the file does too, or is fetched anew from another peer.
-    const streamed = await playing.catch(() => false);
-    signal.throwIfAborted();
-    if (!streamed) setMode("whole");
-    const blob = await whole;
+    const streaming = playing.catch(() => false);
+    // Whoever pauses keeps the player waiting, and not the file.
+    const blob = await Promise.race([whole, streaming.then((streamed) => (streamed || signal.aborted || setMode("whole"), whole))]);
     if (signal.aborted) return;
     // What a stranger calls it might be a page, and would run under our address when it is opened.
     const url = (current.url = URL.createObjectURL(new Blob([blob], { type: mediaType(share.type) })));
-    if (!streamed) {
-      video.src = url;
-      await video.play().catch(() => {});
-    }
     const save = byId("save", HTMLAnchorElement);
     save.href = url;
     save.download = share.name || "video";
     save.hidden = false;
     page.announce(text.say("stream.whole", { name: share.name }));
+    if ((await streaming) || signal.aborted) return;
+    video.src = url;
+    await video.play().catch(() => {});
   } catch (error) {
-    if (!signal.aborted) fail(error);
+    if (signal.aborted) return;
+    // So that it can be tried again.
+    endWatching();
+    showShares();
+    fail(error);
   }
 }
 
@@ -228,7 +230,9 @@ function endWatching() {
 
 /** @param {unknown} error */
 function fail(error) {
-  const { code = "unexpected", message } = /** @type {{code?: string, message: string}} */ (error);
+  const { code: given, message } = /** @type {{code?: unknown, message: string}} */ (error);
+  // Errors of the browser have a number there.
+  const code = typeof given === "string" ? given : "unexpected";
   const key = `stream.failed-${code}`;
   hint.show({ code, text: text.has(key) ? text.say(key) : text.say("notice.other", { code, message }) });
 }
