@@ -104,6 +104,8 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
     show("idle");
     const again = reconnect !== false && retryable !== false;
     notice.show({ code, text: gone, button: again ? text.say("notice.again") : undefined, act: come });
+    // The button that had the focus is gone.
+    form.focus();
   }
 
   // ---- inside
@@ -157,6 +159,7 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
     finish();
     show("idle");
     notice.show({ code: reason, text: `${text.say("notice.turned-out")} ${explain(reason, reason)}`, button: text.say("notice.again"), act: come });
+    form.focus();
   }
 
   /** Why the server is gone, and what still works. @param {Visit} current @param {import("../src/signaling.js").Cause} [cause] */
