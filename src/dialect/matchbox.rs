@@ -262,6 +262,24 @@ mod tests {
         }
     }
 
+    /// What two sockets of `matchbox_socket` 0.15.0 said to each other, line by line, until they were connected.
+    #[test]
+    fn what_sockets_say_arrives_byte_by_byte() {
+        let mut kinds = vec![];
+        for line in include_str!("../../tests/fixtures/matchbox/requests.jsonl").lines() {
+            let heard = frame(line);
+            let Ok(Heard::Wishes(wishes)) = matchbox("/matchbox", "").decode(&heard, 64) else { panic!("{line}") };
+            for wish in wishes {
+                let Deed::Forward { kind, to: To::Peer(to), payload, .. } = wish.deed else { panic!("{line}") };
+                assert_eq!(signal(kind, to, &payload).replacen("sender", "receiver", 1), line);
+                kinds.push(kind);
+            }
+        }
+        for (kind, count) in [(Kind::Offer, 1), (Kind::Answer, 1), (Kind::IceCandidate, 4), (Kind::Message, 0)] {
+            assert_eq!(kinds.iter().filter(|there| **there == kind).count(), count, "{kind:?}");
+        }
+    }
+
     #[test]
     fn descriptions_and_candidates_are_found_where_the_tutorials_have_them() {
         for (kind, payload, data) in [
