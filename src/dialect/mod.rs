@@ -8,12 +8,16 @@ mod classic;
 mod fields;
 mod matchbox;
 mod native;
+mod tracker;
 mod wish;
+mod y_webrtc;
 
 pub use classic::Classic;
 pub use matchbox::Matchbox;
 pub use native::Native;
+pub use tracker::Tracker;
 pub use wish::{Claim, Deed, IfTaken, To, Wish};
+pub use y_webrtc::YWebrtc;
 
 use std::time::Duration;
 
@@ -62,13 +66,15 @@ pub struct Manners {
     pub rooms_of: Option<&'static str>,
     /// Are its rooms quiet? In a quiet room nobody is told who is there.
     pub is_quiet: bool,
+    /// Do its clients speak to whole rooms? Then a quiet room has no more peers than any other may have.
+    pub broadcasts: bool,
     /// How long a message waits for a peer that is not there, by its name.
     pub patience: Duration,
 }
 
 impl Manners {
     /// Those of our own clients.
-    pub const NATIVE: Self = Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, patience: Duration::ZERO };
+    pub const NATIVE: Self = Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, broadcasts: false, patience: Duration::ZERO };
     /// Those of most foreign clients, who meet everybody.
     pub const FOREIGN: Self = Self { resumes: false, ..Self::NATIVE };
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
+
 use crate::{
     config::{ForeignDialect, Limits},
-    dialect::{Classic, Dialect, Matchbox},
+    dialect::{Classic, Dialect, Matchbox, Tracker, YWebrtc},
 };
 
 /// The foreign dialects of this server.
@@ -24,7 +26,21 @@ impl Dialects {
             "/" if self.has(ForeignDialect::Classic) || self.has(ForeignDialect::Lobby) => {
                 Some(Arc::new(Classic::new(self.has(ForeignDialect::Classic), self.has(ForeignDialect::Lobby))))
             }
+            "/tracker" | "/announce" if self.has(ForeignDialect::Tracker) => Some(Arc::new(Tracker::default())),
+            "/y" if self.has(ForeignDialect::YWebrtc) => Some(Arc::new(YWebrtc)),
             _ => Some(Arc::new(self.matchbox(path, query)?.ok()?)),
+        }
+    }
+
+    /// What is at a path for who asks for no WebSocket there.
+    pub fn page(&self, path: &str) -> Option<(StatusCode, &'static str)> {
+        match path {
+            "/tracker" | "/announce" if self.has(ForeignDialect::Tracker) => {
+                Some((StatusCode::BAD_REQUEST, "this is a tracker for WebTorrent, over WebSocket\n"))
+            }
+            // As the server of the library answers whatever it is asked.
+            "/y" if self.has(ForeignDialect::YWebrtc) => Some((StatusCode::OK, "okay")),
+            _ => None,
         }
     }
 

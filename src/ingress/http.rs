@@ -131,6 +131,9 @@ pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
         refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return refusal;
     }
+    if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
+        return plain(status, text);
+    }
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
         (DISCOVERY_PATH, _) => discovery(request.headers(), &site),

@@ -25,7 +25,7 @@ pub struct RoomLimits {
     pub peers_max: usize,
     /// Metadata of all peers in one room together, in bytes.
     pub metadata_bytes_max: usize,
-    /// Peers in one quiet room, where nobody is told of the others.
+    /// Peers in one quiet room, where nobody is told of the others, nor speaks to all of them.
     pub quiet_peers_max: usize,
 }
 
@@ -58,6 +58,8 @@ pub struct Entry {
     pub claim: Option<Claim>,
     /// Does it enter a quiet room?
     pub is_quiet: bool,
+    /// Does it speak to all of a room at once?
+    pub broadcasts: bool,
     /// It wants a room of this name with so many seats. It is in no other room.
     pub seats: Option<usize>,
 }
@@ -127,7 +129,7 @@ impl Rooms {
             Some(_) => self.filling.get(&wanted).cloned().unwrap_or_else(|| wanted.another()),
             None => wanted.clone(),
         };
-        let Entry { metadata, claim, is_quiet, seats } = entry;
+        let Entry { metadata, claim, is_quiet, broadcasts, seats } = entry;
         let room = match self.rooms.get(&id) {
             Some(room) => room.clone(),
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
@@ -136,7 +138,7 @@ impl Rooms {
         let mut present = room.present_mut();
         let named = claim.map(|claim| present.give_name(claim)).transpose()?.flatten();
         let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
-        let peers_max = if room.is_quiet { self.limits.quiet_peers_max } else { self.limits.peers_max };
+        let peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
         if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
             return Err(ErrorCode::RoomFull);
         }

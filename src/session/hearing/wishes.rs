@@ -11,7 +11,7 @@ use std::{
 
 use super::{Hearing, Outcome, forwarded};
 use crate::{
-    dialect::{Claim, Deed, IfTaken, To, Wish},
+    dialect::{Claim, Deed, IfTaken, Manners, To, Wish},
     protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
     registry::{
         command::{Count, Deliver},
@@ -94,7 +94,8 @@ impl Hearing {
             }
             None => None,
         };
-        self.join(room, Entry { metadata, claim, is_quiet: self.dialect.manners().is_quiet, seats })
+        let Manners { is_quiet, broadcasts, .. } = self.dialect.manners();
+        self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats })
     }
 
     fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool) -> Result<Outcome, ErrorCode> {

@@ -1,0 +1,387 @@
+//! WebTorrent's tracker over WebSocket, as `bittorrent-tracker` speaks it: `announce` with offers, answers, and `scrape`.
+//!
+//! A swarm is a quiet room of this dialect, named after its `info_hash`; a peer's name there is its `peer_id`. Both are 20 bytes, on the wire a string
+//! of 20 code points up to 255, and for us their hexadecimal digits. One socket may be in many swarms, in each under one `peer_id`; another
+//! connection cannot take that over unless the first is dead. A peer with metadata is one that has everything (`complete`).
+//!
+//! The i-th offer of an announce goes to the i-th of the other peers, from a random one on; of more than there are peers nobody hears. An answer goes
+//! to the peer that made the offer, if this connection was offered it and has not answered: so much is remembered of the latest
+//! offers, [`OFFERED_MAX`] of them, and forgotten by number, for nothing here has a clock. Only what became of an answer that did not arrive is told.
+//!
+//! Lenient as the server of that package: a frame of either kind, `left` as a number or as text, an event that is missing or `empty`, offers that are none.
+//! Different from there: `left: null` is unknown and not zero (its clients write `Infinity` so); `downloaded` counts who
+//! completed while here; a scrape of no `info_hash` is of nothing, not of everything; whatever fails has an `action` and an `info_hash`, without which
+//! its client would drop the socket. No peer is ever evicted. Left out: two peers of one swarm on one socket, `numwant`, `trackerid`, `/stats`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Write as _,
+    hash::{BuildHasher as _, RandomState},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{json, value::RawValue};
+
+use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
+use crate::protocol::{Census, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
+
+/// One connection that speaks tracker.
+#[derive(Default)]
+pub struct Tracker {
+    /// Keys of its own, so that nobody can choose two offers that are taken for one.
+    hasher: RandomState,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered of a connection.
+#[derive(Default)]
+struct Memory {
+    /// The swarms that it is in, as the registry has told: no more than a client may have rooms.
+    swarms: HashMap<Id, Membership>,
+    /// What it asked for last. A frame is dealt with to its end before the next one is read.
+    asked: Asked,
+    /// Has it been told already that this failed?
+    has_failed: bool,
+    /// The latest offers that were made to it, oldest first: which they are, and by whom.
+    offered: VecDeque<(OfferKey, PeerId)>,
+}
+
+/// What a connection is in a swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Membership {
+    peer_id: Id,
+    is_complete: bool,
+}
+
+/// What a frame asks for, as far as its answer depends on it.
+#[derive(Clone, Copy, Debug, Default)]
+enum Asked {
+    /// Nothing that is understood.
+    #[default]
+    Nothing,
+    Announce(Id, Membership),
+    /// To pass on the answer to this offer in this swarm.
+    Answer(Id, OfferKey),
+    /// To do something in this swarm that is not understood.
+    Unclear(Id),
+    Scrape,
+}
+
+/// An `info_hash` or a `peer_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Id([u8; 20]);
+
+/// The hash of an offer's swarm, peer and `offer_id`, of which the last may be long.
+type OfferKey = u64;
+
+const NAME: &str = "tracker";
+/// Seconds between two announces of a client, as the other server wants them by default.
+const INTERVAL: u32 = 120;
+/// Seconds between two scrapes, which no client is known to heed.
+const SCRAPE_INTERVAL: u32 = 600;
+/// Offers of one announce that are passed on. The client of `bittorrent-tracker` makes 5, and of the other servers one passes on 82, others 20 or 10.
+const OFFERS_MAX: usize = 20;
+/// Offers to one connection that can still be answered. In each swarm it gets about as many in a minute as it makes itself, and answers within seconds.
+const OFFERED_MAX: usize = 256;
+
+impl Tracker {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, memory: &mut Memory, fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
+        let info_hash = id(fields, "info_hash").ok_or_else(|| bad("invalid info_hash"))?;
+        memory.asked = Asked::Unclear(info_hash);
+        let peer_id = id(fields, "peer_id").ok_or_else(|| bad("invalid peer_id"))?;
+        if let Some(answer) = fields.find("answer").filter(|answer| !is_falsy(answer)) {
+            return self.answer(memory, (info_hash, peer_id), answer, fields, nesting_max);
+        }
+        let event = match fields.find("event") {
+            Some(event) if !is_falsy(event) => fields.text("event").ok_or_else(|| bad("invalid event"))?,
+            _ => "update".into(),
+        };
+        let member = memory.swarms.get(&info_hash).copied();
+        let known = member.filter(|member| member.peer_id == peer_id);
+        let has_all = fields.find("left").is_some_and(is_zero);
+        let room = info_hash.hex();
+        let join = || Deed::Join {
+            room: room.clone(),
+            metadata: has_all.then(everything),
+            claim: Some(Claim { name: peer_id.hex(), secret: None, if_taken: IfTaken::Refused }),
+            seats: None,
+        };
+        let is_complete = has_all || known.is_some_and(|known| known.is_complete || event == "completed");
+        let mut deeds = vec![];
+        match (&*event, known) {
+            ("stopped", Some(_)) => deeds.push(Deed::Leave { room: Some(room.clone()) }),
+            ("stopped", None) => {}
+            ("started" | "completed" | "update" | "paused" | "empty", Some(known)) => {
+                if is_complete && !known.is_complete {
+                    deeds.push(Deed::Metadata { room: Some(room.clone()), metadata: Some(everything()) });
+                }
+            }
+            ("started" | "completed" | "update" | "paused" | "empty", None) => {
+                // The application behind the socket has begun anew under another id.
+                deeds.extend(member.map(|_| Deed::Leave { room: Some(room.clone()) }));
+                deeds.push(join());
+            }
+            _ => return Err(bad("invalid event")),
+        }
+        deeds.push(Deed::Count { rooms: vec![room.clone()] });
+        if event != "stopped" {
+            // Without randomness all would ask the same peers first, which is not worth failing for.
+            let seed = getrandom::u32().unwrap_or(0) as usize;
+            for (place, payload) in offers(fields, nesting_max)?.into_iter().enumerate() {
+                deeds.push(Deed::Forward { kind: Kind::Offer, to: To::Place { seed, place }, room: Some(room.clone()), payload });
+            }
+        }
+        memory.asked = Asked::Announce(info_hash, Membership { peer_id, is_complete });
+        Ok(deeds.into_iter().map(Wish::from).collect())
+    }
+
+    fn answer(
+        &self,
+        memory: &mut Memory,
+        (info_hash, peer_id): (Id, Id),
+        answer: &RawValue,
+        fields: &Fields<'_>,
+        nesting_max: usize,
+    ) -> Result<Vec<Wish>, Refusal> {
+        let offerer = id(fields, "to_peer_id").ok_or_else(|| bad("invalid `to_peer_id` (required with `answer`)"))?;
+        let offer_id = fields.find("offer_id").ok_or_else(|| bad("`offer_id` is missing (required with `answer`)"))?;
+        if memory.swarms.get(&info_hash).is_none_or(|member| member.peer_id != peer_id) {
+            return Err(bad("this connection is not the peer with this peer_id in this swarm"));
+        }
+        let offer = self.offer_key(info_hash, offerer, offer_id);
+        let (_, to) = memory
+            .offered
+            .iter()
+            .find(|(offered, _)| *offered == offer)
+            .ok_or_else(|| bad("no offer with this `offer_id` by `to_peer_id` waits for an answer"))?;
+        let payload = payload([("answer", answer), ("offer_id", offer_id)], nesting_max)?;
+        let deed = Deed::Forward { kind: Kind::Answer, to: To::Peer(*to), room: Some(info_hash.hex()), payload };
+        memory.asked = Asked::Answer(info_hash, offer);
+        Ok(vec![Wish { id: Some(0), deed }])
+    }
+
+    fn offer_key(&self, info_hash: Id, offerer: Id, offer_id: &RawValue) -> OfferKey {
+        // Two clients may spell one text in two ways.
+        let text = serde_json::from_str::<String>(offer_id.get());
+        self.hasher.hash_one((info_hash, offerer, text.is_ok(), text.as_deref().unwrap_or(offer_id.get())))
+    }
+
+    /// An offer or an answer from a peer with this name. An offer may be answered from here on.
+    fn passed_on(&self, kind: Kind, from: PeerId, peer_id: Id, info_hash: Id, payload: &Payload) -> Option<Frames> {
+        let text = payload.spell(Codec::Json);
+        let fields = Fields::parse(&text)?;
+        let mut object = json!({ "action": "announce", "info_hash": info_hash.binary(), "peer_id": peer_id.binary() }).to_string().into_bytes();
+        object.pop();
+        fields.write_without(&[], &mut object);
+        object.push(b'}');
+        if kind == Kind::Offer {
+            let key = self.offer_key(info_hash, peer_id, fields.find("offer_id")?);
+            let offered = &mut self.memory().offered;
+            if offered.len() >= OFFERED_MAX {
+                offered.pop_front();
+            }
+            offered.push_back((key, from));
+        }
+        Some(Frames::text(object))
+    }
+}
+
+fn scrape(fields: &Fields<'_>) -> Result<Vec<Wish>, Refusal> {
+    let texts: Vec<&RawValue> = match fields.find("info_hash") {
+        Some(one) if one.get().starts_with('"') => vec![one],
+        Some(several) if several.get() != "null" => fields.read("info_hash").ok_or_else(|| bad("invalid info_hash"))?,
+        _ => vec![],
+    };
+    let parse = |text: &RawValue| Id::parse(&serde_json::from_str::<String>(text.get()).ok()?);
+    let rooms = texts.into_iter().map(|text| parse(text).map(Id::hex).ok_or_else(|| bad("invalid info_hash"))).collect::<Result<_, _>>()?;
+    Ok(vec![Deed::Count { rooms }.into()])
+}
+
+impl Dialect for Tracker {
+    /// A client may gather its first offers for longer than others take for a first message, or want its socket only later.
+    fn manners(&self) -> Manners {
+        Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, ..Manners::FOREIGN }
+    }
+
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+        let memory = &mut *self.memory();
+        (memory.asked, memory.has_failed) = (Asked::Nothing, false);
+        let fields = Fields::parse(frame.bytes()).ok_or_else(|| bad("a request is a JSON object"))?;
+        let wishes = match fields.text("action").as_deref() {
+            Some("announce") => self.announce(memory, &fields, nesting_max),
+            Some("scrape") => {
+                memory.asked = Asked::Scrape;
+                scrape(&fields)
+            }
+            _ => Err(bad("invalid action: there are announce and scrape")),
+        };
+        wishes.map(Heard::Wishes)
+    }
+
+    fn encode(&self, envelope: &Envelope) -> Frames {
+        match envelope.message() {
+            ServerMessage::Forwarded { kind, from, room, payload, .. } => {
+                let peer_id = envelope.name().and_then(|name| Id::from_hex(name.as_str()));
+                let passed_on = |info_hash| self.passed_on(*kind, *from, peer_id?, info_hash, payload);
+                swarm(room).and_then(passed_on).unwrap_or(Frames::NONE)
+            }
+            message => self.spell(message),
+        }
+    }
+
+    fn spell(&self, message: &ServerMessage) -> Frames {
+        let memory = &mut *self.memory();
+        match (message, memory.asked) {
+            (ServerMessage::Joined { .. }, Asked::Announce(info_hash, member)) => {
+                memory.swarms.insert(info_hash, member);
+            }
+            (ServerMessage::Left { room, .. }, _) => {
+                swarm(room).map(|info_hash| memory.swarms.remove(&info_hash));
+            }
+            (ServerMessage::Ack { .. }, Asked::Answer(_, offer)) => {
+                let answered = memory.offered.iter().position(|(offered, _)| *offered == offer);
+                answered.map(|at| memory.offered.remove(at));
+            }
+            (ServerMessage::Counted { rooms }, Asked::Announce(info_hash, now)) if !memory.has_failed => {
+                memory.swarms.get_mut(&info_hash).filter(|member| member.peer_id == now.peer_id).into_iter().for_each(|member| *member = now);
+                let census = rooms.first().map(|(_, census)| *census).unwrap_or_default();
+                return text(&counts(census, json!({ "action": "announce", "info_hash": info_hash.binary(), "interval": INTERVAL })));
+            }
+            (ServerMessage::Counted { rooms }, Asked::Scrape) => {
+                let one = |(room, census): &(RoomId, Census)| {
+                    Some((swarm(room)?.binary(), counts(*census, json!({ "downloaded": census.got_metadata }))))
+                };
+                let files = serde_json::Map::from_iter(rooms.iter().filter_map(one));
+                return text(&json!({ "action": "scrape", "files": files, "flags": { "min_request_interval": SCRAPE_INTERVAL } }));
+            }
+            // Nobody is at this place any more, or ever was.
+            (ServerMessage::Error(Refusal { code: ErrorCode::NoSuchPeer, .. }), Asked::Announce(..)) => {}
+            (ServerMessage::Error(refusal), asked) if !mem::replace(&mut memory.has_failed, true) => {
+                return text(&failure(asked, &reason(refusal)));
+            }
+            (ServerMessage::Goodbye { code, .. }, _) => return text(&failure(Asked::Nothing, code.sentence())),
+            _ => {}
+        }
+        Frames::NONE
+    }
+}
+
+impl Id {
+    /// Reads what a client calls a binary string.
+    fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 20];
+        let mut chars = text.chars();
+        for byte in &mut bytes {
+            *byte = u8::try_from(chars.next()?).ok()?;
+        }
+        chars.next().is_none().then_some(Self(bytes))
+    }
+
+    /// What [`Id::parse`] reads.
+    fn binary(self) -> String {
+        self.0.iter().copied().map(char::from).collect()
+    }
+
+    /// What rooms and peers are named by.
+    fn hex(self) -> String {
+        self.0.iter().fold(String::with_capacity(40), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// Reads what [`Id::hex`] wrote.
+    fn from_hex(hex: &str) -> Option<Self> {
+        let mut bytes = [0; 20];
+        if hex.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+fn id(fields: &Fields<'_>, key: &str) -> Option<Id> {
+    Id::parse(&fields.text(key)?)
+}
+
+fn swarm(room: &RoomId) -> Option<Id> {
+    Id::from_hex(room.name())
+}
+
+/// What is not there for JavaScript.
+fn is_falsy(value: &RawValue) -> bool {
+    matches!(value.get(), "null" | "false" | "0" | r#""""#)
+}
+
+/// Is nothing left to be downloaded?
+fn is_zero(left: &RawValue) -> bool {
+    let text = serde_json::from_str::<String>(left.get());
+    text.as_deref().unwrap_or(left.get()).trim().parse() == Ok(0.0)
+}
+
+/// What stands for a peer that has all there is.
+fn everything() -> Payload {
+    Payload::from_serialize(&true).expect("a boolean can be spelled")
+}
+
+/// The offers that are passed on, in order.
+fn offers(fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Payload>, Refusal> {
+    let offers: Vec<&RawValue> = fields.read("offers").unwrap_or_default();
+    let parsed = offers.into_iter().filter_map(|offer| {
+        let fields = Fields::parse(offer.get().as_bytes())?;
+        Some(payload([("offer", fields.find("offer")?), ("offer_id", fields.find("offer_id")?)], nesting_max))
+    });
+    parsed.take(OFFERS_MAX).collect()
+}
+
+fn payload(fields: [(&str, &RawValue); 2], nesting_max: usize) -> Result<Payload, Refusal> {
+    let [first, second] = fields.map(|(key, value)| format!("\"{key}\":{}", value.get()));
+    let payload = Payload::parse_json(format!("{{{first},{second}}}"), nesting_max);
+    payload.ok_or_else(|| Refusal::new(None, ErrorCode::TooDeep, "a value nests too deep"))
+}
+
+fn counts(census: Census, mut object: serde_json::Value) -> serde_json::Value {
+    object["complete"] = census.with_metadata.into();
+    object["incomplete"] = (census.peers - census.with_metadata).into();
+    object
+}
+
+fn text(object: &serde_json::Value) -> Frames {
+    Frames::text(object.to_string())
+}
+
+fn bad(message: &'static str) -> Refusal {
+    Refusal::new(None, ErrorCode::BadMessage, message)
+}
+
+fn failure(asked: Asked, reason: &str) -> serde_json::Value {
+    let (action, info_hash) = match asked {
+        Asked::Announce(info_hash, _) | Asked::Answer(info_hash, _) | Asked::Unclear(info_hash) => ("announce", info_hash.binary()),
+        Asked::Scrape => ("scrape", String::new()),
+        Asked::Nothing => ("announce", String::new()),
+    };
+    json!({ "action": action, "info_hash": info_hash, "failure reason": reason })
+}
+
+/// Why not, in the words of this dialect.
+fn reason(refusal: &Refusal) -> String {
+    match refusal.code {
+        ErrorCode::NameTaken => "another connection is the peer with this peer_id in this swarm".into(),
+        ErrorCode::BadRoomName => "limits.room_name_bytes_max of this server is too small for a tracker".into(),
+        ErrorCode::TooManyRooms => "this connection is in as many swarms as it may be".into(),
+        ErrorCode::RoomFull => "the swarm has as many peers as it may".into(),
+        ErrorCode::NoMoreRooms => "the tracker has as many swarms as it may".into(),
+        ErrorCode::NotInRoom => "this connection is not in this swarm".into(),
+        ErrorCode::NoSuchPeer => "the peer that made this offer is gone".into(),
+        ErrorCode::RateLimited => format!("too fast: wait {} ms", refusal.retry_after_ms.unwrap_or_default()),
+        _ => refusal.message.to_string(),
+    }
+}
