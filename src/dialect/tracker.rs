@@ -175,7 +175,8 @@ impl Tracker {
     fn passed_on(&self, kind: Kind, from: PeerId, peer_id: Id, info_hash: Id, payload: &Payload) -> Option<Frames> {
         let text = payload.spell(Codec::Json);
         let fields = Fields::parse(&text)?;
-        let mut object = json!({ "action": "announce", "info_hash": info_hash.binary(), "peer_id": peer_id.binary() }).to_string().into_bytes();
+        let mut object =
+            json!({ "action": "announce", "info_hash": info_hash.binary(), "peer_id": peer_id.binary() }).to_string().into_bytes();
         object.pop();
         fields.write_without(&[], &mut object);
         object.push(b'}');
@@ -248,7 +249,9 @@ impl Dialect for Tracker {
                 answered.map(|at| memory.offered.remove(at));
             }
             (ServerMessage::Counted { rooms }, Asked::Announce(info_hash, now)) if !memory.has_failed => {
-                memory.swarms.get_mut(&info_hash).filter(|member| member.peer_id == now.peer_id).into_iter().for_each(|member| *member = now);
+                if let Some(member) = memory.swarms.get_mut(&info_hash).filter(|member| member.peer_id == now.peer_id) {
+                    *member = now;
+                }
                 let census = rooms.first().map(|(_, census)| *census).unwrap_or_default();
                 return text(&counts(census, json!({ "action": "announce", "info_hash": info_hash.binary(), "interval": INTERVAL })));
             }
@@ -383,5 +386,358 @@ fn reason(refusal: &Refusal) -> String {
         ErrorCode::NoSuchPeer => "the peer that made this offer is gone".into(),
         ErrorCode::RateLimited => format!("too fast: wait {} ms", refusal.retry_after_ms.unwrap_or_default()),
         _ => refusal.message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::PeerName;
+
+    /// One tracker connection, and what stands for the server behind it.
+    struct Peer {
+        tracker: Tracker,
+        id: PeerId,
+        heard: Vec<Value>,
+    }
+
+    /// As much of a swarm as a test needs: who is in it, under which name, with all or not.
+    #[derive(Default)]
+    struct Swarm {
+        members: Vec<(usize, PeerName, bool)>,
+        completed: usize,
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            Self { tracker: Tracker::default(), id: PeerId::random(), heard: vec![] }
+        }
+
+        fn wishes(&self, text: &str) -> Result<Vec<Wish>, Refusal> {
+            match self.tracker.decode(&Frame::Text(text.to_owned().into()), 8)? {
+                Heard::Wishes(wishes) => Ok(wishes),
+                Heard::Request(_) => panic!("no message of ours"),
+            }
+        }
+
+        fn hear(&mut self, frames: &Frames) {
+            self.heard.extend(frames.as_slice().iter().map(|frame| serde_json::from_slice::<Value>(frame.bytes()).unwrap()));
+        }
+
+        fn tell(&mut self, message: ServerMessage) {
+            let frames = self.tracker.spell(&message);
+            self.hear(&frames);
+        }
+    }
+
+    fn room(name: &str) -> RoomId {
+        RoomId::parse_in(NAME, name, 128).unwrap()
+    }
+
+    fn refused(code: ErrorCode) -> ServerMessage {
+        ServerMessage::Error(Refusal::new(None, code, "why"))
+    }
+
+    /// Carries out what a peer says, in the only swarm there is. Nobody's place is by chance.
+    fn say(peers: &mut [Peer], swarm: &mut Swarm, who: usize, text: &str) {
+        let wishes = match peers[who].wishes(text) {
+            Ok(wishes) => wishes,
+            Err(refusal) => return peers[who].tell(ServerMessage::Error(refusal)),
+        };
+        for Wish { id, deed } in wishes {
+            match deed {
+                Deed::Join { room: name, metadata, claim: Some(claim), seats: None } => {
+                    assert_eq!((claim.if_taken, &claim.secret), (IfTaken::Refused, &None));
+                    let claimed = PeerName::parse(&claim.name, 128).unwrap();
+                    if swarm.members.iter().any(|(_, name, _)| *name == claimed) {
+                        peers[who].tell(refused(ErrorCode::NameTaken));
+                        continue;
+                    }
+                    swarm.members.push((who, claimed, metadata.is_some()));
+                    let joined = ServerMessage::Joined { room: room(&name), peer_id: peers[who].id, peers: vec![] };
+                    let frames = peers[who].tracker.encode(&Envelope::new(joined));
+                    peers[who].hear(&frames);
+                }
+                Deed::Leave { room: Some(name) } => {
+                    swarm.members.retain(|(member, ..)| *member != who);
+                    peers[who].tell(ServerMessage::Left { room: room(&name), reason: crate::protocol::LeaveReason::Left });
+                }
+                Deed::Metadata { metadata: Some(_), .. } => {
+                    swarm.members.iter_mut().find(|(member, ..)| *member == who).unwrap().2 = true;
+                    swarm.completed += 1;
+                }
+                Deed::Count { rooms } => {
+                    let with_metadata = swarm.members.iter().filter(|(.., has_all)| *has_all).count();
+                    let census = Census { peers: swarm.members.len(), with_metadata, got_metadata: swarm.completed };
+                    let nobody = "0".repeat(40);
+                    let count = |name: String| (room(&name), if name == nobody { Census::default() } else { census });
+                    peers[who].tell(ServerMessage::Counted { rooms: rooms.into_iter().map(count).collect() });
+                }
+                Deed::Forward { kind, to, room: Some(name), payload } => {
+                    let Some((_, sender, _)) = swarm.members.iter().find(|(member, ..)| *member == who).cloned() else {
+                        peers[who].tell(refused(ErrorCode::NotInRoom));
+                        continue;
+                    };
+                    let target = match to {
+                        To::Place { place, .. } => {
+                            swarm.members.iter().filter(|(member, ..)| *member != who).nth(place).map(|found| found.0)
+                        }
+                        To::Peer(id) => peers.iter().position(|peer| peer.id == id),
+                        To::Name(name) => panic!("{name}"),
+                    };
+                    let Some(target) = target else {
+                        peers[who].tell(refused(ErrorCode::NoSuchPeer));
+                        continue;
+                    };
+                    let from = peers[who].id;
+                    let message = ServerMessage::Forwarded { kind, from, room: room(&name), payload, to: None, best_effort: false };
+                    let frames = peers[target].tracker.encode(&Envelope::new(message).with(Some(sender), 0));
+                    peers[target].hear(&frames);
+                    if let Some(id) = id {
+                        peers[who].tell(ServerMessage::Ack { id });
+                    }
+                }
+                deed => panic!("{deed:?}"),
+            }
+        }
+    }
+
+    fn pair() -> (Vec<Peer>, Swarm) {
+        (vec![Peer::new(), Peer::new()], Swarm::default())
+    }
+
+    fn announce(peer: &str, more: &str) -> String {
+        format!(r#"{{"action":"announce","info_hash":"{0:x<20}","peer_id":"{peer:x<20}"{more}}}"#, "h")
+    }
+
+    const OFFER: &str = r#","offers":[{"offer":{"type":"offer","sdp":"v=0"},"offer_id":"o1"}]"#;
+
+    fn answer(peer: &str, to: &str, offer_id: &str) -> String {
+        announce(peer, &format!(r#","to_peer_id":"{to:x<20}","answer":{{"type":"answer"}},"offer_id":{offer_id}"#))
+    }
+
+    fn told(peer: &mut Peer) -> Vec<Value> {
+        mem::take(&mut peer.heard)
+    }
+
+    /// Captured from `bittorrent-tracker` 11.2.3 in two pages of Chromium, one with a file and one that gets it, up to the other server's answers.
+    #[test]
+    fn a_captured_conversation_goes_as_it_went() {
+        let (mut peers, mut swarm) = pair();
+        let mut lines = 0;
+        for line in include_str!("../../tests/fixtures/tracker/bittorrent-tracker.jsonl").lines() {
+            let [who, way, text]: [String; 3] = serde_json::from_str(line).unwrap();
+            let who = usize::from(who == "leecher");
+            if way == "sent" {
+                say(&mut peers, &mut swarm, who, &text);
+            } else {
+                let heard = &mut peers[who].heard;
+                assert!(!heard.is_empty(), "{text}");
+                assert_eq!(heard.remove(0), serde_json::from_str::<Value>(&text).unwrap());
+            }
+            lines += 1;
+        }
+        assert!(lines > 10 && peers.iter().all(|peer| peer.heard.is_empty()) && swarm.members.is_empty());
+    }
+
+    #[test]
+    fn an_offer_is_answered_once_and_by_nobody_else() {
+        let (mut peers, mut swarm) = pair();
+        peers.push(Peer::new());
+        say(&mut peers, &mut swarm, 0, &announce("a", ""));
+        say(&mut peers, &mut swarm, 1, &announce("b", OFFER));
+        say(&mut peers, &mut swarm, 2, &announce("c", ""));
+        assert_eq!(told(&mut peers[0])[1]["offer_id"], "o1");
+        told(&mut peers[1]);
+        told(&mut peers[2]);
+        // The same text, spelled in another way.
+        let right = answer("a", "b", r#""\u006f1""#);
+        for wrong in [answer("a", "b", r#""o2""#), answer("a", "c", r#""o1""#), answer("a", "b", "1"), answer("b", "b", r#""o1""#)] {
+            say(&mut peers, &mut swarm, 0, &wrong);
+            assert!(told(&mut peers[0])[0]["failure reason"].is_string(), "{wrong}");
+        }
+        say(&mut peers, &mut swarm, 2, &answer("c", "b", r#""o1""#));
+        assert!(told(&mut peers[2])[0]["failure reason"].is_string(), "it was not offered this");
+        assert!(told(&mut peers[1]).is_empty());
+        say(&mut peers, &mut swarm, 0, &right);
+        assert!(told(&mut peers[0]).is_empty(), "an answer has no answer");
+        assert_eq!(told(&mut peers[1])[0]["answer"], json!({ "type": "answer" }));
+        say(&mut peers, &mut swarm, 0, &right);
+        assert!(told(&mut peers[0])[0]["failure reason"].is_string());
+        assert!(told(&mut peers[1]).is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_too_soon_may_be_said_again() {
+        let (mut peers, mut swarm) = pair();
+        say(&mut peers, &mut swarm, 0, &announce("a", ""));
+        say(&mut peers, &mut swarm, 1, &announce("b", OFFER));
+        told(&mut peers[0]);
+        told(&mut peers[1]);
+        let text = answer("a", "b", r#""o1""#);
+        peers[0].wishes(&text).unwrap();
+        peers[0].tell(refused(ErrorCode::RateLimited));
+        assert_eq!(told(&mut peers[0])[0]["info_hash"], format!("{:x<20}", "h"));
+        say(&mut peers, &mut swarm, 0, &text);
+        assert_eq!(told(&mut peers[1]).len(), 1);
+    }
+
+    #[test]
+    fn only_so_many_offers_are_remembered_and_passed_on() {
+        let (mut peers, mut swarm) = pair();
+        say(&mut peers, &mut swarm, 0, &announce("a", ""));
+        let more = OFFERED_MAX + 1;
+        for i in 0..more {
+            say(&mut peers, &mut swarm, 1, &announce("b", &format!(r#","offers":[{{"offer":1,"offer_id":{i}}}]"#)));
+        }
+        assert_eq!(peers[0].tracker.memory().offered.len(), OFFERED_MAX);
+        assert!(peers[0].wishes(&answer("a", "b", "0")).is_err());
+        assert!(peers[0].wishes(&answer("a", "b", "1")).is_ok());
+        let offers = vec![r#"{"offer":{},"offer_id":"o"}"#; OFFERS_MAX + 5].join(",");
+        let wishes = peers[1].wishes(&announce("b", &format!(r#","offers":[1,{{}},{offers}]"#))).unwrap();
+        let places: Vec<_> = wishes
+            .iter()
+            .filter_map(|wish| match wish.deed {
+                Deed::Forward { to: To::Place { place, .. }, .. } => Some(place),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(places, Vec::from_iter(0..OFFERS_MAX));
+    }
+
+    #[test]
+    fn who_has_all_is_complete_whatever_says_so() {
+        for (more, complete) in [
+            (r#","left":0"#, 1),
+            (r#","left":"0""#, 1),
+            (r#","left":0.0"#, 1),
+            (r#","left":null"#, 0),
+            (r#","left":7"#, 0),
+            (r#","left":"much""#, 0),
+            (r#","left":[]"#, 0),
+            ("", 0),
+            (r#","event":"completed""#, 0),
+            (r#","event":"completed","left":0"#, 1),
+        ] {
+            let (mut peers, mut swarm) = pair();
+            say(&mut peers, &mut swarm, 0, &announce("a", more));
+            assert_eq!(told(&mut peers[0])[0]["complete"], complete, "{more}");
+        }
+        let (mut peers, mut swarm) = pair();
+        for (more, complete) in
+            [(r#","event":"started","left":5"#, 0), (r#","event":"completed""#, 1), (r#","left":5"#, 1), (r#","event":"completed""#, 1)]
+        {
+            say(&mut peers, &mut swarm, 0, &announce("a", more));
+            assert_eq!(told(&mut peers[0])[0]["complete"], complete, "{more}");
+        }
+        assert_eq!(swarm.completed, 1);
+    }
+
+    #[test]
+    fn any_event_may_be_the_first_and_none_may_come_twice() {
+        for event in [r#""started""#, r#""completed""#, r#""update""#, r#""paused""#, r#""empty""#, r#""""#, "null"] {
+            let (mut peers, mut swarm) = pair();
+            for _ in 0..2 {
+                say(&mut peers, &mut swarm, 0, &announce("a", &format!(r#","event":{event}"#)));
+                let heard = told(&mut peers[0]);
+                assert_eq!((heard.len(), &heard[0]["interval"], swarm.members.len()), (1, &json!(120), 1), "{event}");
+            }
+            for _ in 0..2 {
+                say(&mut peers, &mut swarm, 0, &announce("a", r#","event":"stopped""#));
+                assert_eq!((&told(&mut peers[0])[0]["incomplete"], swarm.members.len()), (&json!(0), 0), "{event}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_id_is_bound_to_its_connection() {
+        let (mut peers, mut swarm) = pair();
+        say(&mut peers, &mut swarm, 0, &announce("a", ""));
+        say(&mut peers, &mut swarm, 1, &announce("a", OFFER));
+        let heard = told(&mut peers[1]);
+        assert_eq!(heard.len(), 1, "one failure, no counts: {heard:?}");
+        assert_eq!((&heard[0]["action"], &heard[0]["info_hash"]), (&json!("announce"), &json!(format!("{:x<20}", "h"))));
+        assert!(heard[0]["failure reason"].is_string());
+        say(&mut peers, &mut swarm, 1, &announce("a", r#","event":"stopped""#));
+        assert_eq!(told(&mut peers[1])[0]["incomplete"], 1, "it stops nobody else");
+        // The connection itself may begin anew under another.
+        say(&mut peers, &mut swarm, 0, &announce("z", r#","left":0"#));
+        assert_eq!(swarm.members.len(), 1);
+        say(&mut peers, &mut swarm, 0, &announce("a", r#","event":"stopped""#));
+        assert_eq!(told(&mut peers[0]).last().unwrap()["complete"], 1, "the former one is gone already");
+    }
+
+    #[test]
+    fn a_scrape_is_of_one_or_several_or_none() {
+        let (mut peers, mut swarm) = pair();
+        say(&mut peers, &mut swarm, 0, &announce("a", r#","left":0"#));
+        told(&mut peers[0]);
+        let here = json!({ "complete": 1, "incomplete": 0, "downloaded": 0 });
+        let nobody = json!({ "complete": 0, "incomplete": 0, "downloaded": 0 });
+        let (hash, zeros) = (format!("{:x<20}", "h"), "\u{0}".repeat(20));
+        for (info_hash, files) in [
+            (json!(hash), json!({ &*hash: here })),
+            (json!([hash, zeros, hash]), json!({ &*hash: here, &*zeros: nobody })),
+            (json!([]), json!({})),
+            (json!(null), json!({})),
+        ] {
+            say(&mut peers, &mut swarm, 0, &json!({ "action": "scrape", "info_hash": info_hash }).to_string());
+            assert_eq!(told(&mut peers[0]), [json!({ "action": "scrape", "files": files, "flags": { "min_request_interval": 600 } })]);
+        }
+        for wrong in [json!("short"), json!([hash, "short"]), json!([7]), json!(7), json!({})] {
+            say(&mut peers, &mut swarm, 0, &json!({ "action": "scrape", "info_hash": wrong }).to_string());
+            let heard = told(&mut peers[0]);
+            assert_eq!((&heard[0]["action"], heard[0]["failure reason"].is_string()), (&json!("scrape"), true), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_fails_and_the_client_can_read_why() {
+        let (mut peers, mut swarm) = pair();
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"action":7}"#,
+            r#"{"action":"dance"}"#,
+            r#"{"action":"announce"}"#,
+            r#"{"action":"announce","info_hash":"short"}"#,
+            r#"{"action":"announce","info_hash":"twenty wide letters ∞"}"#,
+            r#"{"action":"announce","info_hash":"01234567890123456789"}"#,
+            r#"{"action":"announce","info_hash":"01234567890123456789","peer_id":7}"#,
+            &announce("a", r#","event":"dance""#),
+            &announce("a", r#","event":7"#),
+            &announce("a", r#","answer":{}"#),
+            &announce("a", r#","answer":{},"to_peer_id":"01234567890123456789""#),
+            &answer("a", "b", r#""o""#),
+            &announce("a", r#","offers":[{"offer":[[[[[[[[]]]]]]]],"offer_id":1}]"#),
+        ] {
+            say(&mut peers, &mut swarm, 0, text);
+            let heard = told(&mut peers[0]);
+            let [only] = &heard[..] else { panic!("{text}: {heard:?}") };
+            assert!(only["action"] == "announce" && only["info_hash"].is_string() && only["failure reason"].is_string(), "{text}: {only}");
+            assert!(swarm.members.is_empty());
+        }
+        for lenient in [r#","offers":7"#, r#","offers":[null,7,{}]"#, r#","answer":null"#, r#","answer":"""#] {
+            say(&mut peers, &mut swarm, 0, &announce("a", lenient));
+            assert_eq!(told(&mut peers[0])[0]["interval"], 120, "{lenient}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_twenty_bytes_however_it_is_written() {
+        let all: String = (0..=255).map(char::from).collect();
+        for text in [&all[..20], &"ÿ".repeat(20), &"\u{80}".repeat(20)] {
+            let id = Id::parse(text).unwrap();
+            assert_eq!((id.binary(), Id::from_hex(&id.hex())), (text.to_owned(), Some(id)));
+        }
+        for text in ["", "x", &"x".repeat(19), &"x".repeat(21), &"Ā".repeat(20)] {
+            assert_eq!(Id::parse(text), None, "{text}");
+        }
+        for hex in ["", "00", &"0".repeat(41), &"g".repeat(40), &"é".repeat(20)] {
+            assert_eq!(Id::from_hex(hex), None, "{hex}");
+        }
     }
 }

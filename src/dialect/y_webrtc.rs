@@ -49,9 +49,7 @@ impl Dialect for YWebrtc {
 
     fn encode(&self, envelope: &Envelope) -> Frames {
         match envelope.message() {
-            ServerMessage::Forwarded { payload, .. } => {
-                Frames::text(envelope.spell_once(NAME, || published(payload, envelope.audience())))
-            }
+            ServerMessage::Forwarded { payload, .. } => Frames::text(envelope.spell_once(NAME, || published(payload, envelope.audience()))),
             message => self.spell(message),
         }
     }
@@ -96,5 +94,114 @@ fn reason(refusal: &Refusal) -> String {
         ErrorCode::NoMoreRooms => "the server has as many topics as it may".into(),
         ErrorCode::RateLimited => format!("too fast: wait {} ms", refusal.retry_after_ms.unwrap_or_default()),
         _ => refusal.message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::{PeerId, RoomId};
+
+    fn wishes(text: &str) -> Result<Vec<Wish>, Refusal> {
+        match YWebrtc.decode(&Frame::Text(text.to_owned().into()), 8)? {
+            Heard::Wishes(wishes) => Ok(wishes),
+            Heard::Request(_) => panic!("no message of ours"),
+        }
+    }
+
+    /// The only wish of a frame, and what was published comes out again.
+    fn relayed(text: &str, clients: usize) -> Value {
+        let Deed::Broadcast { kind, room: Some(room), payload, echo: true } = wishes(text).unwrap().remove(0).deed else {
+            panic!("{text}")
+        };
+        let room = RoomId::parse_in(NAME, &room, 128).unwrap();
+        let message = ServerMessage::Forwarded { kind, from: PeerId::random(), room, payload, to: None, best_effort: false };
+        let Frames::One(Frame::Text(frame)) = YWebrtc.encode(&Envelope::new(message).with(None, clients)) else { panic!("one text") };
+        serde_json::from_slice(&frame).unwrap()
+    }
+
+    fn told(message: &ServerMessage) -> Vec<Value> {
+        YWebrtc.spell(message).as_slice().iter().map(|frame| serde_json::from_slice(frame.bytes()).unwrap()).collect()
+    }
+
+    /// Captured from `y-webrtc` 10.3.0 in Chromium, with and without a password.
+    #[test]
+    fn all_that_the_library_says_is_understood() {
+        let mut kinds = Vec::new();
+        for line in include_str!("../../tests/fixtures/y-webrtc/y-webrtc.jsonl").lines() {
+            let sent: Value = serde_json::from_str(line).unwrap();
+            let names = || sent["topics"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+            let wishes = wishes(line).unwrap();
+            match sent["type"].as_str().unwrap() {
+                "subscribe" => {
+                    let joined = wishes.iter().map(|wish| match &wish.deed {
+                        Deed::Join { room, metadata: None, claim: None, seats: None } => room.clone(),
+                        deed => panic!("{deed:?}"),
+                    });
+                    assert_eq!(joined.collect::<Vec<_>>(), names());
+                    kinds.push("subscribe");
+                }
+                "unsubscribe" => {
+                    let left = wishes.iter().map(|wish| match &wish.deed {
+                        Deed::Leave { room: Some(room) } => room.clone(),
+                        deed => panic!("{deed:?}"),
+                    });
+                    assert_eq!(left.collect::<Vec<_>>(), names());
+                    kinds.push("unsubscribe");
+                }
+                "publish" => {
+                    let mut expected = sent.clone();
+                    expected["clients"] = 7.into();
+                    assert_eq!(relayed(line, 7), expected);
+                    kinds.push(if sent["data"].is_string() { "secret" } else { "publish" });
+                }
+                "ping" => {
+                    assert!(matches!(&wishes[..], [Wish { id: None, deed: Deed::Ping }]));
+                    kinds.push("ping");
+                }
+                kind => panic!("{kind}"),
+            }
+        }
+        for kind in ["subscribe", "unsubscribe", "publish", "secret", "ping"] {
+            assert!(kinds.contains(&kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn all_fields_of_what_is_published_survive_but_clients() {
+        let relayed = relayed(r#"{"extra":[1.50,null],"clients":99,"type":"publish","topic":"t","data":{"clients":3}}"#, 2);
+        assert_eq!(relayed, json!({ "extra": [1.5, null], "type": "publish", "topic": "t", "data": { "clients": 3 }, "clients": 2 }));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_and_what_is_not_known_is_ignored() {
+        for (text, code) in [
+            ("", ErrorCode::BadMessage),
+            ("[]", ErrorCode::BadMessage),
+            ("{\"type\":\"publish\"}", ErrorCode::BadMessage),
+            (r#"{"type":"publish","topic":7}"#, ErrorCode::BadMessage),
+            (r#"{"type":"publish","topic":"t","data":[[[[[[[[[]]]]]]]]]}"#, ErrorCode::TooDeep),
+        ] {
+            assert_eq!(wishes(text).unwrap_err().code, code, "{text}");
+        }
+        for text in ["{}", r#"{"type":7}"#, r#"{"type":"dance"}"#, r#"{"type":"subscribe"}"#, r#"{"type":"subscribe","topics":"t"}"#] {
+            assert!(wishes(text).unwrap().is_empty(), "{text}");
+        }
+        let some = wishes(r#"{"type":"subscribe","topics":[1,"a",null,["b"],"\ud800","c"]}"#).unwrap();
+        assert_eq!(some.len(), 2, "those that are text: {some:?}");
+        assert!(YWebrtc.decode(&Frame::Binary(Bytes::from_static(b"{\"type\":\"publish\",\"topic\":\"\xff\"}")), 8).is_err());
+    }
+
+    #[test]
+    fn subscribing_again_is_no_fault_and_publishing_elsewhere_is() {
+        let refused = |id, code| ServerMessage::Error(Refusal::new(id, code, "why"));
+        assert!(told(&refused(Some(IDEMPOTENT), ErrorCode::AlreadyInRoom)).is_empty());
+        assert!(told(&refused(Some(IDEMPOTENT), ErrorCode::NotInRoom)).is_empty());
+        assert!(told(&ServerMessage::Ack { id: IDEMPOTENT }).is_empty());
+        assert_eq!(told(&refused(None, ErrorCode::NotInRoom))[0]["code"], "not-in-room");
+        assert_eq!(told(&refused(Some(IDEMPOTENT), ErrorCode::TooManyRooms))[0]["code"], "too-many-rooms");
+        assert_eq!(told(&ServerMessage::Pong { received: 3 }), [json!({ "type": "pong" })]);
     }
 }
