@@ -126,6 +126,21 @@ test("a bad room name says so, and offers nothing that cannot help", async (t) =
   }
 });
 
+/** It stood below the form, out of sight. */
+test("on a phone the page says in sight why one did not get in", async (t) => {
+  const server = await startServer(t);
+  const from = await serveElsewhere(t);
+  await server.kill();
+  const page = await browser.newPage(t, { viewport: { width: 375, height: 667 } });
+  await page.goto(address(server, { from }));
+  await complains(page, "unreachable", /No server answers at/);
+  const [top, bottom, height] = await page.getByTestId("notice").evaluate((notice) => {
+    const { top, bottom } = notice.getBoundingClientRect();
+    return [top, bottom, innerHeight];
+  });
+  assert.ok(top >= 0 && bottom <= height, `from ${top} to ${bottom} of ${height}`);
+});
+
 test("where no server is, the page says so", async (t) => {
   const server = await startServer(t);
   const from = await serveElsewhere(t);

@@ -62,6 +62,13 @@ test("a voice message goes from one to the other, can be played there, and saved
   await emma.getByTestId("record").click();
   await emma.getByText("reached 1 of 1").waitFor();
 
+  // What comes last in one's own line is what it reached.
+  const [label, below] = await emma.evaluate(() => {
+    const log = document.querySelector("#log");
+    return [log.querySelector("audio").ariaLabel, log.scrollHeight - log.scrollTop - log.clientHeight];
+  });
+  assert.deepEqual([label, below < 2], ["Your voice message", true], `${below} px below`);
+
   const line = stella.getByTestId("line");
   assert.equal(await line.locator("b").innerText(), "Emma");
   const played = await within(

@@ -54,7 +54,7 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
 
   document.title = `${text.say(`${page}.title`)} · Switchboard`;
   byId("top").append(nav);
-  inside.before(form.element, notice.element, announcer);
+  inside.before(notice.element, form.element, announcer);
   inside.prepend(h("div", { class: "bar" }, status, retry, copy, leaveButton));
   text.fill(document);
 

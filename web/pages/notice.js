@@ -27,6 +27,8 @@ export class Notice {
     write(this.#button, button ?? "");
     this.element.hidden = false;
     write(this.#text, text);
+    // On a small screen it may be far from the button that was pressed.
+    this.element.scrollIntoView({ block: "nearest" });
   }
 
   /** Takes it away; with a code, only if it is that one which is shown. @param {string} [code] */

@@ -72,7 +72,7 @@ function hear(visit, link, data) {
 
 /** @param {{whose: "mine" | "theirs", name: string, content: HTMLElement, note?: string}} line */
 function addLine({ whose, name, content, note = "" }) {
-  const end = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  const end = isAtEnd();
   const small = h("small", { hidden: note === "" }, note);
   const line = h("li", { class: whose, "data-testid": "line" }, h("b", {}, name), " ", content, " ", small);
   log.append(line);
@@ -81,6 +81,10 @@ function addLine({ whose, name, content, note = "" }) {
   if (end || whose === "mine") log.scrollTop = log.scrollHeight;
   byId("silence").hidden = true;
   return { line, small };
+}
+
+function isAtEnd() {
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 }
 
 /** @param {Element} line */
@@ -157,8 +161,10 @@ function sendToAll(visit, voice) {
   const all = visit.peers().length;
   let reached = 0;
   const tell = () => {
+    const end = isAtEnd();
     small.hidden = false;
     write(small, text.say("phrases.reached", { reached, count: all }));
+    if (end) log.scrollTop = log.scrollHeight;
   };
   tell();
   for (const link of links) {
@@ -188,8 +194,10 @@ async function take(visit, link, channel, underWay) {
 /** @param {"mine" | "theirs"} whose @param {string} name @param {Voice} voice */
 function addVoice(whose, name, { blob, seconds }) {
   const url = URL.createObjectURL(blob);
-  const file = `${text.say("phrases.file", { name })}${extensionOf(blob.type)}`.replace(/[^\p{L}\p{N}. -]/gu, "_");
-  const audio = h("audio", { controls: true, preload: "metadata", src: url, "aria-label": text.say("phrases.voice-of", { name }), "data-testid": "voice" });
+  const mine = whose === "mine" && text.say("phrases.voice-mine");
+  const label = mine || text.say("phrases.voice-of", { name });
+  const file = `${mine || text.say("phrases.file", { name })}${extensionOf(blob.type)}`.replace(/[^\p{L}\p{N}. -]/gu, "_");
+  const audio = h("audio", { controls: true, preload: "metadata", src: url, "aria-label": label, "data-testid": "voice" });
   const save = h("a", { href: url, download: file, "data-testid": "save" }, text.say("phrases.save"));
   const facts = `${clock(seconds)} · ${bytes(blob.size, text.language)} · `;
   const content = h("div", { class: "voice" }, audio, h("small", {}, facts, save));

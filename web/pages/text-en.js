@@ -132,6 +132,7 @@ export const en = {
   "phrases.cannot-record": "This browser cannot record.",
   "phrases.still-write": "You can still write.",
   "phrases.voice-of": "Voice message of {name}",
+  "phrases.voice-mine": "Your voice message",
   "phrases.file": "voice message of {name}",
   "phrases.save": "Save",
 

@@ -132,6 +132,7 @@ export const es = {
   "phrases.cannot-record": "Este navegador no sabe grabar.",
   "phrases.still-write": "Puedes seguir escribiendo.",
   "phrases.voice-of": "Mensaje de voz de {name}",
+  "phrases.voice-mine": "Tu mensaje de voz",
   "phrases.file": "mensaje de voz de {name}",
   "phrases.save": "Guardar",
 
