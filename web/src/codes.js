@@ -45,6 +45,7 @@ export const LOCAL_CODES = [
   { slug: "not-switchboard", reconnect: false }, // something answers there, and it is not Switchboard
   { slug: "unsupported", reconnect: false }, // the browser or the server lacks the transport that was asked for
   { slug: "connect-timeout", reconnect: true }, // the server did not let us in in time
+  { slug: "no-token", reconnect: true }, // the function that was to give one failed
   { slug: "connection-lost", reconnect: true }, // the connection ended without a goodbye
   { slug: "page-hidden", reconnect: true }, // the page was left, and may come back
   { slug: "too-much-waiting", reconnect: true }, // so much waits to be sent that this message was not taken

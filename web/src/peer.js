@@ -11,6 +11,8 @@
  * peers that are not ours, and offers when it is given. Whoever knows this says so beside its descriptions.
  */
 
+import { failure } from "./codes.js";
+
 const DATA_CHANNEL = { negotiated: true, id: 0 };
 /** For whoever made the line; see `room.js`. */
 const CONTROL_CHANNEL = { negotiated: true, id: 1 };
@@ -149,10 +151,19 @@ export class PeerLink extends LinkTarget {
     return this.#signals;
   }
 
-  /** Sends over the data channel; false when it is not open. @param {string | ArrayBuffer | ArrayBufferView<ArrayBuffer> | Blob} data @returns {boolean} */
+  /**
+   * Sends over the data channel; false when it is not open. Throws `message-too-large` for more than the peer takes (256 KiB between browsers), and
+   * `too-much-waiting` when the browser keeps no more of what the network has not yet taken (16 MiB in Chromium).
+   * @param {string | ArrayBuffer | ArrayBufferView<ArrayBuffer> | Blob} data
+   * @returns {boolean}
+   */
   send(data) {
     if (this.#channel?.readyState !== "open") return false;
-    this.#channel.send(/** @type {any} */ (data));
+    try {
+      this.#channel.send(/** @type {any} */ (data));
+    } catch (/** @type {any} */ cause) {
+      throw failure(cause.name === "OperationError" ? "too-much-waiting" : "message-too-large", cause.message, { cause });
+    }
     return true;
   }
 

@@ -309,9 +309,9 @@ export class SignalingClient extends ClientTarget {
     signal?.addEventListener("abort", giveUp, { once: true });
     try {
       line.transport.start();
-      const { token } = this.#options;
+      const token = await this.#token();
       const resume = this.#resumeToken && { token: this.#resumeToken, received: this.#received };
-      const hello = { type: "hello", token: typeof token === "function" ? await token() : token, resume: resume || undefined };
+      const hello = { type: "hello", token, resume: resume || undefined };
       if (this.#line === line) line.transport.send(line.codec.encode(hello));
       return await opened;
     } catch (error) {
@@ -322,6 +322,17 @@ export class SignalingClient extends ClientTarget {
       throw error;
     } finally {
       signal?.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** Who issues it may be away for a while, as the server may. An error with `reconnect: false` says that it will give none. */
+  async #token() {
+    const { token } = this.#options;
+    try {
+      return typeof token === "function" ? await token() : token;
+    } catch (cause) {
+      const { message, reconnect } = /** @type {any} */ (cause ?? {});
+      throw failure("no-token", `no token: ${message}`, { cause, reconnect });
     }
   }
 

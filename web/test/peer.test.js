@@ -199,6 +199,18 @@ test("the state goes from connecting over connected, back when the line fails, t
   assert.deepEqual(heard, ["hi"]);
 });
 
+test("what the channel does not take is told by a code", () => {
+  const { a, aConnection } = pair();
+  a.start();
+  aConnection.open();
+  for (const [error, code] of [[new TypeError("too large"), "message-too-large"], [new DOMException("full", "OperationError"), "too-much-waiting"]]) {
+    aConnection.channels[0].send = () => {
+      throw error;
+    };
+    assert.throws(() => a.send("x"), { code, cause: error });
+  }
+});
+
 test("nonsense from a peer does nothing", async (t) => {
   const warnings = t.mock.method(console, "warn", () => {});
   const { a, b, pass } = pair();

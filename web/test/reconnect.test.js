@@ -301,6 +301,38 @@ test("a token is asked for each time", async (t) => {
   assert.equal((await server.admitAgain()).token, "token 2");
 });
 
+/** One failure of whoever issues it ended the client, which was only about to come back. */
+test("a token that cannot be had while coming back is asked for again, unless there will be none", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const server = new FakeServer();
+  const answers = ["first", new Error("away"), "third", Object.assign(new Error("signed out"), { reconnect: false })];
+  const token = async () => {
+    const answer = answers.shift();
+    if (answer instanceof Error) throw answer;
+    return answer;
+  };
+  const client = new SignalingClient(server.dial, { token });
+  const states = [];
+  client.addEventListener("state", ({ detail: { state, cause } }) => states.push([state, cause?.code]));
+  await server.admit(client);
+  server.end(1006);
+  t.mock.timers.tick(0);
+  await settled();
+  t.mock.timers.tick(10_000);
+  assert.equal((await server.admitAgain()).token, "third");
+  server.end(1006);
+  t.mock.timers.tick(10_000);
+  await settled();
+  assert.deepEqual(states, [
+    ["connected", undefined],
+    ["reconnecting", "connection-lost"],
+    ["reconnecting", "no-token"],
+    ["connected", undefined],
+    ["reconnecting", "connection-lost"],
+    ["closed", "no-token"],
+  ]);
+});
+
 /** Nobody waited for the welcome yet: an unhandled rejection, which ends a program in node. */
 for (const when of ["fails", "comes too late"]) {
   test(`a token that ${when} rejects the connecting, and nothing else`, async (t) => {
