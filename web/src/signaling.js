@@ -244,7 +244,8 @@ export class SignalingClient extends ClientTarget {
 
   /**
    * Sends a message that nobody waits for: a signal, or a `message`. If it is refused, `error` fires. While there is no connection it waits
-   * for the next one (a signal, only if that goes on with the session), and is refused there if it cannot be sent. Throws what cannot be spelled, `message-too-large` and `too-much-waiting`.
+   * for the next one (a signal, only if that goes on with the session), and is refused there if it cannot be sent. Throws `bad-message` for
+   * what cannot be spelled, `message-too-large` and `too-much-waiting`.
    * @param {string} type
    * @param {{to?: string, room?: string, payload?: unknown, id?: number, [key: string]: unknown}} [fields]
    */

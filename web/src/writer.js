@@ -34,7 +34,7 @@ export class Writer {
   }
 
   /**
-   * Says something, now or over the next connection. Throws `too-much-waiting`; and, while there is a connection, what cannot be spelled, and
+   * Says something, now or over the next connection. Throws `too-much-waiting`; and, while there is a connection, `bad-message` for what cannot be spelled, and
    * `message-too-large`.
    * @param {Message} message
    */
@@ -66,7 +66,7 @@ export class Writer {
   sayBestEffort(message) {
     if (!this.#line) return true;
     const { transport, codec } = this.#line;
-    const frame = codec.encode(message);
+    const frame = encode(codec, message);
     return /** @type {Pace} */ (this.#pace).take(sizeOf(frame)) > 0 || transport.sendBestEffort(frame);
   }
 
@@ -107,7 +107,7 @@ export class Writer {
 
   /** One message more than the server takes would end the session, and every line with it. @param {import("./signaling.js").Line} line @param {Message} message */
   #spell({ codec }, message) {
-    const frame = codec.encode(message);
+    const frame = encode(codec, message);
     const bytes = sizeOf(frame);
     if (bytes <= this.#messageBytesMax) return frame;
     throw failure("message-too-large", `${bytes} bytes, where the server takes ${this.#messageBytesMax}`);
@@ -140,6 +140,15 @@ export class Writer {
       this.#line.transport.send(frame);
       if (this.#outgoing.wrote()) this.#ask();
     }
+  }
+}
+
+/** @param {import("./signaling.js").Codec} codec @param {object} message */
+function encode(codec, message) {
+  try {
+    return codec.encode(message);
+  } catch (/** @type {any} */ cause) {
+    throw failure("bad-message", cause.message, { cause, retryable: false });
   }
 }
 

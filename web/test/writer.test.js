@@ -44,6 +44,13 @@ test("what is said while there is no connection is written to the next one", (t)
   assert.deepEqual(first.said, [1, 2, 3]);
 });
 
+test("what cannot be spelled is told by a code, however it was to go", (t) => {
+  const { writer, line } = set(t);
+  writer.open(line(), {});
+  const message = { type: "message", n: 1n };
+  for (const say of [() => writer.say(message), () => writer.sayBestEffort(message)]) assert.throws(say, { code: "bad-message", retryable: false });
+});
+
 test("a new session is told what of the old one was never written, and what was not confirmed", (t) => {
   const { writer, line, say } = set(t);
   writer.renew(1);
