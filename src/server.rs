@@ -217,7 +217,7 @@ impl Parts {
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });
-        let dialects = Arc::new(Dialects::new(config.dialects.clone()));
+        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());

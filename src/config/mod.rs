@@ -20,7 +20,7 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, path},
+    value::{blocks, certificate_names, dialects, integer, log_filter, path, url_path, url_segment},
 };
 
 /// The settings of Switchboard.
@@ -84,6 +84,10 @@ pub struct Config {
     /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
+    #[config(nested)]
+    pub peerjs: PeerJs,
 
     /// How much of everything there may be at most.
     #[config(nested)]
@@ -256,6 +260,22 @@ pub struct Timeouts {
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
+}
+
+/// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+pub struct PeerJs {
+    /// Where it is: the WebSocket at PATHpeerjs, ids at PATHKEY/id. It begins and ends with a slash.
+    #[config(env = "SWITCHBOARD_PEERJS_PATH", default = "/", deserialize_with = url_path)]
+    pub path: String,
+
+    /// The only key that is taken: letters, digits, `-`, `.`, `_` and `~`. It counts as the name of a room.
+    #[config(env = "SWITCHBOARD_PEERJS_KEY", default = "peerjs", deserialize_with = url_segment)]
+    pub key: String,
+
+    /// Whether everybody may ask for the ids of all who are there, at PATHKEY/peers (`allow_discovery` of the original): `true` or `false`.
+    #[config(env = "SWITCHBOARD_PEERJS_DISCOVERY", default = false)]
+    pub discovery: bool,
 }
 
 /// A dialect of clients that were written for other servers.
@@ -449,7 +469,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, Limits, Timeouts);
+default_from_fields!(Config, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -477,7 +497,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 36);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 40);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -487,6 +507,7 @@ mod tests {
     #[test]
     fn a_section_has_the_defaults_that_the_whole_has() {
         let config = Config::default();
+        assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(Sources::new().finish(), Ok(config));

@@ -165,14 +165,14 @@ impl Sources {
     }
 
     /// Reads a flag or an environment variable, where a value has no type of its own: it is a string unless the setting wants a
-    /// number, and a list is separated by commas.
+    /// number or a yes or no, and a list is separated by commas.
     fn text(&mut self, setting: &Setting, text: &str, origin: Origin) {
         let string = |text: &str| Spanned::new(0..0, DeValue::String(text.to_owned().into()));
         let read = if setting.is_list {
             setting.read(Spanned::new(0..0, DeValue::Array(text.split(',').map(|item| string(item.trim())).collect())))
         } else {
             setting.read(string(text)).or_else(|refused| match DeValue::parse(text) {
-                Ok(value) if value.get_ref().is_integer() => setting.read(value),
+                Ok(value) if value.get_ref().is_integer() || value.get_ref().is_bool() => setting.read(value),
                 _ => Err(refused),
             })
         };

@@ -57,6 +57,30 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
     Ok(text.into())
 }
 
+/// The path of a folder in a URL, with a slash at both ends.
+pub(super) fn url_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.strip_prefix('/') {
+        Some("") => Ok(text),
+        Some(rest) if rest.strip_suffix('/').is_some_and(|inner| inner.split('/').all(is_url_segment)) => Ok(text),
+        _ => Err(D::Error::custom(format_args!("{text:?} does not begin and end with a slash, with {URL_SEGMENTS} between slashes"))),
+    }
+}
+
+/// What stands between two slashes of a URL.
+pub(super) fn url_segment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if is_url_segment(&text) { Ok(text) } else { Err(D::Error::custom(format_args!("{text:?} is not {URL_SEGMENTS}"))) }
+}
+
+const URL_SEGMENTS: &str = "letters, digits, `-`, `.`, `_` and `~`";
+
+/// Is it one that every URL holds as it is (the unreserved characters of RFC 3986 §2.3), and no way to another folder?
+fn is_url_segment(text: &str) -> bool {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    !matches!(text, "" | "." | "..") && text.bytes().all(is_unreserved)
+}
+
 /// Names that a certificate can carry. A wildcard is one; the name of a DNS zone in other letters than ASCII is written in
 /// its `xn--` form.
 pub(super) fn certificate_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -123,6 +147,23 @@ pub(super) fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_a_url_holds_as_they_are() {
+        use serde::de::{IntoDeserializer, value::Error};
+        let path = |text: &str| url_path(IntoDeserializer::<Error>::into_deserializer(text));
+        for text in ["/", "/a/", "/my-app/v1.0/", "/~x/_y/"] {
+            assert_eq!(path(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a", "a/", "/a", "//", "/a//b/", "/a b/", "/./", "/a/../", "/a?b/", "/%61/", "/ü/"] {
+            assert!(path(text).is_err(), "{text}");
+        }
+        let segment = |text: &str| url_segment(IntoDeserializer::<Error>::into_deserializer(text));
+        assert_eq!(segment("peerjs").as_deref(), Ok("peerjs"));
+        for text in ["", ".", "..", "a/b", "a b", "a&b", "ü"] {
+            assert!(segment(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn names_that_a_certificate_can_carry() {

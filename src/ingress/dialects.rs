@@ -5,19 +5,33 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 
 use crate::{
-    config::{ForeignDialect, Limits},
-    dialect::{Classic, Dialect, Matchbox, Tracker, YWebrtc},
+    config::{self, ForeignDialect, Limits},
+    dialect::{Classic, Dialect, Matchbox, PEERJS, PeerJs, Tracker, YWebrtc},
+    protocol::RoomId,
 };
 
 /// The foreign dialects of this server.
 pub struct Dialects {
     on: Vec<ForeignDialect>,
+    peerjs: config::PeerJs,
+}
+
+/// What the `peerjs` library, or who looks for its server, asks for without a WebSocket.
+pub enum PeerJsRequest {
+    /// What is here?
+    About,
+    /// The place of its WebSocket.
+    Socket,
+    /// An id that nobody has.
+    Id,
+    /// The ids of those who are in this room; none where it may not be asked.
+    Peers(Option<RoomId>),
 }
 
 impl Dialects {
     /// These, and no others.
-    pub fn new(on: Vec<ForeignDialect>) -> Self {
-        Self { on }
+    pub fn new(on: Vec<ForeignDialect>, peerjs: config::PeerJs) -> Self {
+        Self { on, peerjs }
     }
 
     /// How a client speaks that asks for a WebSocket at this path, with this query.
@@ -26,6 +40,7 @@ impl Dialects {
             "/" if self.has(ForeignDialect::Classic) || self.has(ForeignDialect::Lobby) => {
                 Some(Arc::new(Classic::new(self.has(ForeignDialect::Classic), self.has(ForeignDialect::Lobby))))
             }
+            path if matches!(self.peerjs(path), Some(PeerJsRequest::Socket)) => Some(Arc::new(PeerJs::new(&self.peerjs.key, query))),
             "/tracker" | "/announce" if self.has(ForeignDialect::Tracker) => Some(Arc::new(Tracker::default())),
             "/y" if self.has(ForeignDialect::YWebrtc) => Some(Arc::new(YWebrtc)),
             _ => Some(Arc::new(self.matchbox(path, query)?.ok()?)),
@@ -52,6 +67,22 @@ impl Dialects {
 
     fn matchbox(&self, path: &str, query: &str) -> Option<Result<Matchbox, String>> {
         self.has(ForeignDialect::Matchbox).then(|| Matchbox::at(path, query))?
+    }
+
+    /// What is asked for at this path, if it is one of the `peerjs` library's.
+    pub fn peerjs(&self, path: &str) -> Option<PeerJsRequest> {
+        let config::PeerJs { path: folder, key, discovery } = &self.peerjs;
+        let within = path.strip_prefix(folder.as_str()).filter(|_| self.has(ForeignDialect::PeerJs))?;
+        match within {
+            // There is a page of ours at the root.
+            "" if folder != "/" => Some(PeerJsRequest::About),
+            "peerjs" => Some(PeerJsRequest::Socket),
+            _ => match within.strip_prefix(key.as_str())? {
+                "/id" => Some(PeerJsRequest::Id),
+                "/peers" => Some(PeerJsRequest::Peers(discovery.then(|| RoomId::parse_in(PEERJS, key, key.len())).flatten())),
+                _ => None,
+            },
+        }
     }
 
     /// Their names, our own first.

@@ -40,14 +40,14 @@ use tracing::debug;
 use super::{
     Doorkeeper,
     address::Visit,
-    dialects::Dialects,
+    dialects::{Dialects, PeerJsRequest},
     handshakes::Handshakes,
     self_signed::Hash,
     tls::Certificates,
     websocket::{self, Handover},
     webtransport,
 };
-use crate::config::Timeouts;
+use crate::{config::Timeouts, protocol::PeerId, registry::command::TakeNames};
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
@@ -124,12 +124,16 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
 /// Answers every request that asks for no upgrade.
 pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
     let file = file_at(request.path());
-    let known = file.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
+    let peerjs = site.dialects.peerjs(request.path());
+    let known = file.is_some() || peerjs.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = format!("{} takes GET and HEAD, not {}\n", request.path(), request.method());
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, text);
         refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
         return refusal;
+    }
+    if let (None, Some(peerjs)) = (&file, peerjs) {
+        return answer_peerjs(peerjs, request.path(), &site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
         return plain(status, text);
@@ -145,12 +149,7 @@ pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
             plain(StatusCode::SERVICE_UNAVAILABLE, "full: as many clients as limits.clients_max allows\n")
         }
         ("/readyz", _) => plain(StatusCode::OK, "ready: new clients are taken\n"),
-        (WEBSOCKET_PATH, _) => {
-            let mut wanted = plain(StatusCode::UPGRADE_REQUIRED, format!("{WEBSOCKET_PATH} is a WebSocket: {SEE_DISCOVERY}"));
-            wanted.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
-            wanted.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
-            wanted
-        }
+        (WEBSOCKET_PATH, _) => upgrade_required(format!("{WEBSOCKET_PATH} is a WebSocket: {SEE_DISCOVERY}")),
         (webtransport::PATH, _) => {
             plain(StatusCode::BAD_REQUEST, format!("{} is WebTransport, over HTTP/3 on UDP: {SEE_DISCOVERY}", webtransport::PATH))
         }
@@ -166,6 +165,53 @@ fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .content_type("text/plain; charset=utf-8")
         .body(text.into())
+}
+
+fn upgrade_required(text: String) -> HttpResponse {
+    let mut wanted = plain(StatusCode::UPGRADE_REQUIRED, text);
+    wanted.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    wanted.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+    wanted
+}
+
+/// Answers the `peerjs` library, as its own server does.
+async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpResponse {
+    match request {
+        PeerJsRequest::About => json(&PeerJsServer {
+            name: "PeerJS Server",
+            description: "A server side element to broker connections between PeerJS clients.",
+            website: "https://peerjs.com/",
+        }),
+        PeerJsRequest::Socket => upgrade_required(format!("{path} is a WebSocket: connect with the peerjs library\n")),
+        // It says what it is and means it no more than there: the library reads text.
+        PeerJsRequest::Id => HttpResponse::Ok()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .content_type("text/html; charset=utf-8")
+            .body(PeerId::random().to_string()),
+        // To this status the library knows what to say.
+        PeerJsRequest::Peers(None) => plain(StatusCode::UNAUTHORIZED, "the setting peerjs.discovery is off\n"),
+        PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.registry.send(TakeNames(room)).await {
+            Ok(names) => json(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct PeerJsServer {
+    name: &'static str,
+    description: &'static str,
+    website: &'static str,
+}
+
+fn json(document: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .content_type("application/json")
+        .body(serde_json::to_string(document).expect("JSON can be written"))
 }
 
 /// The page works from any origin, and so do its parts. They change with the server, so a browser asks each time whether they did.

@@ -82,7 +82,7 @@ enum Outcome {
     Awaits {
         joining: Option<RoomId>,
     },
-    /// It waits for a peer that is not there yet, and is answered when its time is over.
+    /// Nothing is to be said now: it waits for a peer that is not there yet, or was refused already.
     Later,
 }
 

@@ -89,6 +89,9 @@ impl Hearing {
         let room = self.room_id(room).ok_or(ErrorCode::BadRoomName)?;
         let claim = match claim {
             Some(Claim { name, secret, if_taken }) => {
+                if secret.as_ref().is_some_and(|secret| secret.len() > self.settings.metadata_bytes_max) {
+                    return Err(ErrorCode::MetadataTooLarge);
+                }
                 let name = PeerName::parse(&name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
                 Some(rooms::Claim { name, secret, insists: if_taken == IfTaken::Refused })
             }
@@ -111,12 +114,16 @@ impl Hearing {
             To::Name(name) => {
                 let is_behind = self.patience.waiting.iter().any(|waiting| waiting.to == name);
                 let outcome = if is_behind { Err(ErrorCode::NoSuchPeer) } else { self.hand(&message, &Callee::Named(&name)) };
-                if outcome.as_ref().err() != Some(&ErrorCode::NoSuchPeer) || self.dialect.manners().patience.is_zero() {
-                    return outcome;
-                }
                 let bytes = self.patience.bytes + message.bytes();
-                if bytes > self.settings.outbox_bytes_max {
-                    return outcome;
+                // What waits is for a connection to begin. The application's own is for peers that are there.
+                let may_wait = message.kind != Kind::Message && !self.dialect.manners().patience.is_zero();
+                match outcome {
+                    Err(ErrorCode::NoSuchPeer) if may_wait && bytes <= self.settings.outbox_bytes_max => {}
+                    Err(code) => {
+                        self.refuse_about(message.id, code, name);
+                        return Ok(Outcome::Later);
+                    }
+                    handed => return handed,
                 }
                 if self.patience.waiting.is_empty() {
                     self.session.do_send(Deliver::Patience);
@@ -151,14 +158,18 @@ impl Hearing {
             let is_first = absent.insert(message.to.clone());
             if is_first && now.duration_since(message.since) >= patience {
                 given_up.insert(message.to.clone());
-                let refusal = Refusal::new(message.id, ErrorCode::NoSuchPeer, self.explain(ErrorCode::NoSuchPeer));
-                self.tell_refusal(Refusal { peer: Some(message.to), ..refusal });
+                self.refuse_about(message.id, ErrorCode::NoSuchPeer, message.to);
             } else if !given_up.contains(&message.to) {
                 self.patience.bytes += message.bytes();
                 self.patience.waiting.push_back(message);
             }
         }
         !self.patience.waiting.is_empty()
+    }
+
+    /// Refuses a message, and tells for whom it was.
+    fn refuse_about(&self, id: Option<u64>, code: ErrorCode, peer: String) {
+        self.tell_refusal(Refusal { peer: Some(peer), ..Refusal::new(id, code, self.explain(code)) });
     }
 }
 

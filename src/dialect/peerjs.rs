@@ -1,0 +1,376 @@
+//! The `peerjs` library, as its own server speaks to it (`peer` 1.0.2 and `peerjs` 1.5.5, read in their sources; the library is right where they
+//! differ).
+//!
+//! A client says who it is in the address of its WebSocket: `key`, `id`, `token`. It is told `OPEN`, or why not and that is the end: `ID-TAKEN` for
+//! an id that a client with another token has, `ERROR` for the rest. From then on its `OFFER`, `ANSWER`, `CANDIDATE`, `LEAVE` and `EXPIRE` go to the
+//! client with the id in `dst`, as exactly `{type, src, dst, payload}`: `src` is what the server knows, the payload the bytes that came. What is sent
+//! to an id that nobody has waits five seconds for it; then its sender hears `EXPIRE` from that id, once. `LEAVE` without `dst` gives the own id back.
+//! `HEARTBEAT` needs no answer: every frame is a sign of life here, and so is the answer to a ping. Whatever else comes is ignored.
+//!
+//! An id is a name in a room that is quiet and for this dialect alone: who uses the library speaks to others who do, and only to those whose ids it
+//! knows. The room is called like the key.
+//!
+//! On purpose it is not as there: who comes back with its token hears `OPEN` again, for which the library waits; an id whose holder does not answer a
+//! ping is free, not after a minute; an id has to be one that the library itself allows; nobody reaches itself; what waits for somebody goes with who
+//! sent it. Left out: metadata, acknowledgements, resuming.
+
+use std::time::Duration;
+
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
+use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
+
+/// One connection of the library.
+pub struct PeerJs {
+    asked: Result<Asked, Refusal>,
+}
+
+/// What the client asks for by its address.
+struct Asked {
+    key: String,
+    id: String,
+    token: String,
+}
+
+/// The dialect whose clients have rooms of their own.
+pub const NAME: &str = "peerjs";
+
+/// How long a message waits for a client that is not there: `expire_timeout` of the original.
+const EXPIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is said to nobody is ignored, if it is a `LEAVE` or an `EXPIRE`.
+const IF_ABSENT_IGNORED: u64 = 0;
+
+const MISSING: &str = "No id, token, or key supplied to websocket server";
+const INVALID_KEY: &str = "Invalid key provided";
+const FULL: &str = "Server has reached its concurrent user limit";
+const INVALID_ID: &str = "The id is invalid: letters and digits, with a space, a hyphen or an underscore between them, and not too many";
+
+impl PeerJs {
+    /// A client that came with this query to a server that has this key.
+    pub fn new(key: &str, query: &str) -> Self {
+        Self { asked: Asked::read(key, query) }
+    }
+
+    fn id(&self) -> &str {
+        self.asked.as_ref().map_or("", |asked| &asked.id)
+    }
+}
+
+impl Asked {
+    fn read(valid_key: &str, query: &str) -> Result<Self, Refusal> {
+        let refuse = |message: &'static str| Refusal::new(None, ErrorCode::BadMessage, message);
+        let (mut key, mut id, mut token) = (String::new(), String::new(), String::new());
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "key" => key = value.into_owned(),
+                "id" => id = value.into_owned(),
+                "token" => token = value.into_owned(),
+                _ => {}
+            }
+        }
+        if key.is_empty() || id.is_empty() || token.is_empty() {
+            return Err(refuse(MISSING));
+        }
+        if key != valid_key {
+            return Err(refuse(INVALID_KEY));
+        }
+        if !is_id(&id) {
+            return Err(refuse(INVALID_ID));
+        }
+        Ok(Self { key, id, token })
+    }
+}
+
+/// Is it an id that the library takes? There it is `^[A-Za-z0-9]+(?:[ _-][A-Za-z0-9]+)*$`.
+fn is_id(text: &str) -> bool {
+    text.split([' ', '_', '-']).all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+impl Dialect for PeerJs {
+    fn manners(&self) -> Manners {
+        Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, patience: EXPIRE_TIMEOUT, ..Manners::FOREIGN }
+    }
+
+    fn greeting(&self) -> Vec<Wish> {
+        let deed = match &self.asked {
+            Ok(Asked { key, id, token }) => {
+                let claim = Claim { name: id.clone(), secret: Some(token.clone()), if_taken: IfTaken::Refused };
+                Deed::Join { room: key.clone(), metadata: None, claim: Some(claim), seats: None }
+            }
+            Err(refusal) => Deed::Refuse(refusal.clone()),
+        };
+        vec![deed.into()]
+    }
+
+    fn ends_with(&self, refusal: &Refusal) -> bool {
+        match refusal.code {
+            // All others are about entering, of which there is one attempt.
+            ErrorCode::TooDeep | ErrorCode::RoomRequired | ErrorCode::NoSuchPeer | ErrorCode::Undeliverable | ErrorCode::RateLimited => {
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+        let wish = Fields::parse(frame.bytes()).map_or(Ok(None), |fields| said(&fields, nesting_max))?;
+        Ok(Heard::Wishes(wish.into_iter().collect()))
+    }
+
+    fn encode(&self, envelope: &Envelope) -> Frames {
+        match envelope.message() {
+            ServerMessage::Forwarded { kind, payload, .. } => {
+                let src = envelope.name().map_or("", |name| name.as_str());
+                forwarded(*kind, src, self.id(), payload).map_or(Frames::NONE, Frames::text)
+            }
+            message => self.spell(message),
+        }
+    }
+
+    fn spell(&self, message: &ServerMessage) -> Frames {
+        let object = match message {
+            ServerMessage::Joined { .. } => json!({ "type": "OPEN" }),
+            ServerMessage::Error(refusal) => match refused(refusal, self.id()) {
+                Some(object) => object,
+                None => return Frames::NONE,
+            },
+            ServerMessage::Goodbye { code, .. } => match code {
+                CloseCode::ServerFull | CloseCode::TooManyConnections => error(FULL),
+                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => error(code.sentence()),
+                // Whose connection just ends is `disconnected`, and the application may call `reconnect()`.
+                _ => return Frames::NONE,
+            },
+            _ => return Frames::NONE,
+        };
+        Frames::text(object.to_string())
+    }
+}
+
+/// What a client wants that is in.
+fn said(fields: &Fields<'_>, nesting_max: usize) -> Result<Option<Wish>, Refusal> {
+    let (kind, own_type) = match fields.text("type").as_deref() {
+        Some("OFFER") => (Kind::Offer, None),
+        Some("ANSWER") => (Kind::Answer, None),
+        Some("CANDIDATE") => (Kind::IceCandidate, None),
+        Some("LEAVE") => (Kind::Message, Some("LEAVE")),
+        Some("EXPIRE") => (Kind::Message, Some("EXPIRE")),
+        _ => return Ok(None),
+    };
+    let Some(dst) = fields.text("dst").filter(|dst| !dst.is_empty()) else {
+        return Ok((own_type == Some("LEAVE")).then(|| Deed::Leave { room: None }.into()));
+    };
+    // The library makes no difference between `null` and nothing.
+    let payload = fields.find("payload").map_or("null", RawValue::get);
+    let payload = match own_type {
+        // We have no kinds for these, so what is sent says it.
+        Some(own_type) => Payload::parse_json(format!(r#"["{own_type}",{payload}]"#), nesting_max + 1),
+        None => Payload::parse_json(payload.to_owned(), nesting_max),
+    };
+    let payload = payload.ok_or_else(|| Refusal::new(None, ErrorCode::TooDeep, "the payload of a message nests too deep"))?;
+    let deed = Deed::Forward { kind, to: To::Name(dst.into_owned()), room: None, payload };
+    Ok(Some(Wish { id: own_type.map(|_| IF_ABSENT_IGNORED), deed }))
+}
+
+fn forwarded(kind: Kind, src: &str, dst: &str, payload: &Payload) -> Option<Vec<u8>> {
+    let text = payload.spell(Codec::Json);
+    let (kind, payload) = match kind {
+        Kind::Offer => ("OFFER", &*text),
+        Kind::Answer => ("ANSWER", &*text),
+        Kind::IceCandidate => ("CANDIDATE", &*text),
+        Kind::Message => {
+            let (kind, payload) = serde_json::from_slice::<(&str, &RawValue)>(&text).ok()?;
+            (kind, payload.get().as_bytes())
+        }
+    };
+    let (src, dst) = (Value::from(src), Value::from(dst));
+    let mut object = format!(r#"{{"type":"{kind}","src":{src},"dst":{dst},"payload":"#).into_bytes();
+    object.extend_from_slice(payload);
+    object.push(b'}');
+    Some(object)
+}
+
+/// Our codes as the library knows them: it shows the text of an `ERROR`, and closes its connection to who is in `src` of the other two.
+fn refused(refusal: &Refusal, id: &str) -> Option<Value> {
+    Some(match (refusal.code, &refusal.peer) {
+        (ErrorCode::NoSuchPeer | ErrorCode::Undeliverable, _) if refusal.id == Some(IF_ABSENT_IGNORED) => return None,
+        (ErrorCode::NoSuchPeer, Some(peer)) => json!({ "type": "EXPIRE", "src": peer, "dst": id }),
+        (ErrorCode::Undeliverable, Some(peer)) => json!({ "type": "LEAVE", "src": peer, "dst": id }),
+        (ErrorCode::NameTaken, _) => json!({ "type": "ID-TAKEN", "payload": { "msg": "ID is taken" } }),
+        (ErrorCode::RoomFull | ErrorCode::NoMoreRooms, _) => error(FULL),
+        (ErrorCode::BadRoomName, _) => error(INVALID_ID),
+        (ErrorCode::MetadataTooLarge, _) => error("The token is too long"),
+        (ErrorCode::RoomRequired, _) => error("The id was given back by a LEAVE without dst"),
+        _ => error(&refusal.message),
+    })
+}
+
+fn error(message: &str) -> Value {
+    json!({ "type": "ERROR", "payload": { "msg": message } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{PeerId, PeerName, RoomId};
+
+    const QUERY: &str = "key=peerjs&id=bert&token=t&version=1.5.5";
+
+    fn client() -> PeerJs {
+        PeerJs::new("peerjs", QUERY)
+    }
+
+    /// What one frame asks for.
+    fn wish(text: &str) -> Option<Wish> {
+        let frame = Frame::Text(text.to_owned().into());
+        let Ok(Heard::Wishes(mut wishes)) = client().decode(&frame, 9) else { panic!("{text}") };
+        assert!(wishes.len() < 2, "{text}");
+        wishes.pop()
+    }
+
+    /// What `bert` hears of what somebody wants.
+    fn heard(wish: Wish, from: &str) -> String {
+        let Deed::Forward { kind, payload, .. } = wish.deed else { panic!("{wish:?}") };
+        let room = RoomId::parse_in(NAME, "peerjs", 10).unwrap();
+        let message = ServerMessage::Forwarded { kind, from: PeerId::random(), room, payload, to: None, best_effort: false };
+        one(client().encode(&Envelope::new(message).with(PeerName::parse(from, 10), 0)))
+    }
+
+    fn one(frames: Frames) -> String {
+        match frames.as_slice() {
+            [Frame::Text(text)] => String::from_utf8(text.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn told(refusal: Refusal) -> Value {
+        serde_json::from_str(&one(client().spell(&ServerMessage::Error(refusal)))).unwrap()
+    }
+
+    #[test]
+    fn a_client_asks_for_its_id_in_the_room_of_its_key() {
+        let query = "key=peerjs&id=a%20b-c_1&token=t%2Bu+v&version=1.5.5";
+        let [Wish { id: None, deed: Deed::Join { room, claim: Some(claim), metadata: None, seats: None } }] =
+            &PeerJs::new("peerjs", query).greeting()[..]
+        else {
+            panic!("it joins");
+        };
+        assert_eq!(
+            (&**room, &*claim.name, claim.secret.as_deref(), claim.if_taken),
+            ("peerjs", "a b-c_1", Some("t+u v"), IfTaken::Refused)
+        );
+    }
+
+    #[test]
+    fn who_does_not_say_who_it_is_is_refused_and_that_is_the_end() {
+        for (query, expected) in [
+            ("", MISSING),
+            ("id=a&token=t", MISSING),
+            ("key=peerjs&token=t", MISSING),
+            ("key=peerjs&id=a&token=", MISSING),
+            ("key=other&id=a&token=t", INVALID_KEY),
+            ("key=peerjs&id=-a&token=t", INVALID_ID),
+        ] {
+            let client = PeerJs::new("peerjs", query);
+            let [Wish { deed: Deed::Refuse(refusal), .. }] = &client.greeting()[..] else { panic!("{query}") };
+            assert_eq!(told(refusal.clone()), json!({ "type": "ERROR", "payload": { "msg": expected } }), "{query}");
+            assert!(client.ends_with(refusal), "{query}");
+        }
+    }
+
+    #[test]
+    fn ids_are_those_of_the_library() {
+        for id in ["a", "7", "Anna", "a-b", "a_b", "a b", "a-b_c d-9", "0123456789abcdef0123456789abcdef"] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in ["", "-", "-a", "a-", "a--b", "a_ b", "a.b", "ü", "a\n", "a/b", " a"] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn exactly_four_fields_are_forwarded_and_the_sender_is_who_it_is() {
+        let said = r#"{"type":"OFFER","src":"forged","extra":1,"payload":{"n":1.50, "s":"\u00fc"},"dst":"bert"}"#;
+        let wish = wish(said).unwrap();
+        assert!(
+            matches!(&wish, Wish { id: None, deed: Deed::Forward { kind: Kind::Offer, to: To::Name(to), room: None, .. } } if to == "bert")
+        );
+        assert_eq!(heard(wish, "anna"), r#"{"type":"OFFER","src":"anna","dst":"bert","payload":{"n":1.50, "s":"\u00fc"}}"#);
+    }
+
+    #[test]
+    fn all_five_are_forwarded() {
+        for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
+            let said = wish(&format!(r#"{{"type":"{kind}","dst":"bert","payload":[[1]]}}"#)).unwrap();
+            assert_eq!(heard(said, "anna"), format!(r#"{{"type":"{kind}","src":"anna","dst":"bert","payload":[[1]]}}"#));
+            let said = wish(&format!(r#"{{"type":"{kind}","dst":"bert"}}"#)).unwrap();
+            assert_eq!(heard(said, "anna"), format!(r#"{{"type":"{kind}","src":"anna","dst":"bert","payload":null}}"#));
+        }
+    }
+
+    #[test]
+    fn what_the_original_ignores_is_ignored() {
+        for text in [
+            "",
+            "[]",
+            "null",
+            "{",
+            r#"{"type":"HEARTBEAT"}"#,
+            r#"{"type":"OPEN","dst":"a"}"#,
+            r#"{"type":"offer","dst":"a"}"#,
+            r#"{"type":7,"dst":"a"}"#,
+            r#"{"type":"OFFER"}"#,
+            r#"{"type":"OFFER","dst":""}"#,
+            r#"{"type":"OFFER","dst":7}"#,
+            r#"{"type":"EXPIRE"}"#,
+            "\u{fffd}",
+        ] {
+            assert!(wish(text).is_none(), "{text}");
+        }
+        assert!(matches!(client().decode(&Frame::Binary(vec![0xff, 0xfe].into()), 9), Ok(Heard::Wishes(wishes)) if wishes.is_empty()));
+        assert!(matches!(wish(r#"{"type":"LEAVE"}"#), Some(Wish { deed: Deed::Leave { room: None }, .. })));
+    }
+
+    #[test]
+    fn a_payload_nests_no_deeper_than_the_bound() {
+        for kind in ["OFFER", "LEAVE"] {
+            let text = |depth| format!(r#"{{"type":"{kind}","dst":"a","payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+            let decode = |depth| client().decode(&Frame::Text(text(depth).into()), 9).err().map(|refusal| refusal.code);
+            assert_eq!((decode(9), decode(10)), (None, Some(ErrorCode::TooDeep)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_what_the_library_knows() {
+        let refusal = |code| Refusal::new(None, code, "why");
+        let about = |code| Refusal { peer: Some("anna".into()), ..refusal(code) };
+        let error = |msg: &str| json!({ "type": "ERROR", "payload": { "msg": msg } });
+        for (refusal, expected, is_last) in [
+            (about(ErrorCode::NoSuchPeer), json!({ "type": "EXPIRE", "src": "anna", "dst": "bert" }), false),
+            (about(ErrorCode::Undeliverable), json!({ "type": "LEAVE", "src": "anna", "dst": "bert" }), false),
+            (refusal(ErrorCode::NameTaken), json!({ "type": "ID-TAKEN", "payload": { "msg": "ID is taken" } }), true),
+            (refusal(ErrorCode::RoomFull), error(FULL), true),
+            (refusal(ErrorCode::NoMoreRooms), error(FULL), true),
+            (refusal(ErrorCode::BadRoomName), error(INVALID_ID), true),
+            (refusal(ErrorCode::TooDeep), error("why"), false),
+            (refusal(ErrorCode::RateLimited), error("why"), false),
+        ] {
+            assert_eq!(client().ends_with(&refusal), is_last, "{refusal:?}");
+            assert_eq!(told(refusal), expected);
+        }
+        let unheard = Refusal { id: Some(IF_ABSENT_IGNORED), ..about(ErrorCode::NoSuchPeer) };
+        assert!(client().spell(&ServerMessage::Error(unheard)).as_slice().is_empty());
+    }
+
+    #[test]
+    fn goodbyes_are_told_where_coming_back_is_no_use() {
+        let told = |code| client().spell(&ServerMessage::goodbye(code)).as_slice().len();
+        for code in CloseCode::ALL {
+            let is_told = !matches!(code, CloseCode::Draining | CloseCode::Timeout | CloseCode::Replaced);
+            let never = matches!(code, CloseCode::HelloTimeout | CloseCode::StreamTimeout);
+            assert!(never || told(*code) == usize::from(is_told), "{code}");
+        }
+        let full = one(client().spell(&ServerMessage::goodbye(CloseCode::ServerFull)));
+        assert_eq!(serde_json::from_str::<Value>(&full).unwrap()["payload"]["msg"], FULL);
+    }
+}
