@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
@@ -129,21 +129,17 @@ impl Dialect for PeerJs {
     }
 
     fn spell(&self, message: &ServerMessage) -> Frames {
-        let object = match message {
-            ServerMessage::Joined { .. } => json!({ "type": "OPEN" }),
-            ServerMessage::Error(refusal) => match refused(refusal, self.id()) {
-                Some(object) => object,
-                None => return Frames::NONE,
-            },
+        match message {
+            ServerMessage::Joined { .. } => Frames::text(r#"{"type":"OPEN"}"#),
+            ServerMessage::Error(refusal) => refused(refusal, self.id()).map_or(Frames::NONE, Frames::text),
             ServerMessage::Goodbye { code, .. } => match code {
-                CloseCode::ServerFull | CloseCode::TooManyConnections => error(FULL),
-                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => error(code.sentence()),
+                CloseCode::ServerFull | CloseCode::TooManyConnections => Frames::text(error(FULL)),
+                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => Frames::text(error(code.sentence())),
                 // Whose connection just ends is `disconnected`, and the application may call `reconnect()`.
-                _ => return Frames::NONE,
+                _ => Frames::NONE,
             },
-            _ => return Frames::NONE,
-        };
-        Frames::text(object.to_string())
+            _ => Frames::NONE,
+        }
     }
 }
 
@@ -190,13 +186,14 @@ fn forwarded(kind: Kind, src: &str, dst: &str, payload: &Payload) -> Option<Vec<
     Some(object)
 }
 
-/// Our codes as the library knows them: it shows the text of an `ERROR`, and closes its connection to who is in `src` of the other two.
-fn refused(refusal: &Refusal, id: &str) -> Option<Value> {
+/// Our codes as the library knows them: it shows the text of an `ERROR`, and gives up who is in `src` of an `EXPIRE` or a `LEAVE`.
+fn refused(refusal: &Refusal, id: &str) -> Option<String> {
+    let about = |kind, peer: &str| format!(r#"{{"type":"{kind}","src":{},"dst":{}}}"#, Value::from(peer), Value::from(id));
     Some(match (refusal.code, &refusal.peer) {
         (ErrorCode::NoSuchPeer | ErrorCode::Undeliverable, _) if refusal.id == Some(IF_ABSENT_IGNORED) => return None,
-        (ErrorCode::NoSuchPeer, Some(peer)) => json!({ "type": "EXPIRE", "src": peer, "dst": id }),
-        (ErrorCode::Undeliverable, Some(peer)) => json!({ "type": "LEAVE", "src": peer, "dst": id }),
-        (ErrorCode::NameTaken, _) => json!({ "type": "ID-TAKEN", "payload": { "msg": "ID is taken" } }),
+        (ErrorCode::NoSuchPeer, Some(peer)) => about("EXPIRE", peer),
+        (ErrorCode::Undeliverable, Some(peer)) => about("LEAVE", peer),
+        (ErrorCode::NameTaken, _) => with_text("ID-TAKEN", "ID is taken"),
         (ErrorCode::RoomFull | ErrorCode::NoMoreRooms, _) => error(FULL),
         (ErrorCode::BadRoomName, _) => error(INVALID_ID),
         (ErrorCode::MetadataTooLarge, _) => error("The token is too long"),
@@ -205,12 +202,20 @@ fn refused(refusal: &Refusal, id: &str) -> Option<Value> {
     })
 }
 
-fn error(message: &str) -> Value {
-    json!({ "type": "ERROR", "payload": { "msg": message } })
+fn error(text: &str) -> String {
+    with_text("ERROR", text)
+}
+
+fn with_text(kind: &str, text: &str) -> String {
+    format!(r#"{{"type":"{kind}","payload":{{"msg":{}}}}}"#, Value::from(text))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, VecDeque};
+
+    use serde_json::json;
+
     use super::*;
     use crate::protocol::{PeerId, PeerName, RoomId};
 
@@ -228,12 +233,19 @@ mod tests {
         wishes.pop()
     }
 
+    fn room() -> RoomId {
+        RoomId::parse_in(NAME, "peerjs", 10).unwrap()
+    }
+
     /// What `bert` hears of what somebody wants.
     fn heard(wish: Wish, from: &str) -> String {
+        heard_by(&client(), wish, from)
+    }
+
+    fn heard_by(client: &PeerJs, wish: Wish, from: &str) -> String {
         let Deed::Forward { kind, payload, .. } = wish.deed else { panic!("{wish:?}") };
-        let room = RoomId::parse_in(NAME, "peerjs", 10).unwrap();
-        let message = ServerMessage::Forwarded { kind, from: PeerId::random(), room, payload, to: None, best_effort: false };
-        one(client().encode(&Envelope::new(message).with(PeerName::parse(from, 10), 0)))
+        let message = ServerMessage::Forwarded { kind, from: PeerId::random(), room: room(), payload, to: None, best_effort: false };
+        one(client.encode(&Envelope::new(message).with(PeerName::parse(from, 10), 0)))
     }
 
     fn one(frames: Frames) -> String {
@@ -245,6 +257,69 @@ mod tests {
 
     fn told(refusal: Refusal) -> Value {
         serde_json::from_str(&one(client().spell(&ServerMessage::Error(refusal)))).unwrap()
+    }
+
+    /// Goes through what two clients of the library (`peerjs` 1.5.5 in Chromium) and its own server (`peer` 1.0.2) said to each other, and has to say the
+    /// very same where the server did: a connection for data, a call, nobody there, and those who were not let in.
+    #[test]
+    fn it_says_what_the_original_said() {
+        for (captured, forwarded) in [
+            (include_str!("../../tests/fixtures/peerjs/data.jsonl"), 10),
+            (include_str!("../../tests/fixtures/peerjs/call.jsonl"), 30),
+            (include_str!("../../tests/fixtures/peerjs/absent.jsonl"), 0),
+            (include_str!("../../tests/fixtures/peerjs/refused.jsonl"), 0),
+        ] {
+            assert_eq!(replay(captured), forwarded);
+        }
+    }
+
+    /// Replays what was captured; how many messages went from one client to another.
+    fn replay(captured: &str) -> usize {
+        let mut clients: HashMap<String, (PeerJs, VecDeque<String>)> = ["anna", "bert"]
+            .map(|id| (id.to_owned(), (PeerJs::new("peerjs", &format!("key=peerjs&id={id}&token=t")), VecDeque::new())))
+            .into();
+        let (mut holders, mut forwarded) = (HashMap::new(), 0);
+        for line in captured.lines() {
+            let line: HashMap<String, Value> = serde_json::from_str(line).unwrap();
+            let id = line["client"].as_str().unwrap();
+            if let Some(address) = line.get("asks") {
+                let client = PeerJs::new("peerjs", address.as_str().unwrap().strip_prefix("/peerjs?").unwrap());
+                let first = match &client.greeting()[0].deed {
+                    Deed::Refuse(refusal) => ServerMessage::Error(refusal.clone()),
+                    Deed::Join { claim: Some(claim), .. } if holders.insert(claim.name.clone(), claim.secret.clone()).is_some() => {
+                        ServerMessage::Error(Refusal::new(None, ErrorCode::NameTaken, "why"))
+                    }
+                    Deed::Join { .. } => ServerMessage::Joined { room: room(), peer_id: PeerId::random(), peers: vec![] },
+                    other => panic!("{other:?}"),
+                };
+                let hears = [one(client.encode(&Envelope::new(first)))].into();
+                clients.insert(id.into(), (client, hears));
+            } else if let Some(text) = line.get("says") {
+                let frame = Frame::Text(text.as_str().unwrap().to_owned().into());
+                let Ok(Heard::Wishes(wishes)) = clients[id].0.decode(&frame, 64) else { panic!("{text}") };
+                for wish in wishes {
+                    let Deed::Forward { to: To::Name(to), .. } = &wish.deed else { panic!("{wish:?}") };
+                    match clients.get_mut(to) {
+                        Some((client, hears)) => {
+                            hears.push_back(heard_by(client, wish, id));
+                            forwarded += 1;
+                        }
+                        None => {
+                            let gone = Refusal { peer: Some(to.clone()), ..Refusal::new(None, ErrorCode::NoSuchPeer, "why") };
+                            let (client, hears) = clients.get_mut(id).unwrap();
+                            let gone = one(client.spell(&ServerMessage::Error(gone)));
+                            if !hears.contains(&gone) {
+                                hears.push_back(gone);
+                            }
+                        }
+                    }
+                }
+            } else if let Some(text) = line.get("hears") {
+                assert_eq!(clients.get_mut(id).unwrap().1.pop_front().as_deref(), text.as_str());
+            }
+        }
+        assert!(clients.values().all(|(_, hears)| hears.is_empty()), "the original said all of it");
+        forwarded
     }
 
     #[test]
