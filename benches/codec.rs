@@ -38,7 +38,7 @@ fn encode(criterion: &mut Criterion) {
         let dialect = Native(codec);
         let mut group = criterion.benchmark_group(format!("encode/{name}"));
         for (what, message) in told(codec) {
-            let bytes = dialect.spell(&message).bytes().len();
+            let bytes = dialect.spell(&message).as_slice()[0].bytes().len();
             group.throughput(Throughput::Bytes(bytes as u64));
             group.bench_with_input(id(what, bytes), &message, |bencher, message| {
                 bencher.iter(|| black_box(dialect.spell(black_box(message))));

@@ -24,7 +24,7 @@ use switchboard::{
         RoomRegistry,
         command::{Join, Leave, Register},
         inlet::Inlet,
-        rooms::{RoomLimits, Rooms},
+        rooms::{Entry, RoomLimits, Rooms},
     },
 };
 

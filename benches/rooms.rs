@@ -20,7 +20,7 @@ use switchboard::{
     protocol::{Codec, Envelope, LeaveReason, Peer, PeerId, RoomId, ServerMessage},
     registry::{
         inlet::Inlet,
-        rooms::{RoomLimits, Rooms},
+        rooms::{Entry, RoomLimits, Rooms},
     },
 };
 

@@ -17,11 +17,12 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, InvalidConfig, Listen, Rates},
+    config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
         dialects::Dialects,
+        engineio::EngineIo,
         handshakes::Handshakes,
         http::{self, Site},
         listener::{self, BindError, Listener},
@@ -218,6 +219,8 @@ impl Parts {
             resumables: Resumables::new(limits.detached_bytes_max),
         });
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
+        let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
+        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());
@@ -232,8 +235,9 @@ impl Parts {
         for Listener { address, tcp, udp } in listeners {
             sockets.push(udp);
             let handshakes = Handshakes::new(limits.handshakes_max, config.timeouts.hello());
-            let dialects = dialects.clone();
-            let site = Arc::new(Site { doorkeeper: doorkeeper.clone(), certificates: certificates.clone(), address, handshakes, dialects });
+            let (dialects, socket_io) = (dialects.clone(), socket_io.clone());
+            let doorkeeper = doorkeeper.clone();
+            let site = Arc::new(Site { doorkeeper, certificates: certificates.clone(), address, handshakes, dialects, socket_io });
             let worker_up = worker_up.clone();
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {

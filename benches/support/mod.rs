@@ -86,8 +86,8 @@ impl Keeper {
 
 impl Inlet for Keeper {
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
-        let frame = self.dialect.encode(envelope);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(frame, 0);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.dialect.encode(envelope).into_last().into_iter().for_each(|frame| kept.keep(frame, 0));
         Ok(())
     }
 

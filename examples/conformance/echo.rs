@@ -13,7 +13,7 @@ use switchboard::{
     ingress::{
         http,
         listener::Listener,
-        websocket::{self, Stop},
+        websocket::{self, Pings, Stop},
     },
     session::{
         backlog::Backlog,
@@ -62,7 +62,7 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
     let outbox = Outbox::new();
     let backlog = Backlog::new(limits.outbox_bytes_max);
     outbox.open(backlog.clone(), []);
-    websocket::exchange(io, leftover, &outbox, &limits, &timeouts, async |reader| {
+    websocket::exchange(io, leftover, &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
         let hear = async |frames: &mut VecDeque<_>| {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;

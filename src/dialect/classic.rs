@@ -20,10 +20,11 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{
-    Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish,
+    Deed, Dialect, Frames, Heard, Manners, Wish,
+    announce::{self, Announcement, id, seen},
     fields::{Fields, write_payload},
 };
-use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Peer, PeerId, PeerName, Refusal, ServerMessage, framing::Frame};
+use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// One connection that speaks classic.
 pub struct Classic {
@@ -49,13 +50,11 @@ impl Classic {
         !self.announced.load(Ordering::Relaxed)
     }
 
-    fn announce(&self, hash: String, name: Option<String>) -> Vec<Wish> {
+    fn announce(&self, announcement: Announcement) -> Vec<Wish> {
         self.announced.store(true, Ordering::Relaxed);
-        let before = self.room.lock().unwrap_or_else(PoisonError::into_inner).replace(hash.clone());
+        let before = self.room.lock().unwrap_or_else(PoisonError::into_inner).replace(announcement.hash.clone());
         let leave = (self.has_lobby || before.is_some()).then_some(Deed::Leave { room: None });
-        let claim = name.map(|name| Claim { name, secret: None, if_taken: IfTaken::Unnamed });
-        let join = Deed::Join { room: hash, metadata: None, claim, seats: None };
-        leave.into_iter().chain([join]).map(Wish::from).collect()
+        leave.into_iter().chain([announcement.join()]).map(Wish::from).collect()
     }
 
     /// What a client says in a room.
@@ -66,35 +65,29 @@ impl Classic {
         let kind = match fields.text("type").as_deref() {
             Some("announce") if !self.has_rooms => return refuse(ErrorCode::BadMessage, "there are no rooms here, only the lobby"),
             Some("announce") => {
-                return match announcement(&fields) {
-                    Some((hash, name)) => Ok(self.announce(hash, name)),
-                    None => refuse(ErrorCode::BadMessage, "`announce` has a `hash`, which is text"),
+                return match Announcement::read(&fields) {
+                    Some(announcement) => Ok(self.announce(announcement)),
+                    None => refuse(ErrorCode::BadMessage, announce::NO_ANNOUNCEMENT),
                 };
             }
-            Some("offer") => Kind::Offer,
-            Some("answer") => Kind::Answer,
-            Some("ice-candidate") => Kind::IceCandidate,
-            _ => return refuse(ErrorCode::BadMessage, "a message is of type announce, offer, answer or ice-candidate"),
+            kind => kind.and_then(announce::signal),
+        };
+        let Some(kind) = kind else {
+            return refuse(ErrorCode::BadMessage, "a message is of type announce, offer, answer or ice-candidate");
         };
         let Some(payload) = fields.payload_without(&["type", "fromPeer"], nesting_max) else {
             return refuse(ErrorCode::TooDeep, "a message nests too deep");
         };
-        let deed = match fields.text("targetPeer") {
-            Some(target) => Deed::Forward { kind, to: To::Name(target.into_owned()), room: None, payload },
-            None if fields.find("targetPeer").is_some_and(|target| target.get() != "null") => {
-                return refuse(ErrorCode::BadMessage, "`targetPeer` is the id of a peer");
-            }
-            None => Deed::Broadcast { kind, room: None, payload, echo: false },
-        };
-        Ok(vec![deed.into()])
+        match announce::forward(kind, &fields, None, payload) {
+            Some(deed) => Ok(vec![deed.into()]),
+            None => refuse(ErrorCode::BadMessage, announce::NO_TARGET),
+        }
     }
 }
 
-/// The room and the name of `announce`, if that is what it is.
-fn announcement(fields: &Fields<'_>) -> Option<(String, Option<String>)> {
-    let is_announce = fields.text("type").as_deref() == Some("announce");
-    let hash = fields.text("hash").filter(|_| is_announce)?.into_owned();
-    Some((hash, fields.text("peerId").map(|name| name.into_owned()).filter(|name| !name.is_empty())))
+/// What a client that may be in the lobby announces, if that is what it does.
+fn announcement(fields: &Fields<'_>) -> Option<Announcement> {
+    (fields.text("type").as_deref() == Some("announce")).then(|| Announcement::read(fields))?
 }
 
 impl Dialect for Classic {
@@ -114,9 +107,9 @@ impl Dialect for Classic {
         }
         if self.has_rooms
             && let Frame::Text(text) = frame
-            && let Some((hash, name)) = Fields::parse(text).as_ref().and_then(announcement)
+            && let Some(announcement) = Fields::parse(text).as_ref().and_then(announcement)
         {
-            return Ok(Heard::Wishes(self.announce(hash, name)));
+            return Ok(Heard::Wishes(self.announce(announcement)));
         }
         let payload = Payload::from_frame(frame);
         Ok(Heard::Wishes(vec![Deed::Broadcast { kind: Kind::Message, room: None, payload, echo: false }.into()]))
@@ -154,15 +147,6 @@ impl Dialect for Classic {
     }
 }
 
-/// What a peer is called here.
-fn id(peer_id: PeerId, name: Option<&PeerName>) -> String {
-    name.map_or_else(|| peer_id.to_string(), |name| name.as_str().to_owned())
-}
-
-fn seen(peer: &Peer) -> String {
-    id(peer.peer_id, peer.name.as_ref())
-}
-
 fn about(kind: &str, peer: &str) -> Vec<u8> {
     json!({ "type": kind, "peerId": peer }).to_string().into()
 }
@@ -177,7 +161,10 @@ fn forwarded(kind: Kind, from: &str, payload: &Payload) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Codec, LeaveReason, RoomId};
+    use crate::{
+        dialect::To,
+        protocol::{Codec, LeaveReason, Peer, PeerId, PeerName, RoomId},
+    };
 
     /// Frames of the page in `tests/foreign/classic.test.js`, as Chromium sends them.
     const FRAMES: &str = include_str!("../../tests/fixtures/classic/rooms.jsonl");

@@ -73,12 +73,16 @@ impl<'a> Fields<'a> {
 /// Puts a payload behind what is in `object`, which is an object that is open and has fields already: the fields of the payload but `without` these, or
 /// a field `payload` if it is no object.
 pub fn write_payload(payload: &Payload, without: &[&str], object: &mut Vec<u8>) {
-    let text = payload.spell(Codec::Json);
-    match Fields::parse(&text) {
+    write_json(&payload.spell(Codec::Json), without, object);
+}
+
+/// The same for a payload that is spelled already.
+pub fn write_json(text: &[u8], without: &[&str], object: &mut Vec<u8>) {
+    match Fields::parse(text) {
         Some(fields) => fields.write_without(without, object),
         None => {
             object.extend_from_slice(br#","payload":"#);
-            object.extend_from_slice(&text);
+            object.extend_from_slice(text);
         }
     }
 }

@@ -4,11 +4,14 @@
 //! is [`Native`]: one frame is one message. A frame of a foreign one may be several [wishes](Wish), or none, and a message of ours several frames,
 //! or none. What it has to remember of a connection it keeps itself, behind a lock of its own that is held for nothing else.
 
+mod announce;
 mod classic;
+pub mod engineio;
 mod fields;
 mod matchbox;
 mod native;
 mod peerjs;
+pub mod socketio;
 mod tracker;
 mod wish;
 mod y_webrtc;
@@ -17,6 +20,7 @@ pub use classic::Classic;
 pub use matchbox::Matchbox;
 pub use native::Native;
 pub use peerjs::{NAME as PEERJS, PeerJs};
+pub use socketio::SocketIo;
 pub use tracker::Tracker;
 pub use wish::{Claim, Deed, IfTaken, To, Wish};
 pub use y_webrtc::YWebrtc;
@@ -76,7 +80,8 @@ pub struct Manners {
 
 impl Manners {
     /// Those of our own clients.
-    pub const NATIVE: Self = Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, broadcasts: false, patience: Duration::ZERO };
+    pub const NATIVE: Self =
+        Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, broadcasts: false, patience: Duration::ZERO };
     /// Those of most foreign clients, who meet everybody.
     pub const FOREIGN: Self = Self { resumes: false, ..Self::NATIVE };
 }

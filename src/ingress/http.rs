@@ -38,16 +38,21 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
 use super::{
-    Doorkeeper,
+    Doorkeeper, Place,
     address::Visit,
     dialects::{Dialects, PeerJsRequest},
+    engineio::{self, EngineIo},
     handshakes::Handshakes,
     self_signed::Hash,
     tls::Certificates,
     websocket::{self, Handover},
     webtransport,
 };
-use crate::{config::Timeouts, protocol::PeerId, registry::command::TakeNames};
+use crate::{
+    config::Timeouts,
+    protocol::{CloseCode, PeerId},
+    registry::command::TakeNames,
+};
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
@@ -72,6 +77,8 @@ pub struct Site {
     pub address: SocketAddr,
     pub handshakes: Arc<Handshakes>,
     pub dialects: Arc<Dialects>,
+    /// The sessions of Socket.IO, where that is spoken.
+    pub socket_io: Option<Arc<EngineIo>>,
 }
 
 impl Site {
@@ -92,13 +99,32 @@ impl Site {
 
     /// The client that asks for an upgrade. None when its connection is gone already.
     fn visitor(&self, request: &Request) -> Option<Arc<Visit>> {
-        match request.conn_data::<Option<Arc<Visit>>>()? {
+        self.visitor_at(request.conn_data()?, request.peer_addr(), request.headers())
+    }
+
+    /// The client behind a connection, where there is a note of it, or else whom a proxy names.
+    fn visitor_at(&self, visit: &Option<Arc<Visit>>, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<Arc<Visit>> {
+        match visit {
             Some(visit) => Some(visit.clone()),
             None => {
                 let addresses = &self.doorkeeper.addresses;
-                let client = addresses.client(request.peer_addr()?.ip(), request.headers());
+                let client = addresses.client(peer?.ip(), headers);
                 Some(Arc::new(addresses.visit(client, Instant::now())))
             }
+        }
+    }
+
+    /// The sessions of Socket.IO, at their path.
+    fn socket_io(&self, path: &str) -> Option<&Arc<EngineIo>> {
+        self.socket_io.as_ref().filter(|_| EngineIo::is_at(path))
+    }
+
+    /// Lets a client in that is to stay, and nobody who is only to hear why it cannot.
+    fn admit(&self, visit: Option<Arc<Visit>>) -> Result<Place, CloseCode> {
+        let place = self.doorkeeper.clients.admit(visit.ok_or(CloseCode::Timeout)?)?;
+        match place.refusal {
+            Some(code) => Err(code),
+            None => Ok(place),
         }
     }
 }
@@ -122,7 +148,14 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
 }
 
 /// Answers every request that asks for no upgrade.
-pub async fn answer(request: HttpRequest, site: Data<Site>) -> HttpResponse {
+pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
+    if let Some(engine) = site.socket_io(request.path()) {
+        let begin = || {
+            let visit = request.conn_data().and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers()));
+            site.admit(visit).map(|place| engineio::attend(place, site.doorkeeper.clone()))
+        };
+        return engineio::answer(&request, body, engine, begin).await;
+    }
     let file = file_at(request.path());
     let peerjs = site.dialects.peerjs(request.path());
     let known = file.is_some() || peerjs.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
@@ -401,6 +434,11 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
+    if let Some(engine) = site.socket_io(request.path()) {
+        let visit = site.visitor(&request);
+        let begin = || site.admit(visit.clone()).map(|place| engineio::attend(place, site.doorkeeper.clone()));
+        return engineio::upgrade(request, framed, engine, visit.clone(), begin).await;
+    }
     let query = request.uri().query().unwrap_or_default();
     let speaks = match request.path() {
         WEBSOCKET_PATH => {

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod dialects;
+pub mod engineio;
 pub mod handshakes;
 pub mod http;
 pub mod listener;

@@ -257,7 +257,7 @@ impl Hearing {
         if let Err(wait) = self.pace(frame, heard.as_ref().ok(), now) {
             let id = match heard {
                 Ok(Heard::Request(Request { id, .. })) | Err(Refusal { id, .. }) => id,
-                Ok(Heard::Wishes(wishes)) => wishes.first().and_then(|wish| wish.id),
+                Ok(Heard::Wishes(wishes)) => wishes.iter().find_map(|wish| wish.id),
             };
             self.slow_down(id, wait, now);
             return None;

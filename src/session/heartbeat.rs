@@ -14,6 +14,8 @@ pub struct Heartbeat {
     probed: bool,
     /// When it is to be asked next, at the latest.
     due: Instant,
+    /// When the next probe is due, of a client that wants them regularly.
+    steady: Option<Instant>,
 }
 
 /// What silence calls for.
@@ -30,7 +32,12 @@ pub enum Beat {
 impl Heartbeat {
     /// A client that was heard just now, is probed after a silence of `probe_after` and given up after one of `dead_after`, which is longer.
     pub fn new(probe_after: Duration, dead_after: Duration, now: Instant) -> Self {
-        Self { probe_after, dead_after, heard_at: now, probed: false, due: now + probe_after }
+        Self { probe_after, dead_after, heard_at: now, probed: false, due: now + probe_after, steady: None }
+    }
+
+    /// The same for a client that gives up a server which does not probe it every so often, whatever it says itself.
+    pub fn steady(probe_after: Duration, dead_after: Duration, now: Instant) -> Self {
+        Self { steady: Some(now + probe_after), ..Self::new(probe_after, dead_after, now) }
     }
 
     /// Notes a sign of life.
@@ -62,6 +69,13 @@ impl Heartbeat {
         let (probe_at, dead_at) = (self.heard_at + self.probe_after, self.heard_at + self.dead_after);
         if now >= dead_at {
             Beat::Dead
+        } else if let Some(probe_at) = &mut self.steady {
+            let is_due = now >= *probe_at;
+            if is_due {
+                *probe_at = now + self.probe_after;
+            }
+            let until = dead_at.min(*probe_at);
+            if is_due { Beat::Probe(until) } else { Beat::Wait(until) }
         } else if self.probed {
             Beat::Wait(dead_at)
         } else if now >= probe_at {
@@ -91,6 +105,21 @@ mod tests {
         assert_eq!(heartbeat.beat(at(30)), Beat::Wait(at(39)));
         assert_eq!(heartbeat.beat(at(39)), Beat::Probe(at(54)));
         assert_eq!(heartbeat.beat(at(54)), Beat::Dead);
+    }
+
+    #[test]
+    fn who_wants_probes_regularly_gets_them_whatever_it_says() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut heartbeat = Heartbeat::steady(Duration::from_secs(10), Duration::from_secs(25), start);
+        heartbeat.heard(at(9));
+        assert_eq!(heartbeat.beat(at(9)), Beat::Wait(at(10)));
+        assert_eq!(heartbeat.beat(at(10)), Beat::Probe(at(20)));
+        assert_eq!(heartbeat.beat(at(20)), Beat::Probe(at(30)));
+        heartbeat.heard(at(21));
+        assert_eq!(heartbeat.beat(at(30)), Beat::Probe(at(40)));
+        assert_eq!(heartbeat.beat(at(40)), Beat::Probe(at(46)));
+        assert_eq!(heartbeat.beat(at(46)), Beat::Dead);
     }
 
     /// A server that was stopped for longer than its patience gave up every client on a WebSocket as it went on, before it read what they

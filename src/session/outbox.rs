@@ -51,6 +51,8 @@ struct Waiting {
     /// Are no more frames given out?
     is_held: bool,
     reader: Option<Waker>,
+    /// A task beside the door's that waits for the end.
+    keeper: Option<Waker>,
     shortcut: Option<Arc<dyn Shortcut>>,
     /// What is left of a message that went past the door. Its weight is in flight.
     begun: Option<Bytes>,
@@ -277,6 +279,16 @@ impl Outbox {
         .await
     }
 
+    /// The same, for another task than the door's.
+    pub async fn over(&self) -> End {
+        poll_fn(|cx| {
+            let mut waiting = self.waiting();
+            waiting.keeper = Some(cx.waker().clone());
+            waiting.end.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
     /// Says that all that was taken out so far is written and waits no more.
     pub fn written(&self) {
         let mut waiting = self.waiting();
@@ -359,10 +371,8 @@ impl Waiting {
             self.is_idle = false;
             door.wake_by_ref();
         }
-        if self.end.is_some()
-            && let Some(reader) = self.reader.take()
-        {
-            reader.wake();
+        if self.end.is_some() {
+            [self.reader.take(), self.keeper.take()].into_iter().flatten().for_each(Waker::wake);
         }
     }
 }

@@ -21,7 +21,9 @@ use self::write::write;
 pub use self::{
     read::{Reader, Stop},
     shortcut::Handover,
+    write::spell,
 };
+
 use super::{Doorkeeper, Place, overdue};
 use crate::{
     config::{Limits, Timeouts},
@@ -29,6 +31,15 @@ use crate::{
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
     session::{connection::Connection, outbox::Outbox},
 };
+
+/// What a client is probed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pings {
+    /// Ping frames of RFC 6455; the reader watches the silence.
+    Frames,
+    /// Packets of Engine.IO, in messages; whoever is behind the reader watches.
+    Packets,
+}
 
 /// Picks the dialect for what a client offers in `Sec-WebSocket-Protocol`, and the subprotocol to answer, if any.
 pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
@@ -55,7 +66,8 @@ where
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
     let connection = place.connection(dialect, outbox.clone());
-    exchange(io, leftover, &outbox, limits, timeouts, async |reader| attend(reader, connection, &place, &doorkeeper).await).await;
+    let attend = async |reader: &mut Reader<'_, _>| attend(reader, connection, &place, &doorkeeper).await;
+    exchange(io, leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
     outbox.use_shortcut(None);
 }
 
@@ -65,6 +77,7 @@ pub async fn exchange<Io>(
     io: Io,
     leftover: BytesMut,
     outbox: &Outbox,
+    pings: Pings,
     limits: &Limits,
     timeouts: &Timeouts,
     attend: impl AsyncFnOnce(&mut Reader<'_, Io>) -> Stop,
@@ -75,7 +88,7 @@ pub async fn exchange<Io>(
     let io = RefCell::new(io);
     let mut overdue = pin!(overdue(outbox, timeouts));
     let mut reading = pin!(async {
-        let mut reader = Reader::new(&io, leftover, outbox, limits, timeouts);
+        let mut reader = Reader::new(&io, leftover, outbox, pings, limits, timeouts);
         match attend(&mut reader).await {
             // The server is the first to close the socket: RFC 6455 §7.1.1.
             Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(NORMAL_CLOSURE))),
@@ -85,7 +98,7 @@ pub async fn exchange<Io>(
         }
         reader.discard().await;
     });
-    let mut writing = pin!(write(&io, outbox, timeouts.silence()));
+    let mut writing = pin!(write(&io, outbox, pings, timeouts.silence()));
     tokio::select! {
         // What the client says may be answered at once.
         biased;

@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::{
     super::{BATCH_FRAMES, converse},
+    Pings,
     frame::{Decoder, Fault, Item},
 };
 use crate::{
@@ -54,6 +55,7 @@ pub struct Reader<'a, Io> {
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     heartbeat: Heartbeat,
+    pings: Pings,
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
@@ -105,7 +107,8 @@ impl From<Fault> for Stop {
 }
 
 impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
-    pub(super) fn new(io: &'a RefCell<Io>, leftover: BytesMut, outbox: &'a Outbox, limits: &Limits, timeouts: &Timeouts) -> Self {
+    /// Reads what was read already, and then the socket.
+    pub fn new(io: &'a RefCell<Io>, leftover: BytesMut, outbox: &'a Outbox, pings: Pings, limits: &Limits, timeouts: &Timeouts) -> Self {
         let now = Instant::now();
         Self {
             io,
@@ -114,6 +117,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             outbox,
             answers_max: limits.outbox_bytes_max / 2,
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), now),
+            pings,
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
             is_flooded: false,
@@ -124,6 +128,11 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
     /// When the client was last heard.
     pub(super) fn heard_at(&self) -> Instant {
         self.heartbeat.heard_at()
+    }
+
+    /// What was read and is not a whole message yet, for another reader of the same socket.
+    pub fn into_leftover(self) -> BytesMut {
+        self.buffer
     }
 
     /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none.
@@ -188,6 +197,9 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
 
     /// Waits until the client has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        if self.pings == Pings::Packets {
+            return Poll::Pending;
+        }
         loop {
             if self.is_alarm_set {
                 if !self.alarm.is_elapsed() {

@@ -21,7 +21,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::write::{spell, with_buffer};
+use super::{
+    Pings,
+    write::{spell, with_buffer},
+};
 use crate::{
     protocol::framing::Frame,
     session::outbox::{Outgoing, Shortcut},
@@ -73,7 +76,7 @@ impl Shortcut for TcpShortcut {
             return None;
         }
         with_buffer(|departing| {
-            spell(&Outgoing::Frame(frame.clone()), departing);
+            spell(&Outgoing::Frame(frame.clone()), Pings::Frames, departing);
             // Where this fails, the door will see why.
             let written = lock(&self.write).try_write(departing).ok()?;
             Some(Bytes::copy_from_slice(&departing[written..]))

@@ -15,6 +15,7 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
+use super::Pings;
 use crate::{
     protocol::framing::Frame,
     session::outbox::{End, Outbox, Outgoing},
@@ -31,13 +32,13 @@ thread_local! {
 }
 
 /// Writes until the end. Who takes nothing for as long as `patience` takes nothing any more, whatever else it sends.
-pub async fn write<Io>(io: &RefCell<Io>, outbox: &Outbox, patience: Duration) -> io::Result<()>
+pub async fn write<Io>(io: &RefCell<Io>, outbox: &Outbox, pings: Pings, patience: Duration) -> io::Result<()>
 where
     Io: AsyncWrite + Unpin,
 {
     loop {
         let mut is_last = false;
-        let mut left = poll_fn(|cx| poll_batch(io, cx, outbox, &mut is_last)).await?;
+        let mut left = poll_fn(|cx| poll_batch(io, cx, outbox, pings, &mut is_last)).await?;
         while left.has_remaining() {
             let written = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &left));
             match timeout(patience, written).await?? {
@@ -59,14 +60,14 @@ where
 }
 
 /// Waits for something to write and writes it, as far as the socket takes it at once; what is left of it.
-fn poll_batch<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, outbox: &Outbox, is_last: &mut bool) -> Poll<io::Result<BytesMut>>
+fn poll_batch<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, outbox: &Outbox, pings: Pings, is_last: &mut bool) -> Poll<io::Result<BytesMut>>
 where
     Io: AsyncWrite + Unpin,
 {
     with_buffer(|departing| {
         ready!(outbox.poll_take(cx, |outgoing| {
             *is_last = matches!(outgoing, Outgoing::End(_));
-            spell(&outgoing, departing);
+            spell(&outgoing, pings, departing);
             departing.len() < WRITE_BYTES
         }));
         let written = match Pin::new(&mut *io.borrow_mut()).poll_write(cx, departing) {
@@ -90,11 +91,12 @@ pub fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
 }
 
 /// Puts it behind what is in `out`, as RFC 6455 writes it.
-pub fn spell(outgoing: &Outgoing, out: &mut BytesMut) {
+pub fn spell(outgoing: &Outgoing, pings: Pings, out: &mut BytesMut) {
     match outgoing {
         Outgoing::Begun(rest) => out.extend_from_slice(rest),
         Outgoing::Frame(Frame::Text(bytes)) => Parser::write_message(out, bytes, OpCode::Text, true, false),
         Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => Parser::write_message(out, bytes, OpCode::Binary, true, false),
+        Outgoing::Ping if pings == Pings::Packets => Parser::write_message(out, "2", OpCode::Text, true, false),
         Outgoing::Ping => Parser::write_message(out, "", OpCode::Ping, true, false),
         Outgoing::Pong(data) => Parser::write_message(out, data, OpCode::Pong, true, false),
         Outgoing::End(End::Close(code)) => {

@@ -1,0 +1,56 @@
+//! The rooms of the tutorials, as far as all who speak of them say the same: `announce` with a `hash`, and signals for a `targetPeer` or for everybody
+//! else. How that becomes a frame is for each dialect to say.
+
+use super::{Claim, Deed, IfTaken, To, fields::Fields};
+use crate::protocol::{Kind, Payload, Peer, PeerId, PeerName};
+
+/// What a client says of itself when it enters a room.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub hash: String,
+    /// What it wants to be called.
+    pub name: Option<String>,
+}
+
+/// The fault of one that is none.
+pub const NO_ANNOUNCEMENT: &str = "`announce` has a `hash`, which is text";
+/// The fault of a signal for what is no peer.
+pub const NO_TARGET: &str = "`targetPeer` is the id of a peer";
+
+impl Announcement {
+    /// Reads it; `None` without a hash.
+    pub fn read(fields: &Fields<'_>) -> Option<Self> {
+        let name = fields.text("peerId").map(|name| name.into_owned()).filter(|name| !name.is_empty());
+        Some(Self { hash: fields.text("hash")?.into_owned(), name })
+    }
+
+    /// The room is entered under the name, if no other peer has it.
+    pub fn join(self) -> Deed {
+        let claim = self.name.map(|name| Claim { name, secret: None, if_taken: IfTaken::Unnamed });
+        Deed::Join { room: self.hash, metadata: None, claim, seats: None }
+    }
+}
+
+/// The kind of a signal by its name.
+pub fn signal(name: &str) -> Option<Kind> {
+    [Kind::Offer, Kind::Answer, Kind::IceCandidate].into_iter().find(|kind| kind.name() == name)
+}
+
+/// What is to be done with a signal of these fields: it goes to its target, or without one to the rest of the room. `None` if the target is no peer's.
+pub fn forward(kind: Kind, fields: &Fields<'_>, room: Option<String>, payload: Payload) -> Option<Deed> {
+    match fields.text("targetPeer") {
+        Some(target) => Some(Deed::Forward { kind, to: To::Name(target.into_owned()), room, payload }),
+        None if fields.find("targetPeer").is_some_and(|target| target.get() != "null") => None,
+        None => Some(Deed::Broadcast { kind, room, payload, echo: false }),
+    }
+}
+
+/// What a peer is called here.
+pub fn id(peer_id: PeerId, name: Option<&PeerName>) -> String {
+    name.map_or_else(|| peer_id.to_string(), |name| name.as_str().to_owned())
+}
+
+/// The same of one in a list.
+pub fn seen(peer: &Peer) -> String {
+    id(peer.peer_id, peer.name.as_ref())
+}

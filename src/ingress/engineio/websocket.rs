@@ -1,0 +1,220 @@
+//! Engine.IO on a WebSocket: a session that begins there, and one that comes there from requests.
+//!
+//! A client that changes transports first probes the new one (`2probe`, `3probe`), and moves with `5` once nothing of its waits any more on the old.
+
+use std::{cell::RefCell, collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc};
+
+use actix_codec::Framed;
+use actix_http::{Request, h1};
+use actix_web::http::{Method, StatusCode};
+use bytes::{Buf as _, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{
+    super::{
+        http::{handshake, switch_protocols, write_response},
+        websocket::{self, Handover, Pings, Reader, exchange, spell},
+    },
+    EngineIo, Incoming, PROTOCOL_ERROR, Socket, Stop, Transport,
+};
+use crate::{
+    dialect::engineio::{Packet, Query},
+    protocol::{CloseCode, framing::Frame},
+    session::outbox::{End, Outbox, Outgoing},
+};
+
+const PROBE: &[u8] = b"probe";
+const ANSWER: &[u8] = b"3probe";
+
+/// Takes over a connection whose client asks for a WebSocket, for a session that it has or for a new one. `begin` is asked for the latter: it lets the
+/// client in, and is told whom to refuse. `kept` is kept for as long as the connection.
+pub async fn upgrade<Io, A>(
+    request: Request,
+    mut framed: Framed<Io, h1::Codec>,
+    engine: &Arc<EngineIo>,
+    kept: impl Sized + 'static,
+    begin: impl FnOnce() -> Result<A, CloseCode>,
+) -> io::Result<()>
+where
+    Io: Handover,
+    A: AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop + 'static,
+{
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let socket = match engine.find(&query, "websocket", *request.method() == Method::GET) {
+        Ok(socket) => socket,
+        Err(fault) => return write_response(&mut framed, StatusCode::BAD_REQUEST, &fault.json()).await,
+    };
+    let accepted = match handshake(&request) {
+        Ok(accepted) => accepted,
+        Err(text) => return write_response(&mut framed, StatusCode::BAD_REQUEST, &text).await,
+    };
+    let engine = engine.clone();
+    // Tasks of their own: what is left of HTTP takes several KiB, which are not to wait for the end of the connection.
+    match socket {
+        Some(socket) => {
+            let (io, leftover) = switch_protocols(framed, accepted).await?;
+            actix_rt::spawn(async move {
+                continue_at(io, leftover, socket, &engine).await;
+                drop(kept);
+            });
+        }
+        None => match begin() {
+            Ok(attend) => {
+                let (io, leftover) = switch_protocols(framed, accepted).await?;
+                actix_rt::spawn(async move {
+                    begin_at(io, leftover, &engine, attend).await;
+                    drop(kept);
+                });
+            }
+            Err(code) => {
+                return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
+            }
+        },
+    }
+    Ok(())
+}
+
+/// Serves a session that begins here, from its first packet to its end.
+async fn begin_at<Io: Handover>(
+    io: Io,
+    leftover: BytesMut,
+    engine: &Arc<EngineIo>,
+    attend: impl AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop,
+) {
+    let (socket, incoming) = engine.open(Transport::WebSocket);
+    let (io, shortcut) = io.hand_over();
+    let io = RefCell::new(io);
+    let open = Frame::Text(engine.handshake(&socket, &[]).into());
+    match timeout(engine.timeouts.hello(), write(&io, &Outgoing::Frame(open))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => return debug!("a client does not even take its first packet"),
+    }
+    let carrying = async {
+        socket.outbox.use_shortcut(shortcut);
+        carry(io.into_inner(), leftover, VecDeque::new(), engine, &socket).await;
+    };
+    tokio::join!(carrying, engine.run(socket.clone(), incoming, attend));
+}
+
+/// Serves a session that began with requests, once its client has made sure of this connection.
+async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo) {
+    let (io, shortcut) = io.hand_over();
+    let io = RefCell::new(io);
+    if !socket.change(Transport::Polling, Transport::Probing) {
+        // There is another one, or nothing to move any more.
+        let end = write(&io, &Outgoing::End(End::Answer(Some(PROTOCOL_ERROR))));
+        let _ = timeout(engine.timeouts.close(), end).await;
+        return;
+    }
+    let mut reader = Reader::new(&io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
+    match timeout(engine.timeouts.hello(), probed(&io, &mut reader, &socket)).await {
+        Ok(Some(frames)) => {
+            let leftover = reader.into_leftover();
+            socket.outbox.use_shortcut(shortcut);
+            carry(io.into_inner(), leftover, frames, engine, &socket).await;
+        }
+        Ok(None) | Err(_) => {
+            debug!("a client did not move to its WebSocket");
+            // It goes on as it was.
+            socket.change(Transport::Probing, Transport::Polling);
+        }
+    }
+}
+
+/// Waits until the client has probed the connection and moved to it; what it said behind that. `None` if it does anything else.
+async fn probed<Io>(io: &RefCell<Io>, reader: &mut Reader<'_, Io>, socket: &Socket) -> Option<VecDeque<Frame>>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut frames = VecDeque::new();
+    loop {
+        reader.frames(&mut frames).await.ok()?;
+        while let Some(frame) = frames.pop_front() {
+            match Packet::read(frame)? {
+                Packet::Ping(data) if data == PROBE => write(io, &Outgoing::Frame(Frame::Text(ANSWER.into()))).await.ok()?,
+                Packet::Upgrade => return socket.change(Transport::Probing, Transport::WebSocket).then_some(frames),
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Carries packets in both directions, beginning with these, to the end of the connection, which is that of the session.
+async fn carry<Io>(io: Io, leftover: BytesMut, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let bring = async |reader: &mut Reader<'_, Io>| {
+        let mut frames = frames;
+        loop {
+            if let Err(stop) = bring(&mut frames, socket).await {
+                return stop;
+            }
+            if let Err(stop) = reader.frames(&mut frames).await {
+                socket.end((&stop).into());
+                return stop;
+            }
+        }
+    };
+    exchange(io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
+    socket.outbox.use_shortcut(None);
+    socket.end(Stop::Gone);
+}
+
+/// Brings the messages among these to the session.
+async fn bring(frames: &mut VecDeque<Frame>, socket: &Socket) -> Result<(), websocket::Stop> {
+    if frames.is_empty() {
+        return Ok(());
+    }
+    socket.heard();
+    let mut messages = VecDeque::with_capacity(frames.len());
+    let mut stop = None;
+    for frame in frames.drain(..) {
+        match Packet::read(frame) {
+            Some(Packet::Message(message)) => messages.push_back(message),
+            Some(Packet::Pong(_) | Packet::Upgrade | Packet::Noop) => {}
+            Some(Packet::Close) => stop = Some((Stop::Left, websocket::Stop::Closed(None))),
+            // Only the server probes.
+            Some(Packet::Ping(_)) | None => stop = Some((Stop::Violation, websocket::Stop::Violation(PROTOCOL_ERROR))),
+        }
+        if stop.is_some() {
+            break;
+        }
+    }
+    socket.bring(messages).await;
+    match stop {
+        Some((stop, at_the_door)) => {
+            socket.end(stop);
+            Err(at_the_door)
+        }
+        None => Ok(()),
+    }
+}
+
+impl From<&websocket::Stop> for Stop {
+    fn from(stop: &websocket::Stop) -> Self {
+        match stop {
+            websocket::Stop::Closed(_) => Self::Left,
+            websocket::Stop::Violation(_) => Self::Violation,
+            websocket::Stop::Fault(code) => Self::Fault(*code),
+            websocket::Stop::Gone => Self::Gone,
+        }
+    }
+}
+
+/// Writes what does not come from the outbox.
+async fn write<Io: AsyncWrite + Unpin>(io: &RefCell<Io>, outgoing: &Outgoing) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    spell(outgoing, Pings::Packets, &mut bytes);
+    while bytes.has_remaining() {
+        match poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &bytes)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes.advance(written),
+        }
+    }
+    poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_flush(cx)).await
+}
