@@ -35,12 +35,15 @@ impl ForeignClient {
 
     /// The next message, control frames aside.
     pub async fn receive(&mut self) -> Message {
-        loop {
-            let message = within("a message", self.socket.next()).await.expect("the connection lasts").expect("a message");
-            if !matches!(message, Message::Ping(_) | Message::Pong(_)) {
-                return message;
+        let receiving = async {
+            loop {
+                let message = self.socket.next().await.expect("the connection lasts").expect("a message");
+                if !matches!(message, Message::Ping(_) | Message::Pong(_)) {
+                    return message;
+                }
             }
-        }
+        };
+        within("a message", receiving).await
     }
 
     /// The next message, which is JSON.
@@ -51,13 +54,16 @@ impl ForeignClient {
 
     /// Waits for the server's close frame, past whatever comes before it.
     pub async fn closed(&mut self) -> Option<CloseFrame> {
-        loop {
-            match within("an end", self.socket.next()).await {
-                Some(Ok(Message::Close(frame))) => return frame,
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return None,
+        let ending = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame,
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
             }
-        }
+        };
+        within("an end", ending).await
     }
 
     /// Says goodbye as a browser does whose page is left.
