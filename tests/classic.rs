@@ -148,6 +148,19 @@ async fn what_is_no_message_in_a_room_is_refused_and_nothing_else_happens() {
 }
 
 #[tokio::test]
+async fn who_comes_joins_the_lobby_as_fast_as_its_address_may_join_rooms_and_no_faster() {
+    let server = TestServer::with(|config| config.limits.address_joins_per_second = 1);
+    // Twice as many at once; more come by and by while this goes on, and never as fast as connections are made.
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(ForeignClient::connect(&server, "/").await);
+    }
+    let mut last = clients.pop().unwrap();
+    assert_eq!(last.hear().await["code"], "rate-limited");
+    assert_eq!(last.closed().await.map(|frame| u16::from(frame.code)), Some(4103));
+}
+
+#[tokio::test]
 async fn each_of_the_two_is_switched_off_without_the_other() {
     let without = |off| TestServer::with(move |config| config.dialects.retain(|dialect| *dialect != off));
     let no_lobby = without(ForeignDialect::Lobby);

@@ -137,7 +137,7 @@ impl Hearing {
             received: 0,
             unconfirmed: None,
             awaited: None,
-            wishes: dialect.greeting().into(),
+            wishes: VecDeque::new(),
             patience: Patience::default(),
         }
     }
@@ -147,6 +147,9 @@ impl Hearing {
     pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<Pause> {
         let now = Instant::now();
         let alone = frames.len() == 1;
+        if !self.dialect.manners().speaks_first && self.state.greet() {
+            self.greet(now);
+        }
         while !frames.is_empty() || !self.wishes.is_empty() {
             if self.connection != Some(connection) || !self.delivery.is_listening() {
                 frames.clear();
@@ -167,6 +170,22 @@ impl Hearing {
             }
         }
         None
+    }
+
+    /// Hears what a client wants that wants it by having come, if its address may join rooms as fast as that.
+    fn greet(&mut self, now: Instant) {
+        let in_time = self.throttle.as_mut().map_or(Ok(()), |throttle| throttle.take(0, self.joins.as_deref(), now));
+        match in_time {
+            Ok(()) => self.wishes = self.dialect.greeting().into(),
+            Err(_) => self.give_up(CloseCode::RateLimited, now),
+        }
+    }
+
+    /// Asks the session to close the connection, which is heard no more.
+    fn give_up(&mut self, code: CloseCode, heard_at: Instant) {
+        if let Some(connection) = self.connection.take() {
+            self.session.do_send(Ended { connection, how: Ending::Fault(code), heard_at });
+        }
     }
 
     /// How many messages the client has sent.
@@ -316,10 +335,8 @@ impl Hearing {
         let code = ErrorCode::RateLimited;
         let refusal = Refusal { retry_after_ms: Some(wait_ms), ..Refusal::new(id, code, self.explain(code)) };
         self.tell_refusal(refusal);
-        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refuse(too_soon, now))
-            && let Some(connection) = self.connection.take()
-        {
-            self.session.do_send(Ended { connection, how: Ending::Fault(CloseCode::RateLimited), heard_at: now });
+        if !self.throttle.as_mut().is_none_or(|throttle| throttle.refuse(too_soon, now)) {
+            self.give_up(CloseCode::RateLimited, now);
         }
     }
 

@@ -17,7 +17,6 @@ use crate::{
         command::{Count, Deliver},
         rooms::{self, Behind, Callee, Entry},
     },
-    session::connection::{Ended, Ending},
 };
 
 /// Messages of one client to peers that are not there yet.
@@ -68,9 +67,7 @@ impl Hearing {
                 return None;
             }
             Deed::Close(code) => {
-                if let Some(connection) = self.connection.take() {
-                    self.session.do_send(Ended { connection, how: Ending::Fault(code), heard_at: now });
-                }
+                self.give_up(code, now);
                 return None;
             }
         };
