@@ -55,7 +55,8 @@ for (const [name, transports] of Object.entries(WAYS)) {
         assert.equal((await because(bert, "offer", () => anna.emit("offer", { targetPeer: bert.id, n }))).n, n);
       }
     }
-    assert.deepEqual(await because(anna, "peer-left", () => bert.disconnect()), { peerId: bert.id });
+    const gone = bert.id;
+    assert.deepEqual(await because(anna, "peer-left", () => bert.disconnect()), { peerId: gone });
   });
 
   test(`rooms, metadata, acknowledgements and bytes: ${name}`, async (t) => {
@@ -100,6 +101,7 @@ for (const [name, transports] of Object.entries(WAYS)) {
     const back = next(anna, "new-peer");
     line.cut();
     await lost;
+    line.mend();
     assert.deepEqual(await gone, { peerId: before });
     const { peerId } = await back;
     assert.notEqual(peerId, before);
@@ -107,11 +109,13 @@ for (const [name, transports] of Object.entries(WAYS)) {
   });
 }
 
-/** A way to the server that can be cut. */
+/** A way to the server that can be cut, and is closed until it is mended: between two requests there is nothing to cut. */
 async function proxy(t, url) {
   const { hostname, port } = new URL(url);
   const sockets = new Set();
+  let isCut = false;
   const server = createServer((near) => {
+    if (isCut) return near.destroy();
     const far = connect(Number(port), hostname);
     for (const [one, other] of [[near, far], [far, near]]) {
       sockets.add(one);
@@ -120,9 +124,12 @@ async function proxy(t, url) {
     }
   });
   await within(new Promise((resolve) => server.listen(0, "127.0.0.1", resolve)), "a port for the proxy");
-  const cut = () => sockets.forEach((socket) => socket.destroy());
+  const cut = () => {
+    isCut = true;
+    sockets.forEach((socket) => socket.destroy());
+  };
   t.after(() => (cut(), server.close()));
-  return { url: `http://127.0.0.1:${server.address().port}`, cut };
+  return { url: `http://127.0.0.1:${server.address().port}`, cut, mend: () => (isCut = false) };
 }
 
 test("a namespace that is none is refused", async (t) => {
@@ -163,11 +170,11 @@ test("pages in Chromium: each transport, signals and bytes", async (t) => {
       );
     return { page, id, hears };
   };
-  for (const transports of Object.values(WAYS)) {
+  for (const [hash, transports] of Object.entries(WAYS)) {
     const [anna, bert] = [await open(transports), await open(undefined)];
-    await anna.page.evaluate(() => socket.emit("announce", { hash: "pages" }));
+    await anna.page.evaluate((hash) => socket.emit("announce", { hash }), hash);
     await anna.hears("peer-list");
-    await bert.page.evaluate(() => socket.emit("announce", { hash: "pages" }));
+    await bert.page.evaluate((hash) => socket.emit("announce", { hash }), hash);
     assert.deepEqual((await bert.hears("peer-list")).peers, [anna.id]);
     await bert.page.evaluate((targetPeer) => socket.emit("offer", { targetPeer, sdp: "v=0", bytes: Uint8Array.of(1, 255) }), anna.id);
     await anna.hears("offer");
@@ -176,8 +183,8 @@ test("pages in Chromium: each transport, signals and bytes", async (t) => {
       return [offer.fromPeer, [...new Uint8Array(offer.bytes)]];
     });
     assert.deepEqual([from, bytes], [bert.id, [1, 255]]);
-    await bert.page.close();
+    await bert.page.evaluate(() => socket.disconnect());
     assert.deepEqual(await anna.hears("peer-left"), { peerId: bert.id });
-    await anna.page.close();
+    await Promise.all([anna.page.close(), bert.page.close()]);
   }
 });

@@ -79,6 +79,9 @@ where
 async fn poll(socket: Arc<Socket>) -> HttpResponse {
     let mut answer = {
         let mut state = socket.state();
+        if state.transport == Transport::WebSocket {
+            return refuse(Fault::BadRequest);
+        }
         if std::mem::replace(&mut state.is_polled, true) {
             drop(state);
             socket.end(Stop::Violation);
@@ -180,8 +183,15 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
         socket.end(Stop::Violation);
         refuse(Fault::BadRequest)
     };
-    if std::mem::replace(&mut socket.state().is_posted, true) {
-        return violation();
+    {
+        let mut state = socket.state();
+        if state.transport == Transport::WebSocket {
+            return refuse(Fault::BadRequest);
+        }
+        if std::mem::replace(&mut state.is_posted, true) {
+            drop(state);
+            return violation();
+        }
     }
     let _posting = Posting(socket);
     // Bytes as they are were a body in version 3.
