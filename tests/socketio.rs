@@ -218,7 +218,10 @@ async fn a_session_opens_over_a_websocket() {
         let mut socket = Socket::try_open(&ECHO, path, "EIO=4&transport=websocket").await.unwrap();
         let open = socket.hear().await;
         let open: Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
-        assert_eq!((open["upgrades"].clone(), open["pingInterval"].clone(), open["maxPayload"].clone()), (json!([]), json!(300), json!(1_000_000)));
+        assert_eq!(
+            (open["upgrades"].clone(), open["pingInterval"].clone(), open["maxPayload"].clone()),
+            (json!([]), json!(300), json!(1_000_000))
+        );
         assert!(open["sid"].is_string());
     }
 }
@@ -627,7 +630,8 @@ async fn bytes_of_an_event_are_bytes_for_natives_and_base64_for_who_has_json_alo
     socket.say(r#"421["join",{"room":"r"}]"#).await;
     assert_eq!(socket.event().await.0, "joined");
     assert_eq!(socket.hear().await, r#"431[{"ok":true}]"#);
-    (packed.hear().await, plain.hear().await);
+    packed.hear().await;
+    plain.hear().await;
     socket.say(r#"451-2["message",{"room":"r","payload":{"bytes":{"_placeholder":true,"num":0}}}]"#).await;
     socket.send(Message::binary(vec![0, 255])).await;
     assert_eq!(socket.hear().await, r#"432[{"ok":true}]"#);
@@ -732,7 +736,8 @@ async fn a_client_of_requests_is_one_of_the_clients() {
     // It answers no probe, and is gone as anybody else.
     let left = native.hear().await;
     assert_eq!((&left["type"], &left["reason"]), (&json!("peer-left"), &json!("timeout")));
-    eventually("its place is free", async || Socket::try_open(base(&server), "/socket.io/", "EIO=4&transport=websocket").await.is_some()).await;
+    eventually("its place is free", async || Socket::try_open(base(&server), "/socket.io/", "EIO=4&transport=websocket").await.is_some())
+        .await;
 }
 
 #[tokio::test]

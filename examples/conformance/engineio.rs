@@ -189,10 +189,13 @@ impl SocketIoEcho {
             self.has_entered = true;
             let auth = if packet.data.is_empty() { "{}" } else { packet.data };
             let entered = json!({ "sid": PeerId::random().to_string() }).to_string();
-            return Some([
-                reply(PacketKind::Connect, None, &entered, vec![]),
-                reply(PacketKind::Event, None, &format!(r#"["auth",{auth}]"#), vec![]),
-            ].concat());
+            return Some(
+                [
+                    reply(PacketKind::Connect, None, &entered, vec![]),
+                    reply(PacketKind::Event, None, &format!(r#"["auth",{auth}]"#), vec![]),
+                ]
+                .concat(),
+            );
         }
         if !self.entered.contains(packet.namespace) {
             return None;

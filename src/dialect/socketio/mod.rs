@@ -410,3 +410,223 @@ fn packet(kind: PacketKind, id: Option<u64>, data: &serde_json::Value) -> Frames
     let mut frames = Packet { kind, attachments: 0, namespace: MAIN, id, data: &data.to_string() }.spell([]);
     Frames::One(frames.remove(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::{ClientLimits, LeaveReason, PeerName, Welcome};
+
+    /// What `socket.io-client` 4.8 and the server said to each other, frame by frame.
+    const SESSION: &str = include_str!("../../../tests/fixtures/socketio/session.jsonl");
+    const ME: &str = "f2fdf7548a8534823d1d41de0787433e";
+    const OTHER: &str = "336e1e1259d8d5fc43ddde43f3dc58f2";
+
+    fn frames(of: &str) -> Vec<Frame> {
+        let lines = SESSION.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["from"] == of);
+        lines
+            .map(|line| match line["text"].as_str() {
+                Some(text) => Frame::Text(text.to_owned().into()),
+                None => Frame::Binary(BASE64_STANDARD.decode(line["base64"].as_str().unwrap()).unwrap().into()),
+            })
+            .collect()
+    }
+
+    fn welcomed() -> SocketIo {
+        let dialect = SocketIo::new(1000);
+        let limits = ClientLimits {
+            message_bytes: 1,
+            rooms_per_client: 1,
+            peers_per_room: 1,
+            metadata_bytes: 1,
+            room_name_bytes: 1,
+            nesting: 1,
+            rates: None,
+        };
+        let welcome = Welcome {
+            peer_id: PeerId::parse(ME).unwrap(),
+            resume_token: crate::protocol::ResumeToken::random(),
+            resumed: false,
+            received: 0,
+            ice_servers: json("[]"),
+            heartbeat_ms: 1,
+            resume_window_ms: 0,
+            limits,
+        };
+        assert!(dialect.spell(&ServerMessage::Welcome(Box::new(welcome))).as_slice().is_empty());
+        dialect
+    }
+
+    fn json(text: &str) -> Payload {
+        Payload::parse_json(text.to_owned(), 9).unwrap()
+    }
+
+    fn room(name: &str) -> RoomId {
+        RoomId::parse(name, 100).unwrap()
+    }
+
+    fn hear(dialect: &SocketIo, frame: impl Into<Bytes>) -> Vec<String> {
+        heard(dialect, &Frame::Text(frame.into()))
+    }
+
+    /// What a client wants, in short; what is refused by its code.
+    fn heard(dialect: &SocketIo, frame: &Frame) -> Vec<String> {
+        let show = |payload: &Payload| String::from_utf8_lossy(&payload.spell(Codec::Json)).into_owned();
+        let wishes = match dialect.decode(frame, 9) {
+            Ok(Heard::Wishes(wishes)) => wishes,
+            Ok(Heard::Request(_)) => unreachable!("these are our own"),
+            Err(refusal) => return vec![format!("{:?} {}", refusal.id, refusal.code)],
+        };
+        let shown = wishes.iter().map(|Wish { id, deed }| {
+            let id = id.map(|id| format!("{id} ")).unwrap_or_default();
+            let deed = match deed {
+                Deed::Join { room, metadata, claim, .. } => {
+                    format!("join {room} {:?} {:?}", metadata.as_ref().map(show), claim.as_ref().map(|claim| &claim.name))
+                }
+                Deed::Leave { room } => format!("leave {room:?}"),
+                Deed::Forward { kind, to, room, payload } => format!("{} {to:?} {room:?} {}", kind.name(), show(payload)),
+                Deed::Broadcast { kind, room, payload, .. } => format!("{} {room:?} {}", kind.name(), show(payload)),
+                Deed::Metadata { room, metadata } => format!("metadata {room:?} {:?}", metadata.as_ref().map(show)),
+                Deed::Say(frames) => texts(frames).join(" "),
+                Deed::Close(code) => format!("close {code}"),
+                deed => format!("{deed:?}"),
+            };
+            id + &deed
+        });
+        shown.collect()
+    }
+
+    fn texts(frames: &Frames) -> Vec<String> {
+        frames.as_slice().iter().map(|frame| String::from_utf8_lossy(frame.bytes()).into_owned()).collect()
+    }
+
+    fn joined(name: &str) -> ServerMessage {
+        let peer = Peer {
+            peer_id: PeerId::parse(OTHER).unwrap(),
+            metadata: (name == "kitchen").then(|| json(r#"{"name":"other"}"#)),
+            name: (name == "hash").then(|| PeerName::parse("other", 100).unwrap()),
+        };
+        ServerMessage::Joined { room: room(name), peer_id: PeerId::parse(ME).unwrap(), peers: vec![peer] }
+    }
+
+    fn forwarded(kind: Kind, name: &str, to: Option<&str>, payload: Payload) -> Envelope {
+        let to = to.map(|to| PeerId::parse(to).unwrap());
+        let from = PeerId::parse(OTHER).unwrap();
+        let message = ServerMessage::Forwarded { kind, from, room: room(name), payload, to, best_effort: false };
+        Envelope::new(message).with(PeerName::parse("other", 100), 0)
+    }
+
+    #[test]
+    fn what_the_real_client_says_is_understood_and_answered_as_it_was() {
+        let dialect = welcomed();
+        let mut said = frames("client").into_iter();
+        let mut expected = frames("server").into_iter();
+        let mut next = || heard(&dialect, &said.next().expect("the client says more"));
+        let mut is_answered = |frames: Frames| {
+            for frame in frames.as_slice() {
+                let (answered, captured) = (frame, expected.next().expect("the server said more"));
+                let value = |frame: &Frame| match frame {
+                    Frame::Text(text) => {
+                        let text = std::str::from_utf8(text).unwrap();
+                        let at = text.find(['[', '{']).unwrap_or(text.len());
+                        (text[..at].to_owned(), serde_json::from_str::<Value>(&text[at..]).unwrap())
+                    }
+                    bytes => (String::new(), json!(bytes.bytes().to_vec())),
+                };
+                assert_eq!(value(answered), value(&captured));
+            }
+        };
+        let ack = |id| dialect.spell(&ServerMessage::Ack { id });
+
+        let Ok(Heard::Wishes(connect)) = dialect.decode(&frames("client")[0], 9) else { panic!("it connects") };
+        let [Wish { deed: Deed::Say(answer), .. }] = <[Wish; 1]>::try_from(connect).unwrap() else { panic!("it is answered") };
+        is_answered(answer);
+        next();
+        assert_eq!(next(), [r#"join hash None Some("tutorial")"#]);
+        is_answered(dialect.spell(&joined("hash")));
+        assert_eq!(next(), [r#"offer Name("other") Some("hash") {"targetPeer":"other","offer":{"type":"offer","sdp":"v=0"}}"#]);
+        let answer = json(r#"{"targetPeer":"tutorial","answer":{"type":"answer","sdp":"v=1"},"fromPeer":"forged"}"#);
+        is_answered(dialect.encode(&forwarded(Kind::Answer, "hash", None, answer)));
+        assert_eq!(next(), [r#"ice-candidate Some("hash") {"candidate":{"candidate":"candidate:1","sdpMid":"0"}}"#]);
+        assert_eq!(next(), [r#"0 join kitchen Some("{\"name\":\"me\"}") None"#]);
+        is_answered(dialect.spell(&joined("kitchen")));
+        is_answered(ack(0));
+        assert_eq!(next(), [""; 0], "its attachment is to come");
+        assert_eq!(next(), [r#"1 message Some("kitchen") {"text":"hello","bytes":"AQL/"}"#]);
+        is_answered(ack(1));
+        let bytes = Payload::parse_msgpack(vec![0x92, 0xc4, 1, 7, 0xc4, 1, 8], 9).unwrap();
+        is_answered(dialect.encode(&forwarded(Kind::Message, "kitchen", Some(ME), bytes)));
+        assert_eq!(next(), [r#"2 metadata None Some("{\"name\":\"I\"}")"#]);
+        let refusal = "`room` may be left out only while you are in exactly one room";
+        is_answered(dialect.spell(&ServerMessage::Error(Refusal::new(Some(2), ErrorCode::RoomRequired, refusal))));
+        assert_eq!(next(), [r#"3 metadata Some("kitchen") Some("{\"name\":\"I\"}")"#]);
+        is_answered(ack(3));
+        assert_eq!(next(), [r#"4 leave Some("kitchen")"#]);
+        is_answered(dialect.spell(&ServerMessage::Left { room: room("kitchen"), reason: LeaveReason::Left }));
+        is_answered(ack(4));
+        assert_eq!(next(), ["None bad-message"]);
+        let refusal = "an event has one argument, which is an object";
+        is_answered(dialect.spell(&ServerMessage::Error(Refusal::new(None, ErrorCode::BadMessage, refusal))));
+        assert_eq!(next(), ["leave None"]);
+        assert!(ack(5).as_slice().is_empty(), "who has left hears nothing");
+        assert_eq!((said.next(), expected.next()), (None, None));
+    }
+
+    #[test]
+    fn who_announces_itself_again_leaves_first_and_only_the_room_that_it_announced() {
+        let dialect = welcomed();
+        hear(&dialect, "40");
+        let announce = |hash: &str| hear(&dialect, format!(r#"427["announce",{{"hash":"{hash}"}}]"#));
+        assert_eq!(announce("a"), ["7 join a None None"]);
+        assert_eq!(announce("b"), ["7 join b None None"], "it was not let in");
+        dialect.spell(&ServerMessage::Joined { room: room("b"), peer_id: PeerId::parse(ME).unwrap(), peers: vec![] });
+        assert_eq!(announce("b"), [r#"leave Some("b")"#, "7 join b None None"]);
+        dialect.spell(&ServerMessage::Left { room: room("b"), reason: LeaveReason::Left });
+        assert_eq!(hear(&dialect, r#"42["join",{"room":"b"}]"#), ["join b None None"]);
+        let joined = dialect.spell(&ServerMessage::Joined { room: room("b"), peer_id: PeerId::parse(ME).unwrap(), peers: vec![] });
+        assert!(texts(&joined)[0].starts_with(r#"42["joined","#), "{joined:?}");
+    }
+
+    #[test]
+    fn what_is_no_packet_ends_the_connection_and_what_is_no_event_does_not() {
+        for (frame, is_broken) in [
+            (Frame::Text("4x".into()), true),
+            (Frame::Text("42/other,[\"x\",{}]".into()), true),
+            (Frame::Binary("x".into()), true),
+            (Frame::Text("42[\"dance\",{}]".into()), false),
+            (Frame::Text("42[\"announce\",\"text\"]".into()), false),
+            (Frame::Text("44{}".into()), false),
+        ] {
+            let dialect = welcomed();
+            hear(&dialect, "40");
+            heard(&dialect, &frame);
+            assert_eq!(dialect.ends_with(&Refusal::new(None, ErrorCode::BadMessage, "")), is_broken, "{frame:?}");
+        }
+        let dialect = welcomed();
+        hear(&dialect, "42[\"announce\",{\"hash\":\"h\"}]");
+        assert!(dialect.ends_with(&Refusal::new(None, ErrorCode::BadMessage, "")), "it has entered no namespace");
+    }
+
+    #[test]
+    fn a_packet_and_its_attachments_are_bounded_together() {
+        let dialect = welcomed();
+        hear(&dialect, "40");
+        assert_eq!(hear(&dialect, r#"459-["message",{"payload":1}]"#), [""; 0]);
+        assert_eq!(heard(&dialect, &Frame::Binary(vec![0; 600].into())), [""; 0]);
+        assert_eq!(heard(&dialect, &Frame::Binary(vec![0; 600].into())), ["close too-large"]);
+    }
+
+    #[test]
+    fn no_text_is_too_strange() {
+        use proptest::prelude::*;
+        proptest!(|(packets in prop::collection::vec("4[0-6][0-9]?-?(/[a-z]{0,2},)?[0-9]{0,2}.{0,40}", 1..6))| {
+            let dialect = welcomed();
+            hear(&dialect, "40");
+            for packet in packets {
+                heard(&dialect, &Frame::Text(packet.into()));
+            }
+        });
+    }
+}

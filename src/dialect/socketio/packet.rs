@@ -225,7 +225,11 @@ mod tests {
         assert_eq!(assembly.push("one".into()), Assembled::Waits);
         assert_eq!(assembly.push("two".into()), Assembled::Whole("text".into(), vec!["one".into(), "two".into()]));
         let mut assembly = Assembly::new("text".into(), usize::MAX, 200);
-        let pushed: Vec<_> = (0..4).map(|_| assembly.push(Bytes::new())).collect();
-        assert_eq!(pushed, [Assembled::Waits, Assembled::Waits, Assembled::Waits, Assembled::TooLarge], "empty ones count as well");
+        let pushed: Vec<_> = (0..5).map(|_| assembly.push(Bytes::new())).collect();
+        assert_eq!(
+            pushed,
+            [Assembled::Waits, Assembled::Waits, Assembled::Waits, Assembled::Waits, Assembled::TooLarge],
+            "empty ones count as well"
+        );
     }
 }
