@@ -119,3 +119,42 @@ async fn plain_http_is_answered_okay_and_all_of_it_can_be_switched_off() {
     let url = format!("{}/y", off.base().replacen("http", "ws", 1));
     assert!(within("an answer", connect_async(url)).await.is_err());
 }
+
+/// Two that came in the same instant heard each other's announcement and called each other, which the library does not always survive. Its own server
+/// deals with what one says in one breath before it hears the other.
+#[tokio::test]
+async fn of_two_that_subscribe_and_publish_in_one_breath_one_is_the_first() {
+    let server = TestServer::start();
+    for round in 0..50 {
+        let topic = format!("instant {round}");
+        let (mut anna, mut bert) = tokio::join!(ForeignClient::connect(&server, "/y"), ForeignClient::connect(&server, "/y"));
+        let breath = |who| [json!({ "type": "subscribe", "topics": [&topic] }), publish(&topic, who)];
+        let (annas, berts) = (breath("anna"), breath("bert"));
+        tokio::join!(anna.say_in_one_breath(&annas), bert.say_in_one_breath(&berts));
+        let mut heard = vec![];
+        for (client, name) in [(&mut anna, "anna"), (&mut bert, "bert")] {
+            loop {
+                let data = client.hear().await["data"].clone();
+                heard.push((name, data.clone()));
+                if data == name {
+                    break;
+                }
+            }
+        }
+        // What was said by now has reached whom it is for.
+        for (client, name) in [(&mut anna, "anna"), (&mut bert, "bert")] {
+            client.say(json!({ "type": "ping" })).await;
+            loop {
+                let message = client.hear().await;
+                if message["type"] == "pong" {
+                    break;
+                }
+                heard.push((name, message["data"].clone()));
+            }
+        }
+        assert_eq!(heard.len(), 3, "each itself, and one of them the other: {heard:?}");
+        // From here on everybody hears everything.
+        anna.say(publish(&topic, "later")).await;
+        assert_eq!((&anna.hear().await["data"], &bert.hear().await["data"]), (&json!("later"), &json!("later")));
+    }
+}

@@ -7,7 +7,7 @@ use actix::prelude::*;
 use super::{
     drain::DrainWindow,
     inlet::Inlet,
-    rooms::{Entry, Room},
+    rooms::{Entry, Room, Standing},
 };
 use crate::protocol::{Census, ErrorCode, LeaveReason, Payload, PeerId, PeerName, RoomId};
 
@@ -104,8 +104,8 @@ pub enum Deliver {
 
 /// What became of a command.
 pub enum Answer {
-    /// The session is in the room, whose handle this is, under this name if under any. Its client knows.
-    Joined(Arc<Room>, Option<PeerName>),
+    /// The session is in the room, whose handle this is. Its client knows.
+    Joined(Arc<Room>, Standing),
     /// So many are there.
     Counted(Vec<(RoomId, Census)>),
     /// The session is out of the rooms that it asked to leave.

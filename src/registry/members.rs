@@ -32,13 +32,24 @@ pub struct Member {
     /// Boxed, because most have none.
     pub metadata: Option<Box<Payload>>,
     /// Boxed for the same reason.
-    pub named: Option<Box<Named>>,
+    pub apart: Option<Box<Apart>>,
 }
 
-/// The name of a peer, and the secret by which its owner may come back to it.
-pub struct Named {
-    pub name: PeerName,
+/// What only some peers of foreign dialects have.
+#[derive(Default)]
+pub struct Apart {
+    pub name: Option<PeerName>,
+    /// By it the owner of the name may come back to it.
     pub secret: Option<String>,
+    /// Which of all who ever entered the room it is: those who came before have lower ones.
+    pub turn: u64,
+}
+
+impl Member {
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&PeerName> {
+        self.apart.as_ref()?.name.as_ref()
+    }
 }
 
 /// A list of more members has a table. Searching one of so many takes about as long as asking the table.
@@ -96,8 +107,8 @@ impl Members {
 
     /// Adds one who is not there, nor has anybody there its name.
     pub fn add(&mut self, member: Member) {
-        if let Some(named) = &member.named {
-            self.names.get_or_insert_default().insert(named.name.clone(), member.peer_id);
+        if let Some(name) = member.name() {
+            self.names.get_or_insert_default().insert(name.clone(), member.peer_id);
         }
         debug_assert!(self.find(member.peer_id).is_none(), "a peer joins a room once");
         if self.list.len() == self.list.capacity() {
@@ -128,8 +139,8 @@ impl Members {
             }
         }
         let member = list.swap_remove(place);
-        if let (Some(named), Some(names)) = (&member.named, &mut self.names) {
-            names.remove(&named.name);
+        if let (Some(name), Some(names)) = (member.name(), &mut self.names) {
+            names.remove(name);
         }
         self.shrink();
         Some(member)
@@ -241,7 +252,7 @@ mod tests {
     }
 
     fn member(peer_id: PeerId) -> Member {
-        Member { peer_id, inlet: Arc::new(Nowhere), metadata: None, named: None }
+        Member { peer_id, inlet: Arc::new(Nowhere), metadata: None, apart: None }
     }
 
     fn filled(members: usize) -> (Members, Vec<PeerId>) {

@@ -12,7 +12,7 @@ use std::{
 use super::{
     command::{Answer, Snapshot},
     inlet::{Inlet, Untaken},
-    members::{Member, Members, Named, PeerIdHasher},
+    members::{Apart, Member, Members, PeerIdHasher},
 };
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
@@ -87,6 +87,15 @@ pub enum Callee<'a> {
     Place { seed: usize, place: usize },
 }
 
+/// What a peer is in a room that it has entered.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its name, if it has one there.
+    pub name: Option<PeerName>,
+    /// Which of all who ever entered it is.
+    pub turn: u64,
+}
+
 /// What became of a message.
 #[derive(Default)]
 pub struct Handed {
@@ -104,6 +113,8 @@ struct Present {
     /// How many have metadata, and how often one that had none got some.
     with_metadata: usize,
     got_metadata: usize,
+    /// How many have ever entered.
+    entered: u64,
 }
 
 impl Rooms {
@@ -136,13 +147,13 @@ impl Rooms {
             None => Arc::new(Room { id: id.clone(), is_quiet, fills: seats.map(|_| wanted.clone()), present: RwLock::default() }),
         };
         let mut present = room.present_mut();
-        let named = claim.map(|claim| present.give_name(claim)).transpose()?.flatten();
+        let secret = claim.as_ref().and_then(|claim| claim.secret.clone());
+        let name = claim.map(|claim| present.give_name(claim)).transpose()?.flatten();
         let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
         let peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
         if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
             return Err(ErrorCode::RoomFull);
         }
-        let name = named.as_ref().map(|named| named.name.clone());
         let mut peers = vec![];
         if !room.is_quiet {
             let newcomer = Peer { peer_id, metadata: metadata.clone(), name: name.clone() };
@@ -151,10 +162,13 @@ impl Rooms {
         }
         // A client that cannot take even this is being closed.
         let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }));
-        inlet.answer(Answer::Joined(room.clone(), name));
+        let turn = present.entered;
+        let apart = (name.is_some() || broadcasts).then(|| Box::new(Apart { name: name.clone(), secret, turn }));
+        present.entered += 1;
+        inlet.answer(Answer::Joined(room.clone(), Standing { name: name.clone(), turn }));
         present.metadata_bytes = metadata_bytes;
         present.with_metadata += usize::from(metadata.is_some());
-        present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), named: named.map(Box::new) });
+        present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), apart });
         let is_filling = seats.is_some_and(|seats| present.members.len() < seats);
         drop(present);
         if seats.is_some() {
@@ -226,7 +240,7 @@ impl Rooms {
     pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
         let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
         let mut present = room.present_mut();
-        let Present { members, metadata_bytes, with_metadata, got_metadata } = &mut *present;
+        let Present { members, metadata_bytes, with_metadata, got_metadata, .. } = &mut *present;
         let member = members.find_mut(peer_id).ok_or(ErrorCode::NotInRoom)?;
         let bytes = *metadata_bytes - kept_bytes(member.metadata.as_deref()) + kept_bytes(metadata.as_ref());
         if !room.is_quiet && bytes > self.limits.metadata_bytes_max {
@@ -284,16 +298,23 @@ impl Room {
         member.take(&Envelope::new(message).with(name, 0))
     }
 
-    /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well. If some do not take it, the others have it all the
-    /// same.
-    pub fn broadcast_from(&self, from: PeerId, name: Option<PeerName>, message: ServerMessage, echo: bool) -> Handed {
+    /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered before that
+    /// turn. If some do not take it, the others have it all the same.
+    pub fn broadcast_from(&self, from: PeerId, name: Option<PeerName>, message: ServerMessage, echo: bool, before: Option<u64>) -> Handed {
         let present = self.present();
         let envelope = Envelope::new(message).with(name, present.members.len());
         if echo && let Some(sender) = present.members.find(from) {
             // Who is over its own bound is being closed.
             let _ = sender.inlet.deliver(&envelope);
         }
-        present.hand_round(from, envelope)
+        match before {
+            None => present.hand_round(from, envelope),
+            Some(turn) => {
+                let earlier = present.others(from).filter(|member| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
+                let untaken = earlier.filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count();
+                Handed { untaken: (untaken > 0).then_some(ErrorCode::Undeliverable), behind: None }
+            }
+        }
     }
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
@@ -326,9 +347,9 @@ impl Present {
     }
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
-    fn give_name(&mut self, Claim { name, secret, insists }: Claim) -> Result<Option<Named>, ErrorCode> {
+    fn give_name(&mut self, Claim { name, secret, insists }: Claim) -> Result<Option<PeerName>, ErrorCode> {
         if let Some(holder) = self.members.named(name.as_str()) {
-            let is_the_same = secret.is_some() && holder.named.as_ref().is_some_and(|named| named.secret == secret);
+            let is_the_same = secret.is_some() && holder.apart.as_ref().is_some_and(|apart| apart.secret == secret);
             if !is_the_same {
                 return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
             }
@@ -339,7 +360,7 @@ impl Present {
                 before.inlet.replace();
             }
         }
-        Ok(Some(Named { name, secret }))
+        Ok(Some(name))
     }
 
     fn census(&self) -> Census {
@@ -354,10 +375,6 @@ impl Present {
 impl Member {
     fn as_seen(&self) -> Peer {
         Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned(), name: self.name().cloned() }
-    }
-
-    fn name(&self) -> Option<&PeerName> {
-        self.named.as_ref().map(|named| &named.name)
     }
 
     fn take(&self, envelope: &Envelope) -> Result<Handed, ErrorCode> {

@@ -61,6 +61,10 @@ pub struct Hearing {
     awaited: Option<Awaited>,
     /// What else a frame of a foreign client asks for.
     wishes: VecDeque<Wish>,
+    /// So many frames had come with the latest that enters a room, and are still to be heard.
+    came_with_join: usize,
+    /// Is what is heard now of such a frame?
+    is_with_join: bool,
     /// What is said to peers that are not there yet.
     patience: Patience,
 }
@@ -138,6 +142,8 @@ impl Hearing {
             unconfirmed: None,
             awaited: None,
             wishes: VecDeque::new(),
+            came_with_join: 0,
+            is_with_join: false,
             patience: Patience::default(),
         }
     }
@@ -163,8 +169,15 @@ impl Hearing {
             }
             let behind = match self.wishes.pop_front() {
                 Some(wish) => self.wish(wish, now),
-                None => frames.pop_front().and_then(|frame| self.frame(&frame, alone, now)),
+                None => {
+                    self.is_with_join = self.came_with_join > 0;
+                    self.came_with_join = self.came_with_join.saturating_sub(1);
+                    frames.pop_front().and_then(|frame| self.frame(&frame, alone, now))
+                }
             };
+            if self.awaited.as_ref().is_some_and(|awaited| awaited.joining.is_some()) {
+                self.came_with_join = frames.len();
+            }
             if let Some(peer) = behind {
                 return Some(Pause::Behind(peer));
             }
@@ -237,8 +250,8 @@ impl Hearing {
     pub fn answered(&mut self, answer: Answer) {
         let Some(Awaited { id, waiting, .. }) = self.awaited.take() else { return };
         match answer {
-            Answer::Joined(room, name) => {
-                self.state.entered(room, name);
+            Answer::Joined(room, standing) => {
+                self.state.entered(room, standing);
                 self.acknowledge(id);
             }
             Answer::Counted(rooms) => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    protocol::{ErrorCode, PeerName, RoomId},
-    registry::rooms::Room,
+    protocol::{ErrorCode, RoomId},
+    registry::rooms::{Room, Standing},
 };
 
 /// The rooms that a session is in, and whether its client has said anything.
@@ -18,8 +18,7 @@ pub struct State {
 /// A room that a session is in.
 struct Entered {
     room: Arc<Room>,
-    /// What the session is called there, if not by its id.
-    name: Option<PeerName>,
+    standing: Standing,
 }
 
 impl State {
@@ -45,8 +44,8 @@ impl State {
     }
 
     /// Notes a room that the session is in.
-    pub fn entered(&mut self, room: Arc<Room>, name: Option<PeerName>) {
-        self.rooms.push(Entered { room, name });
+    pub fn entered(&mut self, room: Arc<Room>, standing: Standing) {
+        self.rooms.push(Entered { room, standing });
     }
 
     /// The room that a message means: the one it names, or the only one there is.
@@ -54,14 +53,14 @@ impl State {
         self.place(name).map(|(room, _)| room)
     }
 
-    /// The same, and what the session is called there.
-    pub fn place(&self, name: Option<&str>) -> Result<(&Arc<Room>, Option<&PeerName>), ErrorCode> {
+    /// The same, and what the session is there.
+    pub fn place(&self, name: Option<&str>) -> Result<(&Arc<Room>, &Standing), ErrorCode> {
         let entered = match (name, &*self.rooms) {
             (Some(name), _) => self.find(name).ok_or(ErrorCode::NotInRoom),
             (None, [only]) => Ok(only),
             (None, _) => Err(ErrorCode::RoomRequired),
         };
-        entered.map(|entered| (&entered.room, entered.name.as_ref()))
+        entered.map(|entered| (&entered.room, &entered.standing))
     }
 
     /// Takes out the room of this name, or all rooms without one. From here on nothing of this session reaches them.

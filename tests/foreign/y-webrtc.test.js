@@ -44,7 +44,7 @@ async function visitor(t, server) {
   return { page, sent, heard };
 }
 
-/** Enters a room, and waits until the server has told so: two who come in the same instant call each other, which the library does not always survive. */
+/** Enters a room, and waits until the server has told so: two who come in the same instant may call each other, which the library does not always survive. */
 async function enter({ page, heard }, server, room, password = null) {
   const before = heard.length;
   await page.evaluate(([...args]) => void (window.note = window.open(...args)), [room, server.url.replace("http", "ws") + "/y", password]);

@@ -28,6 +28,17 @@ impl ForeignClient {
         self.send(Message::text(value.to_string())).await;
     }
 
+    /// Sends several JSON values in one write.
+    pub async fn say_in_one_breath(&mut self, values: &[Value]) {
+        let saying = async {
+            for value in values {
+                self.socket.feed(Message::text(value.to_string())).await.expect("there is room");
+            }
+            self.socket.flush().await.expect("sent");
+        };
+        within("messages are sent", saying).await;
+    }
+
     /// Sends a message.
     pub async fn send(&mut self, message: Message) {
         within("a message is sent", self.socket.send(message)).await.expect("sent");

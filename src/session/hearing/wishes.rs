@@ -15,7 +15,7 @@ use crate::{
     protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
     registry::{
         command::{Count, Deliver},
-        rooms::{self, Behind, Callee, Entry},
+        rooms::{self, Behind, Callee, Entry, Standing},
     },
 };
 
@@ -99,9 +99,11 @@ impl Hearing {
     }
 
     fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool) -> Result<Outcome, ErrorCode> {
-        let (room, name) = self.state.place(room)?;
+        let (room, Standing { name, turn }) = self.state.place(room)?;
         let message = forwarded(kind, self.peer_id, room, payload, None, false);
-        Ok(Outcome::Handed(room.broadcast_from(self.peer_id, name.cloned(), message, echo)))
+        // Entering a room and saying so in one breath is one step to who does it: of two that come at once, one is the first, and hears the other.
+        let before = (self.is_with_join && self.dialect.manners().broadcasts).then_some(*turn);
+        Ok(Outcome::Handed(room.broadcast_from(self.peer_id, name.clone(), message, echo, before)))
     }
 
     fn call(&mut self, message: Waiting, to: To) -> Result<Outcome, ErrorCode> {
@@ -133,9 +135,9 @@ impl Hearing {
     }
 
     fn hand(&self, Waiting { kind, room, payload, .. }: &Waiting, to: &Callee<'_>) -> Result<Outcome, ErrorCode> {
-        let (room, name) = self.state.place(room.as_deref())?;
+        let (room, standing) = self.state.place(room.as_deref())?;
         let message = forwarded(*kind, self.peer_id, room, payload.clone(), None, false);
-        room.forward_to(self.peer_id, name.cloned(), to, message).map(Outcome::Handed)
+        room.forward_to(self.peer_id, standing.name.clone(), to, message).map(Outcome::Handed)
     }
 
     /// Tries what waits for peers that were not there, and gives up what has waited for its time. Does anything still wait?
