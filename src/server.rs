@@ -267,11 +267,11 @@ impl Parts {
         let home = if config.workers() == 1 { workers[0].clone() } else { Arbiter::current() };
         for udp in sockets {
             let (opened, outcome) = oneshot::channel();
-            let (tls, doorkeeper, workers) = (certificates.quic(), doorkeeper.clone(), workers.clone());
+            let (tls, doorkeeper, workers, socket_io) = (certificates.quic(), doorkeeper.clone(), workers.clone(), socket_io.clone());
             home.spawn_fn(move || {
                 let endpoint = webtransport::endpoint(udp, tls, &doorkeeper);
                 if let Ok(endpoint) = &endpoint {
-                    actix_rt::spawn(webtransport::accept(endpoint.clone(), workers, doorkeeper));
+                    actix_rt::spawn(webtransport::accept(endpoint.clone(), workers, doorkeeper, socket_io));
                 }
                 // Whoever starts the server waits for it.
                 let _ = opened.send(endpoint);

@@ -5,7 +5,7 @@
 //! of the two carries it, or what a message means. The frames that sessions hear and say are messages as on a WebSocket, their digit included.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use crate::protocol::framing::Frame;
 
@@ -48,6 +48,16 @@ pub enum Fault {
     UnsupportedVersion = 5,
 }
 
+/// What is wrong with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A message announces more than it may have.
+    TooLarge,
+    NotUtf8,
+}
+
+/// In the first byte of a message on a stream: it is bytes, and not text.
+const BINARY: u8 = 0x80;
 /// The digit of a message.
 pub const MESSAGE: u8 = b'4';
 const SEPARATOR: u8 = 0x1e;
@@ -80,6 +90,49 @@ impl Packet {
             Some((&BASE64, base64)) => Some(Self::Message(Frame::Binary(BASE64_STANDARD.decode(base64).ok()?.into()))),
             _ => Self::read(Frame::Text(body.slice_ref(packet))),
         })
+    }
+
+    /// Takes the next message of a WebTransport stream out of `buffer`, or leaves it until more has been read: as on a WebSocket, with lengths as a
+    /// WebSocket has them and the first bit for bytes (engine.io-parser 5, `createPacketDecoderStream`).
+    pub fn take_streamed(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, Malformed> {
+        let Some(first) = buffer.first() else { return Ok(None) };
+        let rest = &buffer[1..];
+        let (length, header) = match first & !BINARY {
+            126 => (rest.first_chunk().map(|bytes| u64::from(u16::from_be_bytes(*bytes))), 3),
+            127 => (rest.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)), 9),
+            length => (Some(length.into()), 1),
+        };
+        let Some(length) = length else { return Ok(None) };
+        let length = usize::try_from(length).ok().filter(|length| *length <= bytes_max).ok_or(Malformed::TooLarge)?;
+        if buffer.len() < header + length {
+            return Ok(None);
+        }
+        let is_binary = first & BINARY != 0;
+        buffer.advance(header);
+        let bytes = buffer.split_to(length).freeze();
+        match is_binary {
+            true => Ok(Some(Frame::Binary(bytes))),
+            false if std::str::from_utf8(&bytes).is_err() => Err(Malformed::NotUtf8),
+            false => Ok(Some(Frame::Text(bytes))),
+        }
+    }
+
+    /// Puts a message behind others on a WebTransport stream.
+    pub fn put_streamed(frame: &Frame, out: &mut BytesMut) {
+        let bit = if matches!(frame, Frame::Text(_)) { 0 } else { BINARY };
+        let bytes = frame.bytes();
+        match (bytes.len(), u16::try_from(bytes.len())) {
+            (length @ ..126, _) => out.put_u8(bit | length as u8),
+            (_, Ok(length)) => {
+                out.put_u8(bit | 126);
+                out.put_u16(length);
+            }
+            (length, Err(_)) => {
+                out.put_u8(bit | 127);
+                out.put_u64(length as u64);
+            }
+        }
+        out.put_slice(bytes);
     }
 
     /// Writes it behind others into the body of an answer.
@@ -173,6 +226,28 @@ mod tests {
         for nothing in [&b""[..], b"abc", b"4a\x1e", b"4a\x1ebA", b"b*", b"4\xff"] {
             assert_eq!(Packet::read_all(&Bytes::from_static(nothing)).find(Option::is_none), Some(None), "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn messages_on_a_stream_come_out_whole_wherever_it_was_cut() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            for frame in [Frame::Text(vec![b'4'; length].into()), Frame::Binary(vec![0xff; length].into())] {
+                let mut wire = BytesMut::new();
+                Packet::put_streamed(&frame, &mut wire);
+                let whole = wire.clone();
+                assert_eq!(Packet::take_streamed(&mut wire, 65_536), Ok(Some(frame)));
+                assert!(wire.is_empty());
+                for cut in [0, 1, 2, 5, whole.len() - 1].into_iter().filter(|cut| *cut < whole.len()) {
+                    let mut part = BytesMut::from(&whole[..cut]);
+                    assert_eq!(Packet::take_streamed(&mut part, 65_536), Ok(None), "{length} cut at {cut}");
+                    assert_eq!(part.len(), cut);
+                }
+            }
+        }
+        let take = |bytes: &[u8]| Packet::take_streamed(&mut BytesMut::from(bytes), 5);
+        assert_eq!(take(&[6]), Err(Malformed::TooLarge));
+        assert_eq!(take(&[127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), Err(Malformed::TooLarge));
+        assert_eq!(take(&[1, 0xff]), Err(Malformed::NotUtf8));
     }
 
     #[test]

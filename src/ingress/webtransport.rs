@@ -24,6 +24,7 @@ use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture
 
 use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, converse,
+    engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
     overdue,
 };
@@ -88,7 +89,7 @@ fn clocks(heartbeat: Duration, silence: Duration) -> (Duration, Duration) {
 }
 
 /// Takes connections until the endpoint is closed, and deals them out to the workers.
-pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, doorkeeper: Arc<Doorkeeper>) {
+pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, doorkeeper: Arc<Doorkeeper>, socket_io: Option<Arc<EngineIo>>) {
     let mut turn = workers.iter().cycle();
     let handshakes = Handshakes::new(doorkeeper.limits.handshakes_max, doorkeeper.timeouts.hello());
     while let Some(incoming) = endpoint.accept().await {
@@ -110,30 +111,32 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
             continue;
         }
         let handshake = handshakes.begin();
-        let doorkeeper = doorkeeper.clone();
+        let (doorkeeper, socket_io) = (doorkeeper.clone(), socket_io.clone());
         let worker = turn.next().expect("a server has workers");
-        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshake, doorkeeper))));
+        worker.spawn_fn(move || drop(actix_rt::spawn(connection(incoming, handshake, doorkeeper, socket_io))));
     }
 }
 
-async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper: Arc<Doorkeeper>) {
+async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper: Arc<Doorkeeper>, socket_io: Option<Arc<EngineIo>>) {
     let accepting = async {
         let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
-        if path != PATH {
+        let socket_io = socket_io.filter(|_| EngineIo::is_at(path));
+        if path != PATH && socket_io.is_none() {
             debug!(path, "a WebTransport session for a path that is none");
             request.not_found().await;
             return Ok(None);
         }
-        request.accept().await.map(Some)
+        request.accept().await.map(|connection| Some((connection, socket_io)))
     };
     match handshake.run(Box::pin(accepting)).await {
-        Ok(Ok(Some(connection))) => {
+        Ok(Ok(Some((connection, socket_io)))) => {
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
-            match doorkeeper.clients.admit(Arc::new(visit)) {
-                Ok(place) => serve(connection, place, &doorkeeper).await,
-                Err(code) => close(&connection, code),
+            match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
+                (Ok(place), Some(engine)) => engineio::webtransport::serve(connection, place, doorkeeper, &engine).await,
+                (Ok(place), None) => serve(connection, place, &doorkeeper).await,
+                (Err(code), _) => close(&connection, code),
             }
         }
         Ok(Ok(None)) => {}
@@ -193,12 +196,13 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     }
 }
 
-fn close(connection: &wtransport::Connection, code: CloseCode) {
+/// Closes a connection for this reason.
+pub fn close(connection: &wtransport::Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
 }
 
 /// Waits for the stream that carries the messages.
-async fn opened(
+pub async fn opened(
     connection: &wtransport::Connection,
     place: &Place,
     doorkeeper: &Doorkeeper,

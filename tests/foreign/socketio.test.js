@@ -139,23 +139,31 @@ test("a namespace that is none is refused", async (t) => {
   assert.equal((await next(socket, "connect_error")).message, "Invalid namespace");
 });
 
-test("pages in Chromium: each transport, signals and bytes", async (t) => {
+test("pages in Chromium: each transport and WebTransport, signals and bytes", async (t) => {
   const { url } = await startServer(t);
   const browser = await startBrowser(t);
   const script = await bundle(`import { io } from "socket.io-client"; globalThis.io = io;`);
+  const { transports: doors } = await (await fetch(`${url}/.well-known/switchboard`)).json();
+  const hash = doors.find(({ type }) => type === "webtransport").certificateHashes[0];
   const open = async (transports) => {
     const page = await browser.newPage(t);
     await page.goto(`${url}/healthz`);
     await page.addScriptTag({ content: script });
     const id = await page.evaluate(
-      (transports) =>
+      ({ transports, hash }) =>
         new Promise((resolve, reject) => {
           globalThis.heard = [];
-          globalThis.socket = io({ transports: transports ?? undefined });
+          if (transports?.[0] === "webtransport") {
+            const value = Uint8Array.from(atob(hash.value), (char) => char.charCodeAt());
+            const serverCertificateHashes = [{ algorithm: hash.algorithm, value }];
+            globalThis.socket = io(`https://${location.host}`, { transports, transportOptions: { webtransport: { serverCertificateHashes } } });
+          } else {
+            globalThis.socket = io({ transports: transports ?? undefined });
+          }
           socket.onAny((event, argument) => heard.push([event, argument]));
           socket.once("connect", () => resolve(socket.id)).once("connect_error", reject);
         }),
-      transports ?? null,
+      { transports: transports ?? null, hash },
     );
     const hears = (event) =>
       within(
@@ -170,11 +178,11 @@ test("pages in Chromium: each transport, signals and bytes", async (t) => {
       );
     return { page, id, hears };
   };
-  for (const [hash, transports] of Object.entries(WAYS)) {
+  for (const [room, transports] of Object.entries({ ...WAYS, webtransport: ["webtransport"] })) {
     const [anna, bert] = [await open(transports), await open(undefined)];
-    await anna.page.evaluate((hash) => socket.emit("announce", { hash }), hash);
+    await anna.page.evaluate((hash) => socket.emit("announce", { hash }), room);
     await anna.hears("peer-list");
-    await bert.page.evaluate((hash) => socket.emit("announce", { hash }), hash);
+    await bert.page.evaluate((hash) => socket.emit("announce", { hash }), room);
     assert.deepEqual((await bert.hears("peer-list")).peers, [anna.id]);
     await bert.page.evaluate((targetPeer) => socket.emit("offer", { targetPeer, sdp: "v=0", bytes: Uint8Array.of(1, 255) }), anna.id);
     await anna.hears("offer");
@@ -183,6 +191,9 @@ test("pages in Chromium: each transport, signals and bytes", async (t) => {
       return [offer.fromPeer, [...new Uint8Array(offer.bytes)]];
     });
     assert.deepEqual([from, bytes], [bert.id, [1, 255]]);
+    await anna.page.evaluate((targetPeer) => socket.emit("answer", { targetPeer, sdp: "x".repeat(20_000) }), bert.id);
+    assert.equal((await bert.hears("answer")).sdp.length, 20_000);
+    if (transports) assert.equal(await anna.page.evaluate(() => socket.io.engine.transport.name), transports[0]);
     await bert.page.evaluate(() => socket.disconnect());
     assert.deepEqual(await anna.hears("peer-left"), { peerId: bert.id });
     await Promise.all([anna.page.close(), bert.page.close()]);

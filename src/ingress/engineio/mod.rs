@@ -1,4 +1,5 @@
-//! The Engine.IO door: one session over HTTP requests, over a WebSocket, or first over the one and then over the other.
+//! The Engine.IO door: one session over HTTP requests, over a WebSocket, first over the one and then over the other, or over
+//! WebTransport.
 //!
 //! A session has one task, which hands what comes to whoever is behind the door and watches the silence. Its transports come and go beside it, on any
 //! thread: they bring it messages and empty its outbox. The [requests](polling) find it by its id in a table of those that have no WebSocket of
@@ -9,6 +10,7 @@
 
 mod polling;
 mod websocket;
+pub mod webtransport;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,7 +31,7 @@ use crate::{
     config::{Limits, Timeouts},
     dialect::{
         SocketIo,
-        engineio::{Fault, Query},
+        engineio::{Fault, Packet, Query},
     },
     protocol::{CloseCode, LeaveReason, ResumeToken, framing::Frame},
     session::{
@@ -79,7 +81,8 @@ enum Transport {
     Polling,
     /// Requests, for as long as a WebSocket proves that it works.
     Probing,
-    WebSocket,
+    /// A WebSocket, or a stream of WebTransport.
+    Stream,
     /// None any more.
     Ended(Stop),
 }
@@ -237,6 +240,33 @@ impl Socket {
         if !messages.is_empty() {
             let _ = self.arrivals.send(messages).await;
         }
+    }
+
+    /// Deals with packets that came over a stream, and brings the messages among them. Ends the session where the client does, or breaks the protocol.
+    async fn hear(&self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        self.heard();
+        let mut messages = VecDeque::with_capacity(frames.len());
+        let mut outcome = Ok(());
+        for frame in frames.drain(..) {
+            match Packet::read(frame) {
+                Some(Packet::Message(message)) => messages.push_back(message),
+                Some(Packet::Pong(_) | Packet::Upgrade | Packet::Noop) => {}
+                Some(Packet::Close) => outcome = Err(Stop::Left),
+                // Only the server probes.
+                Some(Packet::Ping(_)) | None => outcome = Err(Stop::Violation),
+            }
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.bring(messages).await;
+        if let Err(stop) = outcome {
+            self.end(stop);
+        }
+        outcome
     }
 
     /// Goes from one transport to another, if it is at that one.

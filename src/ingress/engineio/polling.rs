@@ -79,7 +79,7 @@ where
 async fn poll(socket: Arc<Socket>) -> HttpResponse {
     let mut answer = {
         let mut state = socket.state();
-        if state.transport == Transport::WebSocket {
+        if state.transport == Transport::Stream {
             return refuse(Fault::BadRequest);
         }
         if std::mem::replace(&mut state.is_polled, true) {
@@ -100,7 +100,7 @@ fn take(socket: &Socket, cx: &mut Context<'_>, body: &mut Vec<u8>) -> Poll<()> {
     // Held until it is taken, or a WebSocket could take over in between.
     let mut state = socket.state();
     let packet = match state.transport {
-        Transport::Ended(Stop::Left) | Transport::WebSocket => Packet::Noop,
+        Transport::Ended(Stop::Left) | Transport::Stream => Packet::Noop,
         Transport::Ended(_) => Packet::Close,
         Transport::Polling | Transport::Probing => {
             let mut is_over = false;
@@ -185,7 +185,7 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
     };
     {
         let mut state = socket.state();
-        if state.transport == Transport::WebSocket {
+        if state.transport == Transport::Stream {
             return refuse(Fault::BadRequest);
         }
         if std::mem::replace(&mut state.is_posted, true) {

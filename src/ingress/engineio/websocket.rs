@@ -85,7 +85,7 @@ async fn begin_at<Io: Handover>(
     engine: &Arc<EngineIo>,
     attend: impl AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop,
 ) {
-    let (socket, incoming) = engine.open(Transport::WebSocket);
+    let (socket, incoming) = engine.open(Transport::Stream);
     let (io, shortcut) = io.hand_over();
     let io = RefCell::new(io);
     let open = Frame::Text(engine.handshake(&socket, &[]).into());
@@ -136,7 +136,7 @@ where
         while let Some(frame) = frames.pop_front() {
             match Packet::read(frame)? {
                 Packet::Ping(data) if data == PROBE => write(io, &Outgoing::Frame(Frame::Text(ANSWER.into()))).await.ok()?,
-                Packet::Upgrade => return socket.change(Transport::Probing, Transport::WebSocket).then_some(frames),
+                Packet::Upgrade => return socket.change(Transport::Probing, Transport::Stream).then_some(frames),
                 _ => return None,
             }
         }
@@ -151,8 +151,10 @@ where
     let bring = async |reader: &mut Reader<'_, Io>| {
         let mut frames = frames;
         loop {
-            if let Err(stop) = bring(&mut frames, socket).await {
-                return stop;
+            match socket.hear(&mut frames).await {
+                Ok(()) => {}
+                Err(Stop::Left) => return websocket::Stop::Closed(None),
+                Err(_) => return websocket::Stop::Violation(PROTOCOL_ERROR),
             }
             if let Err(stop) = reader.frames(&mut frames).await {
                 socket.end((&stop).into());
@@ -163,36 +165,6 @@ where
     exchange(io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
     socket.outbox.use_shortcut(None);
     socket.end(Stop::Gone);
-}
-
-/// Brings the messages among these to the session.
-async fn bring(frames: &mut VecDeque<Frame>, socket: &Socket) -> Result<(), websocket::Stop> {
-    if frames.is_empty() {
-        return Ok(());
-    }
-    socket.heard();
-    let mut messages = VecDeque::with_capacity(frames.len());
-    let mut stop = None;
-    for frame in frames.drain(..) {
-        match Packet::read(frame) {
-            Some(Packet::Message(message)) => messages.push_back(message),
-            Some(Packet::Pong(_) | Packet::Upgrade | Packet::Noop) => {}
-            Some(Packet::Close) => stop = Some((Stop::Left, websocket::Stop::Closed(None))),
-            // Only the server probes.
-            Some(Packet::Ping(_)) | None => stop = Some((Stop::Violation, websocket::Stop::Violation(PROTOCOL_ERROR))),
-        }
-        if stop.is_some() {
-            break;
-        }
-    }
-    socket.bring(messages).await;
-    match stop {
-        Some((stop, at_the_door)) => {
-            socket.end(stop);
-            Err(at_the_door)
-        }
-        None => Ok(()),
-    }
 }
 
 impl From<&websocket::Stop> for Stop {
