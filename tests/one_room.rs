@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use switchboard::{client::Door, protocol::Codec};
+use tokio_tungstenite::tungstenite::Message;
 
 use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient};
 
@@ -19,17 +20,20 @@ enum Kind {
     /// Perhaps with a name of its own.
     Classic(Option<&'static str>),
     Matchbox,
+    SocketIo,
 }
 
 /// All that there are, some of them twice.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 10] = [
     Kind::Native(Door::WebSocket(Codec::Json)),
     Kind::Classic(None),
     Kind::Matchbox,
+    Kind::SocketIo,
     Kind::Native(Door::WebTransport),
     Kind::Classic(Some("anna")),
     Kind::Native(Door::WebSocket(Codec::MsgPack)),
     Kind::Matchbox,
+    Kind::SocketIo,
     Kind::Classic(Some("anna")),
 ];
 
@@ -73,6 +77,17 @@ impl Member {
                 let told = ids(&client.hear().await["peers"], |peer| peer).expect("it is told who is there");
                 (Socket::Foreign(client), Some(told))
             }
+            Kind::SocketIo => {
+                let mut client = ForeignClient::connect(server, "/socket.io/?EIO=4&transport=websocket").await;
+                client.send(Message::text("40")).await;
+                for answer in ["0{", "40{"] {
+                    let heard = client.receive().await;
+                    assert!(heard.to_text().unwrap().starts_with(answer), "{heard}");
+                }
+                client.send(emitted("announce", &json!({ "hash": ROOM }))).await;
+                let told = ids(&socketio_message(&mut client).await["peers"], |peer| peer).expect("it is told who is there");
+                (Socket::Foreign(client), Some(told))
+            }
             Kind::Matchbox => {
                 let mut client = ForeignClient::connect(server, &format!("/matchbox/{ROOM}")).await;
                 assert!(client.hear().await["IdAssigned"].is_string());
@@ -101,6 +116,9 @@ impl Member {
                 };
                 client.say(json!({ "Signal": { "receiver": to, "data": data } })).await;
             }
+            (Socket::Foreign(client), Kind::SocketIo) => {
+                client.send(emitted(kind, &json!({ "targetPeer": to, kind: payload, "candidate": payload }))).await;
+            }
             (Socket::Foreign(client), _) => {
                 // The tutorials have a field of this name for a candidate, and either a field or the text itself for a description.
                 let field = if kind == "ice-candidate" { "candidate" } else { kind };
@@ -111,9 +129,10 @@ impl Member {
 
     /// The next event.
     async fn hear(&mut self) -> Event {
-        let message = match &mut self.socket {
-            Socket::Native(client) => client.hear().await,
-            Socket::Foreign(client) => client.hear().await,
+        let message = match (&mut self.socket, self.kind) {
+            (Socket::Native(client), _) => client.hear().await,
+            (Socket::Foreign(client), Kind::SocketIo) => socketio_message(client).await,
+            (Socket::Foreign(client), _) => client.hear().await,
         };
         let heard = if let Kind::Matchbox = self.kind { matchbox_event(&message) } else { event(&message) };
         heard.unwrap_or_else(|| panic!("{:?} understands {message}", self.kind))
@@ -124,6 +143,28 @@ impl Member {
             Socket::Native(mut client) => drop(client.done(json!({ "type": "leave" })).await),
             Socket::Foreign(client) => client.close().await,
         }
+    }
+}
+
+/// An event as a Socket.IO client sends it.
+fn emitted(event: &str, message: &Value) -> Message {
+    Message::text(format!("42{}", json!([event, message])))
+}
+
+/// The next event of a Socket.IO client, as the tutorials' clients have it: its name is the type.
+async fn socketio_message(client: &mut ForeignClient) -> Value {
+    loop {
+        let packet = client.receive().await;
+        let packet = packet.to_text().expect("text");
+        // Engine.IO asks whether it is still there.
+        if packet == "2" {
+            client.send(Message::text("3")).await;
+            continue;
+        }
+        let event = packet.strip_prefix("42").and_then(|event| serde_json::from_str::<(String, Value)>(event).ok());
+        let (name, mut message) = event.unwrap_or_else(|| panic!("an event: {packet}"));
+        message["type"] = name.into();
+        return message;
     }
 }
 

@@ -123,7 +123,8 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_ROOMS_MAX", default = 100000, deserialize_with = integer::<_, _, 1, 10_000_000>)]
     pub rooms_max: usize,
 
-    /// Peers in one room. One more is refused as `room-full`.
+    /// Peers in one room. One more is refused as `room-full`. Where nobody is told of the others, among the clients of PeerJS and of trackers, only
+    /// clients_max counts.
     /// Range: 2 to 100000.
     #[config(env = "SWITCHBOARD_LIMITS_PEERS_PER_ROOM_MAX", default = 1000, deserialize_with = integer::<_, _, 2, 100_000>)]
     pub peers_per_room_max: usize,
@@ -148,7 +149,7 @@ pub struct Limits {
     #[config(env = "SWITCHBOARD_LIMITS_ROOM_METADATA_BYTES_MAX", default = 524288, deserialize_with = integer::<_, _, 1, 67_108_864>)]
     pub room_metadata_bytes_max: usize,
 
-    /// Bytes of a room's name. A longer one is refused as `bad-room-name`.
+    /// Bytes of a room's name, and of what a foreign client calls itself in a room. A longer one is refused as `bad-room-name`.
     /// Range: 1 to 1024.
     #[config(env = "SWITCHBOARD_LIMITS_ROOM_NAME_BYTES_MAX", default = 128, deserialize_with = integer::<_, _, 1, 1024>)]
     pub room_name_bytes_max: usize,

@@ -22,7 +22,12 @@ pub struct Members {
     /// Where in the list each member is. Only beside a list that is not searched faster from one end to the other.
     places: Option<Box<HashTable<usize>>>,
     /// Who has which name. Only where somebody has one.
-    names: Option<Box<HashMap<PeerName, PeerId>>>,
+    names: Option<Box<Names>>,
+}
+
+#[derive(Default)]
+struct Names {
+    peers: HashMap<PeerName, PeerId>,
 }
 
 /// One peer of a room.
@@ -86,12 +91,12 @@ impl Members {
 
     /// The one with this name.
     pub fn named(&self, name: &str) -> Option<&Member> {
-        self.names.as_ref()?.get(name).and_then(|peer_id| self.find(*peer_id))
+        self.names.as_ref()?.peers.get(name).and_then(|peer_id| self.find(*peer_id))
     }
 
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &PeerName> {
-        self.names.iter().flat_map(|names| names.keys())
+        self.names.iter().flat_map(|names| names.peers.keys())
     }
 
     /// The one at this place among all but `than`, counted from a place that the seed picks.
@@ -108,7 +113,7 @@ impl Members {
     /// Adds one who is not there, nor has anybody there its name.
     pub fn add(&mut self, member: Member) {
         if let Some(name) = member.name() {
-            self.names.get_or_insert_default().insert(name.clone(), member.peer_id);
+            self.names.get_or_insert_default().peers.insert(name.clone(), member.peer_id);
         }
         debug_assert!(self.find(member.peer_id).is_none(), "a peer joins a room once");
         if self.list.len() == self.list.capacity() {
@@ -140,7 +145,7 @@ impl Members {
         }
         let member = list.swap_remove(place);
         if let (Some(name), Some(names)) = (member.name(), &mut self.names) {
-            names.remove(name);
+            names.peers.remove(name);
         }
         self.shrink();
         Some(member)

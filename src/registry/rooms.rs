@@ -226,12 +226,11 @@ impl Rooms {
         }
         let empty = present.members.is_empty();
         drop(present);
-        if empty {
-            if let Some(fills) = self.rooms.remove(id).and_then(|room| room.fills.clone())
-                && self.filling.get(&fills) == Some(id)
-            {
-                self.filling.remove(&fills);
-            }
+        if empty
+            && let Some(fills) = self.rooms.remove(id).and_then(|room| room.fills.clone())
+            && self.filling.get(&fills) == Some(id)
+        {
+            self.filling.remove(&fills);
         }
         true
     }
