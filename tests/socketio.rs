@@ -140,14 +140,20 @@ impl Socket {
 
     /// The next message, control frames aside; probes are answered on the way. `None` at the end.
     async fn next(&mut self) -> Option<Message> {
-        loop {
-            match within("a message", self.0.next()).await {
-                Some(Ok(Message::Text(text))) if text == "2" => self.say("3").await,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(message)) => return Some(message),
+        let next = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) if text == "2" => {
+                        // The end may be on its way.
+                        let _ = self.0.send(Message::text("3")).await;
+                    }
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(message)) => return Some(message),
+                }
             }
-        }
+        };
+        within("a message", next).await
     }
 
     async fn hear(&mut self) -> String {
@@ -156,7 +162,7 @@ impl Socket {
 
     /// Waits for the end, past whatever comes before it.
     async fn closed(mut self) {
-        while self.next().await.is_some() {}
+        within("an end", async { while self.next().await.is_some() {} }).await;
     }
 }
 
