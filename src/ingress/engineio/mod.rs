@@ -2,8 +2,8 @@
 //! WebTransport.
 //!
 //! A session has one task, which hands what comes to whoever is behind the door and watches the silence. Its transports come and go beside it, on any
-//! thread: they bring it messages and empty its outbox. The [requests](polling) find it by its id in a table of those that have no WebSocket of
-//! their own; an upgrade moves it to [one](websocket).
+//! thread: they bring it messages and empty its outbox. The requests (`polling`) find it by its id in a table of those that have no WebSocket of
+//! their own; an upgrade moves it to one (`websocket`).
 //!
 //! A client is probed every `timeouts.heartbeat_ms` (`pingInterval`), and gone after a silence of `timeouts.silence_ms` (`pingInterval` and
 //! `pingTimeout` together). What a message means nothing here knows.
