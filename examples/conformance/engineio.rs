@@ -40,6 +40,8 @@ const PING_TIMEOUT_MS: u64 = 200;
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
 /// A client of Socket.IO has so long to enter a namespace.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two packets that answer one.
+const PAUSE: Duration = Duration::from_millis(10);
 const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 const WAITING_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 const NAMESPACES: [&str; 2] = ["/", "/custom"];
@@ -104,7 +106,11 @@ async fn socket_io(incoming: &mut Incoming, outbox: Arc<Outbox>) -> Stop {
     loop {
         for frame in frames.drain(..) {
             let Some(answers) = echo.hear(frame) else { return Stop::Violation };
-            for answer in answers {
+            for (number, answer) in answers.into_iter().enumerate() {
+                // The suite's client waits for one message after another, and misses one that comes in the same segment as the one before.
+                if number > 0 && matches!(answer, Frame::Text(_)) {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 voice.say(answer).await;
             }
         }
