@@ -66,6 +66,13 @@ async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
     assert_eq!(second.hear().await["fromPeer"], "anna");
     anna.close().await;
     assert_eq!(second.hear().await, json!({ "type": "peer-left", "peerId": "anna" }));
+
+    // Nobody takes the id that the server gave another, present or not.
+    let (mut third, _) = announced(&server, "h", second_id.as_str()).await;
+    let third_id = second.hear().await["peerId"].clone();
+    assert_ne!(third_id, second_id);
+    third.say(json!({ "type": "offer", "targetPeer": second_id, "offer": 1 })).await;
+    assert_eq!(second.hear().await["fromPeer"], third_id);
 }
 
 #[tokio::test]

@@ -124,7 +124,12 @@ impl Dialect for Classic {
         }
         let spell = |text: Vec<u8>| Frames::text(text);
         match envelope.message() {
-            ServerMessage::Forwarded { room, .. } if room.name() != room.as_str() => Frames::NONE,
+            // Still from the lobby.
+            ServerMessage::Forwarded { room, .. } | ServerMessage::PeerJoined { room, .. } | ServerMessage::PeerLeft { room, .. }
+                if room.name() != room.as_str() =>
+            {
+                Frames::NONE
+            }
             ServerMessage::Forwarded { kind, from, payload, .. } => {
                 Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
             }

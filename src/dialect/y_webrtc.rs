@@ -68,11 +68,14 @@ impl Dialect for YWebrtc {
     }
 }
 
+/// Topics of one frame. No client may be in more rooms.
+const TOPICS_MAX: usize = 1_000;
+
 /// One wish for each of the `topics` that is text, as with the other server.
 fn each(fields: &Fields<'_>, deed: impl Fn(String) -> Deed) -> Vec<Wish> {
     let topics: Vec<&RawValue> = fields.read("topics").unwrap_or_default();
     let names = topics.into_iter().filter_map(|topic| serde_json::from_str(topic.get()).ok());
-    names.map(|name| Wish { id: Some(IDEMPOTENT), deed: deed(name) }).collect()
+    names.take(TOPICS_MAX).map(|name| Wish { id: Some(IDEMPOTENT), deed: deed(name) }).collect()
 }
 
 /// What was published, and for how many.

@@ -151,7 +151,8 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
 pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
     if let Some(engine) = site.socket_io(request.path()) {
         let begin = || {
-            let visit = request.conn_data().and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers()));
+            // A session outlives the connection that it begins on, which may bring many requests: it is counted for itself.
+            let visit = request.peer_addr().and_then(|peer| site.visitor_at(&None, Some(peer), request.headers()));
             site.admit(visit).map(|place| engineio::attend(place, site.doorkeeper.clone()))
         };
         return engineio::answer(&request, body, engine, begin).await;

@@ -148,7 +148,7 @@ impl Rooms {
         };
         let mut present = room.present_mut();
         let secret = claim.as_ref().and_then(|claim| claim.secret.clone());
-        let name = claim.map(|claim| present.give_name(claim)).transpose()?.flatten();
+        let name = claim.map(|claim| present.give_name(claim, is_quiet)).transpose()?.flatten();
         let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
         let peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
         if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
@@ -346,7 +346,11 @@ impl Present {
     }
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
-    fn give_name(&mut self, Claim { name, secret, insists }: Claim) -> Result<Option<PeerName>, ErrorCode> {
+    fn give_name(&mut self, Claim { name, secret, insists }: Claim, is_quiet: bool) -> Result<Option<PeerName>, ErrorCode> {
+        // Where the others know peers by their ids as well, nobody is called by the id of another.
+        if !is_quiet && PeerId::parse(name.as_str()).is_some() {
+            return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
+        }
         if let Some(holder) = self.members.named(name.as_str()) {
             let is_the_same = secret.is_some() && holder.apart.as_ref().is_some_and(|apart| apart.secret == secret);
             if !is_the_same {

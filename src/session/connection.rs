@@ -133,9 +133,12 @@ impl Session {
 
     /// Asks the client for a sign of life, and gives it up if there is none.
     pub(super) fn challenge(&mut self, ctx: &mut Context<Self>) {
-        let Some((outbox, _)) = self.delivery.connection() else { return };
+        let Some((outbox, _)) = self.delivery.connection().filter(|_| !self.is_challenged) else { return };
+        // One at a time: an answer to the first would not be there yet as one to the next.
+        self.is_challenged = true;
         outbox.challenge();
         ctx.run_later(SIGN_OF_LIFE, move |session, ctx| {
+            session.is_challenged = false;
             let is_the_same = |(now, _): (Arc<Outbox>, _)| Arc::ptr_eq(&now, &outbox);
             if session.delivery.connection().is_some_and(is_the_same) && !outbox.is_alive() {
                 session.close(CloseCode::Timeout, Instant::now(), ctx);

@@ -61,6 +61,8 @@ pub struct Hearing {
     awaited: Option<Awaited>,
     /// What else a frame of a foreign client asks for.
     wishes: VecDeque<Wish>,
+    /// Has the frame that is dealt with paid for a room already?
+    has_paid_join: bool,
     /// So many frames had come with the latest that enters a room, and are still to be heard.
     came_with_join: usize,
     /// Is what is heard now of such a frame?
@@ -109,6 +111,9 @@ impl Pause {
     }
 }
 
+/// A session at rest keeps its list of wishes if that has room for no more than so many.
+const KEPT_WISHES: usize = 8;
+
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
 const NORMAL_CLOSURE: u16 = 1000;
 
@@ -142,6 +147,7 @@ impl Hearing {
             unconfirmed: None,
             awaited: None,
             wishes: VecDeque::new(),
+            has_paid_join: false,
             came_with_join: 0,
             is_with_join: false,
             patience: Patience::default(),
@@ -182,6 +188,7 @@ impl Hearing {
                 return Some(Pause::Behind(peer));
             }
         }
+        self.wishes.shrink_to(KEPT_WISHES);
         None
     }
 
@@ -189,7 +196,10 @@ impl Hearing {
     fn greet(&mut self, now: Instant) {
         let in_time = self.throttle.as_mut().map_or(Ok(()), |throttle| throttle.take(0, self.joins.as_deref(), now));
         match in_time {
-            Ok(()) => self.wishes = self.dialect.greeting().into(),
+            Ok(()) => {
+                self.wishes = self.dialect.greeting().into();
+                self.has_paid_join = true;
+            }
             Err(_) => self.give_up(CloseCode::RateLimited, now),
         }
     }
@@ -339,6 +349,7 @@ impl Hearing {
             Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| matches!(wish.deed, Deed::Join { .. })),
             None => false,
         };
+        self.has_paid_join = is_join;
         throttle.take(frame.bytes().len(), self.joins.as_deref().filter(|_| is_join), now)
     }
 

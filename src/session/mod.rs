@@ -54,6 +54,8 @@ pub struct Session {
     connection: ConnectionId,
     /// Ends a session that nobody comes back to.
     window: Option<SpawnHandle>,
+    /// Is it being asked for a sign of life?
+    is_challenged: bool,
     /// The time in which it is to end, once the server shuts down.
     draining: Option<DrainWindow>,
     /// The client's place, held while it is connected.
@@ -115,6 +117,7 @@ impl Session {
                 address,
                 connection: ConnectionId::FIRST,
                 window: None,
+                is_challenged: false,
                 draining: None,
                 place: Some(place),
                 reason: Some(LeaveReason::Disconnected),

@@ -138,6 +138,8 @@ const OVERHEAD_BYTES: usize = 64;
 impl Assembly {
     /// Waits for so many attachments, which take at most `bytes_max` together with the text.
     pub fn new(text: Bytes, wanted: usize, bytes_max: usize) -> Self {
+        // Copied, as the attachments are: what waits is not to hold on to the buffers it was read into.
+        let text = Bytes::copy_from_slice(&text);
         Self { bytes: text.len(), text, wanted, attachments: vec![], bytes_max }
     }
 
@@ -147,7 +149,7 @@ impl Assembly {
         if self.bytes > self.bytes_max + OVERHEAD_BYTES {
             return Assembled::TooLarge;
         }
-        self.attachments.push(attachment);
+        self.attachments.push(Bytes::copy_from_slice(&attachment));
         if self.attachments.len() < self.wanted {
             return Assembled::Waits;
         }

@@ -290,6 +290,13 @@ impl Socket {
             state.transport = Transport::Ended(stop);
             state.wake();
         }
+        drop(state);
+        // Nobody fetches what waits, so nobody is to wait until it is fetched.
+        match stop {
+            Stop::Left => self.outbox.answer_close(Some(NORMAL_CLOSURE)),
+            Stop::Gone => self.outbox.answer_close(None),
+            Stop::Violation | Stop::Fault(_) => {}
+        }
         self.over.notify_one();
     }
 

@@ -43,6 +43,14 @@ const OVERHEAD_BYTES: usize = 256;
 impl Hearing {
     /// Deals with one, and tells the peer that is to be waited for behind it.
     pub(super) fn wish(&mut self, Wish { id, deed }: Wish, now: Instant) -> Option<Behind> {
+        if matches!(deed, Deed::Join { .. })
+            && !std::mem::take(&mut self.has_paid_join)
+            && let Some(throttle) = &mut self.throttle
+            && let Err(too_soon) = throttle.take(0, self.joins.as_deref(), now)
+        {
+            self.slow_down(id, too_soon, now);
+            return None;
+        }
         let outcome = match deed {
             Deed::Join { room, metadata, claim, seats } => self.enter(&room, metadata, claim, seats),
             Deed::Leave { room } => self.leave(room.as_deref()),
