@@ -13,6 +13,7 @@ use super::{
     id::ResumeToken,
     message::{Fields, Malformed, Resume},
     payload::{Codec, Payload},
+    scan,
 };
 
 /// What serde reads of a message: one pass, nothing copied but strings with escapes.
@@ -61,7 +62,15 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 /// The fields that a client's message may have, out of a whole frame.
 pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
-    let text = std::str::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
+    let text = simdutf8::basic::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
+    match scan::fields(frame, text) {
+        Some(fields) => Ok(fields),
+        None => with_serde(frame, text),
+    }
+}
+
+/// The same, however it is written.
+pub(super) fn with_serde<'a>(frame: &'a Bytes, text: &'a str) -> Result<Fields<'a>, Malformed> {
     if !is_object(frame) {
         return Err(Malformed::new("a message is a JSON object"));
     }
@@ -76,6 +85,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         resume: envelope.resume.map(|resume| resume.parse()),
         payload: envelope.payload.map(opaque),
         metadata: envelope.metadata.map(opaque),
+        depth: None,
     })
 }
 

@@ -252,6 +252,8 @@ pub struct Fields<'a> {
     pub resume: Option<Resume>,
     pub payload: Option<Payload>,
     pub metadata: Option<Payload>,
+    /// How deep the values nest at the most, where that is known already.
+    pub depth: Option<usize>,
 }
 
 /// What is wrong with a frame that is no message.
@@ -305,7 +307,9 @@ impl<'a> Request<'a> {
         if id > Some(SAFE_INTEGER_MAX) {
             return Err(refuse(id, ErrorCode::BadMessage, "`id` is above 2^53 - 1".into()));
         }
-        if let Some(deep) = [&fields.payload, &fields.metadata].into_iter().flatten().find(|value| nests_deeper(value, nesting_max)) {
+        if fields.depth.is_none_or(|depth| depth > nesting_max)
+            && let Some(deep) = [&fields.payload, &fields.metadata].into_iter().flatten().find(|value| nests_deeper(value, nesting_max))
+        {
             let message = format!("a value of {} bytes nests more than {nesting_max} deep", deep.len());
             return Err(refuse(id, ErrorCode::TooDeep, message.into()));
         }

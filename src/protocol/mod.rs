@@ -18,6 +18,7 @@ mod message;
 pub mod msgpack;
 mod payload;
 mod read;
+mod scan;
 mod spell;
 mod transcode;
 

@@ -223,6 +223,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         resume: scalar("resume", values.resume)?,
         payload: values.payload.map(opaque),
         metadata: values.metadata.filter(|value| *value != [NIL]).map(opaque),
+        depth: None,
     })
 }
 

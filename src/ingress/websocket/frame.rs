@@ -252,7 +252,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
 
 /// A message in one piece.
 fn whole(is_text: bool, bytes: Bytes) -> Result<Item, Fault> {
-    match std::str::from_utf8(&bytes) {
+    match simdutf8::basic::from_utf8(&bytes) {
         _ if !is_text => Ok(Item::Message(Frame::Binary(bytes))),
         Ok(_) => Ok(Item::Message(Frame::Text(bytes))),
         Err(_) => Err(Fault::NotUtf8),
