@@ -21,7 +21,7 @@ use wtransport::{
     ClientConfig, Connection, RecvStream, SendStream, VarInt,
     config::{DnsLookupFuture, DnsResolver},
     endpoint::endpoint_side,
-    error::{ConnectionError, SendDatagramError},
+    error::{ConnectingError, ConnectionError, SendDatagramError},
     tls::Sha256Digest,
 };
 
@@ -36,6 +36,10 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How often a session is asked for whose beginning the server misreads.
+const ATTEMPTS_MAX: usize = 3;
+/// RFC 9114 §8.1: the other end does what costs too much.
+const H3_EXCESSIVE_LOAD: u64 = 0x107;
 /// RFC 9114 §8.1: nothing went wrong.
 const H3_NO_ERROR: u32 = 0x100;
 /// What the kernel may keep of packets in either direction.
@@ -124,13 +128,29 @@ impl DnsResolver for Resolved {
 
 /// Opens a session and the stream for its messages.
 pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), ConnectError> {
-    let connection = endpoint.connect(url.as_str()).await.map_err(|error| ConnectError::unreachable(url, error))?;
+    let connection = connect(endpoint, url).await.map_err(|error| ConnectError::unreachable(url, error))?;
     let opening = connection.open_bi().await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (send, receive) = opening.await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (connection, stream) = (Arc::new(Session { connection, has_left: false.into() }), Arc::new(Mutex::new(send)));
     let sender = Sender { connection: connection.clone(), stream: stream.clone(), buffer: BytesMut::new() };
     let receiver = Receiver { connection, stream: receive, buffer: BytesMut::new(), sending: stream, finished: false, lost: None };
     Ok((sender, receiver))
+}
+
+/// Asks for a session, once more where the server did not understand the connection. wtransport reads frames in steps that it may break off (as of
+/// 0.7.2), so SETTINGS that come in pieces on a busy machine can look as long as no SETTINGS may be.
+async fn connect(endpoint: &Endpoint, url: &Url) -> Result<Connection, ConnectingError> {
+    let mut attempts = 1;
+    loop {
+        match endpoint.connect(url.as_str()).await {
+            Err(ConnectingError::ConnectionError(ConnectionError::ApplicationClosed(close)))
+                if close.code().into_inner() == H3_EXCESSIVE_LOAD && attempts < ATTEMPTS_MAX =>
+            {
+                attempts += 1;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 impl Sender {
@@ -226,5 +246,40 @@ fn disconnected(error: &ConnectionError) -> Disconnected {
             }
         }
         error => Disconnected::without_code(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use wtransport::{Identity, ServerConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_misread_asks_again_and_not_for_ever() {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let hash = *identity.certificate_chain().as_slice()[0].hash().as_ref();
+        let config = ServerConfig::builder().with_bind_default(0).with_identity(identity).build();
+        let server = quinn::Endpoint::server(config.quic_config().clone(), (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = server.local_addr().unwrap();
+        let mut misread = 0;
+        let misreading = async {
+            while let Some(incoming) = server.accept().await {
+                incoming.await.unwrap().close(quinn::VarInt::from_u32(H3_EXCESSIVE_LOAD as u32), b"");
+                misread += 1;
+            }
+        };
+
+        let client = endpoint(address, None, None, &[hash]).unwrap();
+        let url = Url::parse(&format!("https://localhost:{}/wt", address.port())).unwrap();
+        let opened = tokio::select! {
+            opened = timeout(Duration::from_secs(20), open(&client, &url)) => opened.expect("an answer in time"),
+            () = misreading => unreachable!("the server stays"),
+        };
+        assert!(opened.err().unwrap().to_string().contains("263"), "the code is told");
+        assert_eq!(misread, ATTEMPTS_MAX);
     }
 }
