@@ -210,11 +210,9 @@ impl Rooms {
             return false;
         };
         let mut present = room.present_mut();
-        let Some(member) = present.members.remove(peer_id) else {
+        let Some(member) = present.remove(peer_id) else {
             return false;
         };
-        present.metadata_bytes -= kept_bytes(member.metadata.as_deref());
-        present.with_metadata -= usize::from(member.metadata.is_some());
         if let Some(reason) = reason.filter(|_| !room.is_quiet) {
             let left = Envelope::new(ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
             present.announce(peer_id, left.with(member.name().cloned(), 0));
@@ -310,8 +308,7 @@ impl Room {
             None => present.hand_round(from, envelope),
             Some(turn) => {
                 let earlier = present.others(from).filter(|member| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
-                let untaken = earlier.filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count();
-                Handed { untaken: (untaken > 0).then_some(ErrorCode::Undeliverable), behind: None }
+                Handed { untaken: deliver_to_each(earlier, &envelope), behind: None }
             }
         }
     }
@@ -332,14 +329,22 @@ impl Room {
 }
 
 impl Present {
-    /// Tells everybody but `about`; how many were over their bounds.
-    fn announce(&self, about: PeerId, envelope: Envelope) -> usize {
-        self.others(about).filter(|member| member.inlet.deliver(&envelope) == Err(Untaken::Overflow)).count()
+    /// Takes one out, and what is kept of it.
+    fn remove(&mut self, peer_id: PeerId) -> Option<Member> {
+        let member = self.members.remove(peer_id)?;
+        self.metadata_bytes -= kept_bytes(member.metadata.as_deref());
+        self.with_metadata -= usize::from(member.metadata.is_some());
+        Some(member)
+    }
+
+    /// Tells everybody but `about`. Who is over its bounds is being closed.
+    fn announce(&self, about: PeerId, envelope: Envelope) {
+        deliver_to_each(self.others(about), &envelope);
     }
 
     /// The same, and what its sender wants to know of it.
     fn hand_round(&self, from: PeerId, envelope: Envelope) -> Handed {
-        let untaken = (self.announce(from, envelope) > 0).then_some(ErrorCode::Undeliverable);
+        let untaken = deliver_to_each(self.others(from), &envelope);
         // One that takes nothing any more is no reason not to wait for the others.
         let behind = self.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
         Handed { untaken, behind }
@@ -357,9 +362,7 @@ impl Present {
                 return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
             }
             let holder = holder.peer_id;
-            if let Some(before) = self.members.remove(holder) {
-                self.metadata_bytes -= kept_bytes(before.metadata.as_deref());
-                self.with_metadata -= usize::from(before.metadata.is_some());
+            if let Some(before) = self.remove(holder) {
                 before.inlet.replace();
             }
         }
@@ -387,6 +390,12 @@ impl Member {
         })?;
         Ok(Handed { untaken: None, behind: self.inlet.is_behind().then(|| self.inlet.clone()) })
     }
+}
+
+/// Delivers to all of these, even if some do not take it: why they do not.
+fn deliver_to_each<'a>(members: impl Iterator<Item = &'a Member>, envelope: &Envelope) -> Option<ErrorCode> {
+    let untaken = members.filter(|member| member.inlet.deliver(envelope) == Err(Untaken::Overflow)).count();
+    (untaken > 0).then_some(ErrorCode::Undeliverable)
 }
 
 fn kept_bytes(metadata: Option<&Payload>) -> usize {
