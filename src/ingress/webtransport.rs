@@ -238,6 +238,21 @@ async fn refuse_strays(connection: &wtransport::Connection) -> Infallible {
     }
 }
 
+/// Adds what comes next to `buffer`, which takes no memory while it waits with nothing in it. False once the client has ended the stream.
+pub async fn read(stream: &mut RecvStream, buffer: &mut BytesMut) -> Result<bool, quinn::ReadError> {
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
+    match stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
+        Ok(Some(chunk)) => {
+            buffer.extend_from_slice(&chunk.bytes);
+            Ok(true)
+        }
+        Ok(None) | Err(quinn::ReadError::Reset(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 struct Reader {
     stream: RecvStream,
     buffer: BytesMut,
@@ -309,12 +324,9 @@ impl Reader {
             if !frames.is_empty() {
                 return Ok(());
             }
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
-            }
-            match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
+            match read(&mut self.stream, &mut self.buffer).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Stop::Left),
                 Err(_) => return Err(Stop::why_lost(connection).await),
             }
         }

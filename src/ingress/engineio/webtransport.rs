@@ -12,7 +12,7 @@ use wtransport::{RecvStream, SendStream, VarInt};
 use super::{
     super::{
         BATCH_FRAMES, Doorkeeper, Place, overdue,
-        webtransport::{close, opened},
+        webtransport::{close, opened, read},
     },
     EngineIo, Socket, Stop, Transport, attend,
 };
@@ -112,12 +112,9 @@ impl Reader {
             if !frames.is_empty() {
                 return Ok(());
             }
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
-            }
-            match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
+            match read(&mut self.stream, &mut self.buffer).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Stop::Left),
                 Err(error) => {
                     debug!(%error, "a WebTransport connection is gone");
                     return Err(Stop::Gone);
