@@ -213,6 +213,33 @@ async fn the_handshake_is_answered_as_in_the_rfc_and_picks_a_subprotocol() {
     }
 }
 
+/// As `nc -N` does. What is answered at once is answered whole; only who waits for something yet to happen has to stay.
+#[tokio::test]
+async fn who_says_no_more_behind_its_request_has_its_answer() {
+    let server = TestServer::start();
+    for path in [
+        "/",
+        "/client.js",
+        "/react.js",
+        "/healthz",
+        "/readyz",
+        "/.well-known/switchboard",
+        "/peerjs/id",
+        "/socket.io/?EIO=4&transport=polling",
+    ] {
+        let whole = http().get(format!("{}{path}", server.base())).header(header::HOST, "x").send().await.unwrap().content_length().unwrap()
+            as usize;
+        let mut socket = TcpStream::connect(server.addresses()[0]).await.unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within("the end of an answer", socket.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{path}");
+        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(answer.len() - head, whole, "{path}");
+    }
+}
+
 /// The HTTP crate's clock is up to half a second behind, and deadlines were counted from it. A server with a shorter `hello_ms` answered
 /// most requests, WebSocket handshakes among them, with 408 as soon as they came.
 #[tokio::test]

@@ -402,6 +402,9 @@ where
         .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
         // Only the first request of a connection has a deadline in the crate, so there is no second.
         .keep_alive(KeepAlive::Disabled)
+        // Whoever says no more is gone, and no answer that is still waited for reaches it. One that is there at once does: all but a request for
+        // messages (`engineio::polling`), and the list of peers for PeerJS.
+        .h1_allow_half_closed(false)
 }
 
 /// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`), so a connection may begin

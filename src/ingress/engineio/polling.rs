@@ -1,7 +1,8 @@
 //! Engine.IO over HTTP: a GET waits for messages, a POST brings some, and the first GET of all opens a session.
 //!
 //! One of each at a time: a second one ends the session, as it does with engine.io 6 (`Polling.onPollRequest`, `onDataRequest`). A request that is
-//! broken off while it waits, or with messages in it, ends it as well, for nobody knows what of them has arrived.
+//! broken off while it waits, or with messages in it, ends it as well, for nobody knows what of them has arrived. That the client ends its side of
+//! the connection is as good as the end of all of it (`http::builder`).
 
 use std::{
     collections::VecDeque,
@@ -193,7 +194,7 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
             return violation();
         }
     }
-    let _posting = Posting(socket);
+    let mut posting = Posting { socket, is_broken_off: true };
     // Bytes as they are were a body in version 3.
     if request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
         return violation();
@@ -215,7 +216,11 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
     };
     let body = match read {
         Ok(body) => body,
-        Err(status) => return head(status).finish(),
+        // The client knows that nothing of it is heard.
+        Err(status) => {
+            posting.is_broken_off = status == StatusCode::BAD_REQUEST;
+            return head(status).finish();
+        }
     };
     socket.heard();
     let mut messages = VecDeque::new();
@@ -234,6 +239,7 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
         }
     };
     socket.bring(messages).await;
+    posting.is_broken_off = false;
     match outcome {
         Err(Stop::Violation) => return violation(),
         Err(stop) => socket.end(stop),
@@ -249,12 +255,18 @@ fn announced(request: &HttpRequest) -> usize {
     length.and_then(|length| length.parse().ok()).unwrap_or_default()
 }
 
-/// A request that brings messages.
-struct Posting<'a>(&'a Socket);
+/// A request that brings messages, broken off until all of them are there.
+struct Posting<'a> {
+    socket: &'a Socket,
+    is_broken_off: bool,
+}
 
 impl Drop for Posting<'_> {
     fn drop(&mut self) {
-        self.0.state().is_posted = false;
+        self.socket.state().is_posted = false;
+        if self.is_broken_off {
+            self.socket.end(Stop::Gone);
+        }
     }
 }
 
