@@ -100,7 +100,7 @@ pub enum Stop {
     Gone,
 }
 
-/// What comes from the client, over whatever transport.
+/// What comes from the client, over whatever transport. Without it the session is over.
 pub struct Incoming {
     socket: Arc<Socket>,
     arrivals: mpsc::Receiver<VecDeque<Frame>>,
@@ -187,8 +187,8 @@ impl EngineIo {
             () = &mut over => Stop::Gone,
             never = self.watch(&socket) => match never {},
         };
-        // What waits to be brought is not waited for any longer.
-        drop(incoming);
+        // Nobody waits any longer to bring something. The session lasts, for as long as the client may fetch its goodbye.
+        incoming.arrivals.close();
         match stop {
             Stop::Left => outbox.answer_close(Some(NORMAL_CLOSURE)),
             Stop::Violation => outbox.fail(PROTOCOL_ERROR),
@@ -300,11 +300,11 @@ impl Socket {
         self.over.notify_one();
     }
 
-    /// Why it has ended.
-    fn ended(&self) -> Stop {
+    /// Why it has ended, if it has.
+    fn ended(&self) -> Option<Stop> {
         match self.state().transport {
-            Transport::Ended(stop) => stop,
-            _ => Stop::Gone,
+            Transport::Ended(stop) => Some(stop),
+            _ => None,
         }
     }
 }
@@ -326,7 +326,16 @@ impl Incoming {
                 frames.extend(arrived);
                 Ok(())
             }
-            () = self.socket.over.notified() => Err(self.socket.ended()),
+            () = self.socket.over.notified() => Err(self.socket.ended().unwrap_or(Stop::Gone)),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    /// Whatever became of the task, a panic too, its session does not stay.
+    fn drop(&mut self) {
+        if self.socket.ended().is_none() {
+            self.socket.end(Stop::Gone);
         }
     }
 }
@@ -370,5 +379,34 @@ pub fn attend(place: Place, doorkeeper: Arc<Doorkeeper>) -> impl AsyncFnOnce(&mu
         let heard_at = incoming.socket.heartbeat().heard_at();
         line.ended(stop.ending(), heard_at);
         stop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// It stayed in the table for as long as the server ran, and its requests waited until their clients gave up.
+    #[tokio::test]
+    async fn a_session_whose_task_is_gone_is_over() {
+        let Config { limits, timeouts, .. } = Config::default();
+        let engine = EngineIo::new(limits, timeouts);
+        for panics in [true, false] {
+            let (socket, incoming) = engine.open(Transport::Polling);
+            assert_eq!(engine.sockets().len(), 1);
+            let mut running = Box::pin(engine.run(socket.clone(), incoming, async |_, _| match panics {
+                true => panic!("a bug, for the test"),
+                false => pending().await,
+            }));
+            assert_eq!(AssertUnwindSafe(&mut running).catch_unwind().now_or_never().is_some_and(|ran| ran.is_err()), panics);
+            drop(running);
+            assert_eq!((engine.sockets().len(), socket.ended()), (0, Some(Stop::Gone)));
+            assert!(socket.outbox.over().now_or_never().is_some());
+        }
     }
 }
