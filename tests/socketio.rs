@@ -430,6 +430,34 @@ async fn a_request_that_waits_is_let_go_while_the_session_moves_and_nothing_is_l
     assert_eq!(socket.hear().await, "4before");
 }
 
+/// Every request was answered with nothing as long as there was a WebSocket that had yet to prove itself, so a client asked again and again, as fast as
+/// it could.
+#[tokio::test]
+async fn a_request_waits_for_a_message_until_the_websocket_has_been_probed() {
+    let server = TestServer::start();
+    let (polling, _) = Polling::open(base(&server), "/socket.io/").await;
+    assert_eq!(polling.post("40").await.0, 200);
+    assert!(polling.get().await.1.starts_with("40{"));
+    let query = format!("EIO=4&transport=websocket&sid={}", polling.sid);
+    // Of two the first to be noticed is the one to move to, and the other is closed.
+    let mut one = Socket::try_open(base(&server), "/socket.io/", &query).await.unwrap();
+    let mut other = Socket::try_open(base(&server), "/socket.io/", &query).await.unwrap();
+    let mut socket = tokio::select! { _ = one.next() => other, _ = other.next() => one };
+    for id in 1..=3 {
+        let pending = polling.pending();
+        tokio::task::yield_now().await;
+        assert_eq!(polling.post(format!(r#"42{id}["dance",{{}}]"#)).await.0, 200);
+        let (_, body) = within("an answer", pending).await.unwrap();
+        assert!(body.starts_with(&format!("43{id}[")), "{body}");
+    }
+    socket.say("2probe").await;
+    assert_eq!(socket.hear().await, "3probe");
+    polling.hear(&["6", "6"]).await;
+    socket.say("5").await;
+    socket.say(r#"424["dance",{}]"#).await;
+    assert!(socket.hear().await.starts_with("434["));
+}
+
 #[tokio::test]
 async fn a_websocket_that_fails_its_probe_leaves_the_session_as_it_was() {
     let polling = Polling::at("/engine.io/").await;

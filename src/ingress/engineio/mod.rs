@@ -72,6 +72,8 @@ struct State {
     is_posted: bool,
     /// Wakes the request that waits.
     poll: Option<Waker>,
+    /// Does that end now, even if there is nothing to say?
+    is_let_go: bool,
 }
 
 /// Which transport empties the outbox.
@@ -152,7 +154,7 @@ impl EngineIo {
             outbox: Outbox::new(),
             arrivals: sender,
             heartbeat: Heartbeat::steady(self.timeouts.heartbeat(), self.timeouts.silence(), Instant::now()).into(),
-            state: State { transport, is_polled: false, is_posted: false, poll: None }.into(),
+            state: State { transport, is_polled: false, is_posted: false, poll: None, is_let_go: false }.into(),
             over: Notify::new(),
         });
         if transport == Transport::Polling {
@@ -278,6 +280,13 @@ impl Socket {
             state.wake();
         }
         is_there
+    }
+
+    /// Ends the request that waits, if there is one.
+    fn let_go(&self) {
+        let mut state = self.state();
+        state.is_let_go = state.poll.is_some();
+        state.wake();
     }
 
     /// Ends the session, for the reason that comes first. From here on no request finds it.

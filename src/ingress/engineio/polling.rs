@@ -100,6 +100,8 @@ async fn poll(socket: Arc<Socket>) -> HttpResponse {
 fn take(socket: &Socket, cx: &mut Context<'_>, body: &mut Vec<u8>) -> Poll<()> {
     // Held until it is taken, or a WebSocket could take over in between.
     let mut state = socket.state();
+    state.poll = None;
+    let is_let_go = std::mem::take(&mut state.is_let_go);
     let packet = match state.transport {
         Transport::Ended(Stop::Left) | Transport::Stream => Packet::Noop,
         Transport::Ended(_) => Packet::Close,
@@ -116,16 +118,15 @@ fn take(socket: &Socket, cx: &mut Context<'_>, body: &mut Vec<u8>) -> Poll<()> {
                 body.len() < ANSWER_BYTES
             };
             let taken = socket.outbox.poll_take(cx, write);
-            match (taken.is_ready(), state.transport) {
+            match taken.is_ready() {
                 _ if is_over => Packet::Close,
-                (true, _) if !body.is_empty() => return Poll::Ready(()),
-                // A client that is about to move waits for the end of this request.
-                (_, Transport::Probing) => Packet::Noop,
-                (true, _) => {
+                true if !body.is_empty() => return Poll::Ready(()),
+                _ if is_let_go => Packet::Noop,
+                true => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                (false, _) => {
+                false => {
                     state.poll = Some(cx.waker().clone());
                     return Poll::Pending;
                 }

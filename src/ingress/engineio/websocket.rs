@@ -2,7 +2,7 @@
 //!
 //! A client that changes transports first probes the new one (`2probe`, `3probe`), and moves with `5` once nothing of its waits any more on the old.
 
-use std::{cell::RefCell, collections::VecDeque, future::poll_fn, io, pin::Pin, sync::Arc};
+use std::{cell::RefCell, collections::VecDeque, convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
 use actix_codec::Framed;
 use actix_http::{Request, h1};
@@ -10,7 +10,8 @@ use actix_web::http::{Method, StatusCode};
 use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    sync::Notify,
+    time::{interval, timeout},
 };
 use tracing::debug;
 
@@ -29,6 +30,9 @@ use crate::{
 
 const PROBE: &[u8] = b"probe";
 const ANSWER: &[u8] = b"3probe";
+/// A client that has its probe answered waits with its move for the end of its request, which is let go every so often: as engine.io 6 does
+/// (`Socket._maybeUpgrade`).
+const LET_GO_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes over a connection whose client asks for a WebSocket, for a session that it has or for a new one. `begin` is asked for the latter: it lets the
 /// client in, and is told whom to refuse. `kept` is kept for as long as the connection.
@@ -130,16 +134,39 @@ async fn probed<Io>(io: &RefCell<Io>, reader: &mut Reader<'_, Io>, socket: &Sock
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut frames = VecDeque::new();
-    loop {
-        reader.frames(&mut frames).await.ok()?;
-        while let Some(frame) = frames.pop_front() {
-            match Packet::read(frame)? {
-                Packet::Ping(data) if data == PROBE => write(io, &Outgoing::Frame(Frame::Text(ANSWER.into()))).await.ok()?,
-                Packet::Upgrade => return socket.change(Transport::Probing, Transport::Stream).then_some(frames),
-                _ => return None,
+    let is_answered = Notify::new();
+    let moving = async {
+        let mut frames = VecDeque::new();
+        loop {
+            reader.frames(&mut frames).await.ok()?;
+            while let Some(frame) = frames.pop_front() {
+                match Packet::read(frame)? {
+                    Packet::Ping(data) if data == PROBE => {
+                        write(io, &Outgoing::Frame(Frame::Text(ANSWER.into()))).await.ok()?;
+                        is_answered.notify_one();
+                    }
+                    Packet::Upgrade => return socket.change(Transport::Probing, Transport::Stream).then_some(frames),
+                    _ => return None,
+                }
             }
         }
+    };
+    tokio::select! {
+        biased;
+        frames = moving => frames,
+        never = let_requests_go(socket, &is_answered) => match never {},
+    }
+}
+
+/// Lets the client's requests go, one after another, from when its probe is answered.
+async fn let_requests_go(socket: &Socket, is_answered: &Notify) -> Infallible {
+    is_answered.notified().await;
+    let mut beat = interval(LET_GO_EVERY);
+    // The first beat is at once, and a client that is faster than that needs none.
+    beat.tick().await;
+    loop {
+        beat.tick().await;
+        socket.let_go();
     }
 }
 
