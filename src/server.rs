@@ -220,7 +220,7 @@ impl Parts {
         });
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
-        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone()));
+        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());

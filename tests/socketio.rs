@@ -806,6 +806,43 @@ async fn who_does_not_fetch_what_is_said_to_it_is_closed_and_takes_no_more() {
     assert_eq!(polling.get().await.0, 400);
 }
 
+/// Whatever is no message went past the bound on messages.
+#[tokio::test]
+async fn packets_that_are_no_messages_come_no_faster_than_messages() {
+    let server = TestServer::with(|config| config.limits.messages_per_second = 10);
+    let mut native = RawClient::joined(&server, Door::WebSocket(Codec::Json), "r").await;
+    for packet in ["3", "5", "6"] {
+        let (mut socket, _) = member(&server).await;
+        socket.emit("announce", json!({ "hash": "r" })).await;
+        assert_eq!(socket.event().await.0, "peer-list");
+        assert_eq!(native.hear().await["type"], "peer-joined");
+        for _ in 0..20 {
+            socket.say(packet).await;
+        }
+        socket.emit("dance", json!({})).await;
+        assert_eq!(socket.event().await.1["code"], "bad-message", "twice as many at once as in a second");
+        for _ in 0..1000 {
+            // The end may be on its way.
+            if socket.0.send(Message::text(packet)).await.is_err() {
+                break;
+            }
+        }
+        let (event, fault) = socket.event().await;
+        assert_eq!((&*event, &fault["code"]), ("error", &json!("rate-limited")), "{packet}");
+        socket.closed().await;
+        assert_eq!(native.hear().await["type"], "peer-left", "{packet}");
+
+        let (polling, _) = Polling::open(base(&server), "/socket.io/").await;
+        assert_eq!(polling.post("40\u{1e}42[\"announce\",{\"hash\":\"r\"}]").await.0, 200);
+        assert_eq!(native.hear().await["type"], "peer-joined");
+        let many = |packets| vec![packet; packets].join("\u{1e}");
+        assert_eq!(polling.post(many(20)).await.0, 200);
+        assert_eq!(polling.post(many(1000)).await.0, 429);
+        assert_eq!(native.hear().await["type"], "peer-left", "{packet}");
+        assert_eq!(polling.get().await.0, 400);
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_says_goodbye_over_each_transport() {
     let server = TestServer::start();

@@ -51,7 +51,7 @@ pub fn server(listeners: Vec<Listener>) -> io::Result<ServerBuilder> {
     let config = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..config.limits };
     let timeouts = Timeouts { heartbeat_ms: PING_INTERVAL_MS, silence_ms: PING_INTERVAL_MS + PING_TIMEOUT_MS, ..config.timeouts };
-    let engine = EngineIo::new(limits, timeouts.clone());
+    let engine = EngineIo::new(limits, timeouts.clone(), None);
     listeners.into_iter().try_fold(Server::build(), |builder, Listener { tcp, .. }| {
         let (engine, timeouts) = (engine.clone(), timeouts.clone());
         builder.listen("engine.io", tcp, move || {

@@ -33,11 +33,12 @@ use crate::{
         SocketIo,
         engineio::{Fault, Packet, Query},
     },
-    protocol::{CloseCode, LeaveReason, ResumeToken, framing::Frame},
+    protocol::{ClientRates, CloseCode, LeaveReason, ResumeToken, framing::Frame},
     session::{
         connection::Ending,
         heartbeat::{Beat, Heartbeat},
         outbox::Outbox,
+        throttle::Throttle,
     },
 };
 
@@ -48,6 +49,7 @@ pub const PATH: &str = "/socket.io";
 pub struct EngineIo {
     limits: Limits,
     timeouts: Timeouts,
+    rates: Option<ClientRates>,
     /// Bounded as clients are: each has the place of one.
     sockets: Mutex<HashMap<String, Arc<Socket>>>,
 }
@@ -60,6 +62,8 @@ struct Socket {
     outbox: Arc<Outbox>,
     arrivals: mpsc::Sender<VecDeque<Frame>>,
     heartbeat: Mutex<Heartbeat>,
+    /// How fast packets come that are no messages. Of those that are, whoever is behind the door takes care.
+    throttle: Option<Mutex<Throttle>>,
     state: Mutex<State>,
     /// The session's task learns that it is over.
     over: Notify,
@@ -113,9 +117,9 @@ const NORMAL_CLOSURE: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 
 impl EngineIo {
-    /// No sessions yet. Of the limits only those for messages and outboxes are heeded.
-    pub fn new(limits: Limits, timeouts: Timeouts) -> Arc<Self> {
-        Arc::new(Self { limits, timeouts, sockets: Mutex::default() })
+    /// No sessions yet. Of the limits only those for messages and outboxes are heeded. Without rates a client may send as fast as it can.
+    pub fn new(limits: Limits, timeouts: Timeouts, rates: Option<ClientRates>) -> Arc<Self> {
+        Arc::new(Self { limits, timeouts, rates, sockets: Mutex::default() })
     }
 
     /// Is this the path of Socket.IO?
@@ -148,12 +152,14 @@ impl EngineIo {
     fn open(self: &Arc<Self>, transport: Transport) -> (Arc<Socket>, Incoming) {
         // One batch at a time: whoever brings the next waits.
         let (sender, arrivals) = mpsc::channel(1);
+        let now = Instant::now();
         let socket = Arc::new(Socket {
             sid: ResumeToken::random().hex().as_str().to_owned(),
             engine: Arc::downgrade(self),
             outbox: Outbox::new(),
             arrivals: sender,
-            heartbeat: Heartbeat::steady(self.timeouts.heartbeat(), self.timeouts.silence(), Instant::now()).into(),
+            heartbeat: Heartbeat::steady(self.timeouts.heartbeat(), self.timeouts.silence(), now).into(),
+            throttle: self.rates.map(|rates| Throttle::new(rates, now).into()),
             state: State { transport, is_polled: false, is_posted: false, poll: None, is_let_go: false }.into(),
             over: Notify::new(),
         });
@@ -244,7 +250,8 @@ impl Socket {
         }
     }
 
-    /// Deals with packets that came over a stream, and brings the messages among them. Ends the session where the client does, or breaks the protocol.
+    /// Deals with packets that came over a stream, and brings the messages among them. Ends the session where the client does, or breaks the protocol
+    /// or a bound.
     async fn hear(&self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
         if frames.is_empty() {
             return Ok(());
@@ -255,7 +262,7 @@ impl Socket {
         for frame in frames.drain(..) {
             match Packet::read(frame) {
                 Some(Packet::Message(message)) => messages.push_back(message),
-                Some(Packet::Pong(_) | Packet::Upgrade | Packet::Noop) => {}
+                Some(packet @ (Packet::Pong(_) | Packet::Upgrade | Packet::Noop)) => outcome = self.pace(&packet),
                 Some(Packet::Close) => outcome = Err(Stop::Left),
                 // Only the server probes.
                 Some(Packet::Ping(_)) | None => outcome = Err(Stop::Violation),
@@ -269,6 +276,17 @@ impl Socket {
             self.end(stop);
         }
         outcome
+    }
+
+    /// May a packet come so soon that is no message? No client of good will sends as many as messages.
+    fn pace(&self, packet: &Packet) -> Result<(), Stop> {
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        let bytes = match packet {
+            Packet::Ping(data) | Packet::Pong(data) => data.len(),
+            _ => 0,
+        };
+        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        throttle.take(bytes, None, Instant::now()).map_err(|_| CloseCode::RateLimited.into())
     }
 
     /// Goes from one transport to another, if it is at that one.
@@ -404,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn a_session_whose_task_is_gone_is_over() {
         let Config { limits, timeouts, .. } = Config::default();
-        let engine = EngineIo::new(limits, timeouts);
+        let engine = EngineIo::new(limits, timeouts, None);
         for panics in [true, false] {
             let (socket, incoming) = engine.open(Transport::Polling);
             assert_eq!(engine.sockets().len(), 1);

@@ -229,7 +229,11 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
     let outcome = loop {
         match packets.next() {
             Some(Some(Packet::Message(message))) => messages.push_back(message),
-            Some(Some(Packet::Pong(_) | Packet::Upgrade | Packet::Noop)) => {}
+            Some(Some(packet @ (Packet::Pong(_) | Packet::Upgrade | Packet::Noop))) => {
+                if let Err(stop) = socket.pace(&packet) {
+                    break Err(stop);
+                }
+            }
             Some(Some(Packet::Close)) => break Err(Stop::Left),
             // Only the server probes.
             Some(Some(Packet::Ping(_)) | None) => break Err(Stop::Violation),
@@ -243,6 +247,10 @@ async fn post(request: &HttpRequest, mut body: web::Payload, socket: &Arc<Socket
     posting.is_broken_off = false;
     match outcome {
         Err(Stop::Violation) => return violation(),
+        Err(stop @ Stop::Fault(_)) => {
+            socket.end(stop);
+            return head(StatusCode::TOO_MANY_REQUESTS).finish();
+        }
         Err(stop) => socket.end(stop),
         Ok(()) => {}
     }

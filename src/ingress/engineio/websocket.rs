@@ -140,7 +140,9 @@ where
         loop {
             reader.frames(&mut frames).await.ok()?;
             while let Some(frame) = frames.pop_front() {
-                match Packet::read(frame)? {
+                let packet = Packet::read(frame)?;
+                socket.pace(&packet).ok()?;
+                match packet {
                     Packet::Ping(data) if data == PROBE => {
                         write(io, &Outgoing::Frame(Frame::Text(ANSWER.into()))).await.ok()?;
                         is_answered.notify_one();
@@ -181,6 +183,7 @@ where
             match socket.hear(&mut frames).await {
                 Ok(()) => {}
                 Err(Stop::Left) => return websocket::Stop::Closed(None),
+                Err(Stop::Fault(code)) => return websocket::Stop::Fault(code),
                 Err(_) => return websocket::Stop::Violation(PROTOCOL_ERROR),
             }
             if let Err(stop) = reader.frames(&mut frames).await {
