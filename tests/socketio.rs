@@ -806,6 +806,52 @@ async fn who_does_not_fetch_what_is_said_to_it_is_closed_and_takes_no_more() {
     assert_eq!(polling.get().await.0, 400);
 }
 
+/// It took two places of its address to open a session over HTTP, and two for a session that had moved or whose request waited.
+#[tokio::test]
+async fn a_session_is_one_connection_of_its_address_whatever_carries_it() {
+    let server_for = |connections| {
+        TestServer::with(move |config| {
+            config.limits.address_connections_max = connections;
+            (config.timeouts.heartbeat_ms, config.timeouts.silence_ms) = (300_000, 600_000);
+        })
+    };
+    Polling::open(base(&server_for(1)), "/socket.io/").await;
+
+    let server = server_for(2);
+    let another = async || Socket::try_open(base(&server), "/socket.io/", "EIO=4&transport=websocket").await;
+    let place = async || {
+        let mut taken = None;
+        // The connections before it may not be quite gone.
+        eventually("a place", async || {
+            taken = another().await;
+            taken.is_some()
+        })
+        .await;
+        taken
+    };
+    let (polling, _) = Polling::open(base(&server), "/socket.io/").await;
+    assert_eq!(polling.post("40").await.0, 200);
+    assert!(polling.get().await.1.starts_with("40{"));
+    let pending = polling.pending();
+    let beside = place().await;
+    assert!(another().await.is_none(), "two are enough");
+
+    let query = format!("EIO=4&transport=websocket&sid={}", polling.sid);
+    let mut socket = Socket::try_open(base(&server), "/socket.io/", &query).await.unwrap();
+    socket.say("2probe").await;
+    assert_eq!(socket.hear().await, "3probe");
+    assert_eq!(within("the request's end", pending).await.unwrap(), (200, "6".into()));
+    socket.say("5").await;
+    drop(beside);
+    let beside = place().await;
+    assert!(another().await.is_none(), "two are enough");
+    socket.say("1").await;
+    socket.closed().await;
+    let instead = place().await;
+    assert!(another().await.is_none(), "two are enough");
+    drop((beside, instead));
+}
+
 /// Whatever is no message went past the bound on messages.
 #[tokio::test]
 async fn packets_that_are_no_messages_come_no_faster_than_messages() {

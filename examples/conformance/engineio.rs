@@ -62,8 +62,8 @@ pub fn server(listeners: Vec<Listener>) -> io::Result<ServerBuilder> {
                 let engine = engine.clone();
                 async move {
                     let outcome = match request.path().starts_with(engineio::PATH) {
-                        true => engineio::upgrade(request, framed, &engine, (), || Ok(socket_io)).await,
-                        false => engineio::upgrade(request, framed, &engine, (), || Ok(engine_io)).await,
+                        true => engineio::upgrade(request, framed, &engine, None, || Ok(socket_io)).await,
+                        false => engineio::upgrade(request, framed, &engine, None, || Ok(engine_io)).await,
                     };
                     if let Err(error) = outcome {
                         eprintln!("a socket failed in its handshake: {error}");
@@ -79,8 +79,8 @@ pub fn server(listeners: Vec<Listener>) -> io::Result<ServerBuilder> {
 async fn answer(request: HttpRequest, body: web::Payload, engine: Data<EngineIo>) -> actix_web::HttpResponse {
     let engine = engine.into_inner();
     match request.path().starts_with(engineio::PATH) {
-        true => engineio::answer(&request, body, &engine, || Ok(socket_io)).await,
-        false => engineio::answer(&request, body, &engine, || Ok(engine_io)).await,
+        true => engineio::answer(&request, body, &engine, None, || Ok(socket_io)).await,
+        false => engineio::answer(&request, body, &engine, None, || Ok(engine_io)).await,
     }
 }
 

@@ -5,7 +5,10 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -44,7 +47,7 @@ struct Entry {
     joins: Arc<AddressJoins>,
 }
 
-/// A connection from an address. Given back when dropped.
+/// A connection from an address, or a session that outlives its connections. Given back when dropped.
 pub struct Visit {
     addresses: Arc<Addresses>,
     address: IpAddr,
@@ -52,6 +55,14 @@ pub struct Visit {
     pub joins: Option<Arc<AddressJoins>>,
     /// Has the address as many connections as it may, this one not counted?
     pub is_too_many: bool,
+    /// So many connections are counted in place of this one. Changed under the lock of what is known.
+    carriers: AtomicUsize,
+}
+
+/// A session that is carried by a connection: of the two that one counts, for as long as this is kept.
+pub struct Carried {
+    session: Arc<Visit>,
+    _connection: Arc<Visit>,
 }
 
 /// So many connections of an address beyond its bound are told why they have to go.
@@ -67,9 +78,14 @@ impl Addresses {
 
     /// Notes a connection from this address.
     pub fn visit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Visit {
-        let address = block(address);
+        self.visit_beside(block(address), 0, now)
+    }
+
+    /// The same, where so many connections of the address do not matter.
+    fn visit_beside(self: &Arc<Self>, address: IpAddr, others: usize, now: Instant) -> Visit {
+        let carriers = AtomicUsize::new(0);
         let Some(limits) = self.limits else {
-            return Visit { addresses: self.clone(), address, joins: None, is_too_many: false };
+            return Visit { addresses: self.clone(), address, joins: None, is_too_many: false, carriers };
         };
         let mut known = self.known();
         if known.entries.len() >= known.sweep_at {
@@ -78,9 +94,9 @@ impl Addresses {
         }
         let entry = known.entries.entry(address);
         let entry = entry.or_insert_with(|| Entry { connections: 0, joins: AddressJoins::new(limits.joins_per_second, now) });
-        let is_too_many = entry.connections >= limits.connections_max;
+        let is_too_many = entry.connections - others >= limits.connections_max;
         entry.connections += 1;
-        Visit { addresses: self.clone(), address, joins: Some(entry.joins.clone()), is_too_many }
+        Visit { addresses: self.clone(), address, joins: Some(entry.joins.clone()), is_too_many, carriers }
     }
 
     /// Has this address so many connections that one more is not worth a word? Behind a proxy's there are others.
@@ -111,6 +127,38 @@ impl Addresses {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Visit {
+    /// Notes a session that begins on this connection, which is soon gone.
+    pub fn session(&self, now: Instant) -> Self {
+        self.addresses.visit_beside(self.address, 1, now)
+    }
+
+    /// Notes that a connection carries this session.
+    pub fn carried_by(self: &Arc<Self>, connection: Arc<Self>) -> Carried {
+        let mut known = self.addresses.known();
+        if self.carriers.fetch_add(1, Ordering::Relaxed) == 0
+            && let Some(entry) = known.entries.get_mut(&self.address)
+        {
+            entry.connections -= 1;
+        }
+        drop(known);
+        Carried { session: self.clone(), _connection: connection }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        let Visit { addresses, address, joins, carriers, .. } = &*self.session;
+        let mut known = addresses.known();
+        if carriers.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(joins) = joins
+        {
+            // The session may have been the last of the address, which was forgotten meanwhile.
+            known.entries.entry(*address).or_insert_with(|| Entry { connections: 0, joins: joins.clone() }).connections += 1;
+        }
     }
 }
 
@@ -166,6 +214,29 @@ mod tests {
         assert!(!visit("192.0.2.2").is_too_many);
         drop(first);
         assert!(!visit("192.0.2.1").is_too_many);
+    }
+
+    #[test]
+    fn a_session_is_counted_once_whatever_carries_it() {
+        let addresses = addresses(1);
+        let now = Instant::now();
+        let visit = |address| Arc::new(addresses.visit(ip(address), now));
+        let is_too_many = || visit("192.0.2.1").is_too_many;
+        let first = visit("192.0.2.1");
+        let session = Arc::new(first.session(now));
+        assert!(!session.is_too_many && first.session(now).is_too_many, "one is enough");
+        drop(first);
+        assert!(is_too_many());
+        let (request, socket) = (session.carried_by(visit("192.0.2.1")), session.carried_by(visit("192.0.2.2")));
+        let count = || addresses.known().entries.get(&ip("192.0.2.1")).map(|entry| entry.connections);
+        assert_eq!(count(), Some(1));
+        drop(request);
+        assert!(!is_too_many(), "it is elsewhere");
+        addresses.known().entries.remove(&ip("192.0.2.1"));
+        drop(socket);
+        assert_eq!((count(), is_too_many()), (Some(1), true));
+        drop(session);
+        assert!(!is_too_many());
     }
 
     #[test]

@@ -150,12 +150,16 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
 /// Answers every request that asks for no upgrade.
 pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
     if let Some(engine) = site.socket_io(request.path()) {
+        let connection = request.conn_data::<Option<Arc<Visit>>>().cloned().flatten();
         let begin = || {
             // A session outlives the connection that it begins on, which may bring many requests: it is counted for itself.
-            let visit = request.peer_addr().and_then(|peer| site.visitor_at(&None, Some(peer), request.headers()));
+            let visit = match &connection {
+                Some(connection) => Some(Arc::new(connection.session(Instant::now()))),
+                None => site.visitor_at(&None, request.peer_addr(), request.headers()),
+            };
             site.admit(visit).map(|place| engineio::attend(place, site.doorkeeper.clone()))
         };
-        return engineio::answer(&request, body, engine, begin).await;
+        return engineio::answer(&request, body, engine, connection.clone(), begin).await;
     }
     let file = file_at(request.path());
     let peerjs = site.dialects.peerjs(request.path());

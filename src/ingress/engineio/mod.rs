@@ -17,7 +17,7 @@ use std::{
     convert::Infallible,
     future::pending,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Waker,
     time::Instant,
 };
@@ -26,7 +26,11 @@ use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 
 pub use self::{polling::answer, websocket::upgrade};
-use super::{Doorkeeper, Place, converse};
+use super::{
+    Doorkeeper, Place,
+    address::{Carried, Visit},
+    converse,
+};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{
@@ -65,6 +69,8 @@ struct Socket {
     /// How fast packets come that are no messages. Of those that are, whoever is behind the door takes care.
     throttle: Option<Mutex<Throttle>>,
     state: Mutex<State>,
+    /// How the client's address counts it, once it is let in.
+    visit: OnceLock<Arc<Visit>>,
     /// The session's task learns that it is over.
     over: Notify,
 }
@@ -161,6 +167,7 @@ impl EngineIo {
             heartbeat: Heartbeat::steady(self.timeouts.heartbeat(), self.timeouts.silence(), now).into(),
             throttle: self.rates.map(|rates| Throttle::new(rates, now).into()),
             state: State { transport, is_polled: false, is_posted: false, poll: None, is_let_go: false }.into(),
+            visit: OnceLock::new(),
             over: Notify::new(),
         });
         if transport == Transport::Polling {
@@ -289,6 +296,11 @@ impl Socket {
         throttle.take(bytes, None, Instant::now()).map_err(|_| CloseCode::RateLimited.into())
     }
 
+    /// Has this connection counted in place of the session, where addresses are counted.
+    fn carried_by(&self, connection: Option<Arc<Visit>>) -> Option<Carried> {
+        Some(self.visit.get()?.carried_by(connection?))
+    }
+
     /// Goes from one transport to another, if it is at that one.
     fn change(&self, from: Transport, to: Transport) -> bool {
         let mut state = self.state();
@@ -389,6 +401,8 @@ impl From<CloseCode> for Stop {
 pub fn attend(place: Place, doorkeeper: Arc<Doorkeeper>) -> impl AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop {
     async move |incoming: &mut Incoming, outbox: Arc<Outbox>| {
         let place = Arc::new(place);
+        // Nobody else lets it in.
+        let _ = incoming.socket.visit.set(place.visit.clone());
         let limits = &doorkeeper.limits;
         let connection = place.connection(Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
         let entering = doorkeeper.enter(&place, &connection, async |frames| incoming.frames(frames).await);

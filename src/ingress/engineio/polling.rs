@@ -23,7 +23,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::{super::BATCH_FRAMES, EngineIo, Incoming, Socket, Stop, Transport};
+use super::{
+    super::{BATCH_FRAMES, address::Visit},
+    EngineIo, Incoming, Socket, Stop, Transport,
+};
 use crate::{
     dialect::engineio::{Fault, Packet, Query},
     protocol::CloseCode,
@@ -33,11 +36,12 @@ use crate::{
 /// An answer takes no more messages once it has so many bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// Answers a request. `begin` is asked for a new session: it lets the client in, or tells why not.
+/// Answers a request over this connection, if that is counted. `begin` is asked for a new session: it lets the client in, or tells why not.
 pub async fn answer<A>(
     request: &HttpRequest,
     body: web::Payload,
     engine: &Arc<EngineIo>,
+    connection: Option<Arc<Visit>>,
     begin: impl FnOnce() -> Result<A, CloseCode>,
 ) -> HttpResponse
 where
@@ -49,11 +53,14 @@ where
     let query = Query::parse(request.query_string());
     match engine.find(&query, "polling", *request.method() == Method::GET) {
         Ok(None) => open(engine, begin),
-        Ok(Some(socket)) => match *request.method() {
-            Method::GET => poll(socket).await,
-            Method::POST => post(request, body, &socket, engine).await,
-            _ => refuse(Fault::BadRequest),
-        },
+        Ok(Some(socket)) => {
+            let _carried = socket.carried_by(connection);
+            match *request.method() {
+                Method::GET => poll(socket).await,
+                Method::POST => post(request, body, &socket, engine).await,
+                _ => refuse(Fault::BadRequest),
+            }
+        }
         Err(fault) => refuse(fault),
     }
 }

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::{
     super::{
+        address::Visit,
         http::{handshake, switch_protocols, write_response},
         websocket::{self, Handover, Pings, Reader, exchange, spell},
     },
@@ -35,12 +36,12 @@ const ANSWER: &[u8] = b"3probe";
 const LET_GO_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes over a connection whose client asks for a WebSocket, for a session that it has or for a new one. `begin` is asked for the latter: it lets the
-/// client in, and is told whom to refuse. `kept` is kept for as long as the connection.
+/// client in, and is told whom to refuse. `connection` is kept for as long as there is one, if it is counted.
 pub async fn upgrade<Io, A>(
     request: Request,
     mut framed: Framed<Io, h1::Codec>,
     engine: &Arc<EngineIo>,
-    kept: impl Sized + 'static,
+    connection: Option<Arc<Visit>>,
     begin: impl FnOnce() -> Result<A, CloseCode>,
 ) -> io::Result<()>
 where
@@ -62,8 +63,8 @@ where
         Some(socket) => {
             let (io, leftover) = switch_protocols(framed, accepted).await?;
             actix_rt::spawn(async move {
-                continue_at(io, leftover, socket, &engine).await;
-                drop(kept);
+                continue_at(io, leftover, socket, &engine, connection.clone()).await;
+                drop(connection);
             });
         }
         None => match begin() {
@@ -71,7 +72,7 @@ where
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
                 actix_rt::spawn(async move {
                     begin_at(io, leftover, &engine, attend).await;
-                    drop(kept);
+                    drop(connection);
                 });
             }
             Err(code) => {
@@ -105,7 +106,7 @@ async fn begin_at<Io: Handover>(
 }
 
 /// Serves a session that began with requests, once its client has made sure of this connection.
-async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo) {
+async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo, connection: Option<Arc<Visit>>) {
     let (io, shortcut) = io.hand_over();
     let io = RefCell::new(io);
     if !socket.change(Transport::Polling, Transport::Probing) {
@@ -114,6 +115,7 @@ async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socke
         let _ = timeout(engine.timeouts.close(), end).await;
         return;
     }
+    let _carried = socket.carried_by(connection);
     let mut reader = Reader::new(&io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
     match timeout(engine.timeouts.hello(), probed(&io, &mut reader, &socket)).await {
         Ok(Some(frames)) => {
