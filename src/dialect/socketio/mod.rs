@@ -17,21 +17,24 @@
 
 mod attachments;
 mod packet;
+mod said;
 
 pub use packet::{Assembled, Assembly, MAIN, Packet, PacketKind};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use serde_json::json;
 
-use self::attachments::{Arrived, Departing, Illegal};
+use self::{
+    attachments::{Arrived, Illegal},
+    said::{about, acknowledged, joined, message, refused, said, signal},
+};
 use super::{
     Deed, Dialect, Frames, Heard, Manners, To, Wish,
     announce::{self, Announcement, id, seen},
-    fields::{Fields, write_json},
+    fields::Fields,
 };
-use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Peer, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
+use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
 /// One connection that speaks Socket.IO.
 pub struct SocketIo {
@@ -296,128 +299,14 @@ impl Dialect for SocketIo {
     }
 }
 
-/// An event on its way out: JSON that grows, and the attachments of what is in it.
-struct Event {
-    json: Vec<u8>,
-    departing: Departing,
-}
-
-impl Event {
-    /// One whose argument is an object that is open, and has no fields yet.
-    fn new(name: &str) -> Self {
-        Self { json: format!("[\"{name}\",{{").into(), departing: Departing::default() }
-    }
-
-    /// Puts in text, which begins with a comma where it has to.
-    fn put(&mut self, text: impl AsRef<[u8]>) {
-        self.json.extend_from_slice(text.as_ref());
-    }
-
-    fn put_payload(&mut self, payload: &Payload) {
-        let text = self.departing.spell(payload);
-        self.put(text);
-    }
-
-    fn put_peer(&mut self, peer: &Peer) {
-        self.put(format!(r#""peerId":"{}""#, peer.peer_id));
-        if let Some(metadata) = &peer.metadata {
-            self.put(r#","metadata":"#);
-            self.put_payload(metadata);
-        }
-    }
-
-    /// Closes the object, the list and the packet.
-    fn into_frames(mut self) -> Frames {
-        self.put("}]");
-        let attachments = self.departing.into_attachments();
-        let kind = if attachments.is_empty() { PacketKind::Event } else { PacketKind::BinaryEvent };
-        let data = String::from_utf8(self.json).expect("JSON is UTF-8");
-        let packet = Packet { kind, attachments: attachments.len(), namespace: MAIN, id: None, data: &data };
-        let mut frames = packet.spell(attachments);
-        if frames.len() == 1 { Frames::One(frames.remove(0)) } else { Frames::Several(frames) }
-    }
-
-    /// The same for one without attachments.
-    fn into_text(self) -> Bytes {
-        self.into_frames().into_last().expect("an event is a frame").bytes().clone()
-    }
-}
-
-/// A signal with its fields, as those who announce themselves know it.
-fn signal(kind: Kind, from: &str, payload: &Payload) -> Event {
-    let mut event = Event::new(kind.name());
-    event.put(format!(r#""{FROM_PEER}":{}"#, json!(from)));
-    let text = event.departing.spell(payload);
-    write_json(&text, &[FROM_PEER], &mut event.json);
-    event
-}
-
-/// The same, or a message, as those who join know it.
-fn message(kind: Kind, from: PeerId, room: &RoomId, to: Option<PeerId>, payload: &Payload) -> Event {
-    let mut event = Event::new(kind.name());
-    event.put(format!(r#""from":"{from}","room":{}"#, json!(room.name())));
-    if let Some(to) = to {
-        event.put(format!(r#","to":"{to}""#));
-    }
-    event.put(r#","payload":"#);
-    event.put_payload(payload);
-    event
-}
-
-fn about(name: &str, room: &RoomId, peer: &Peer) -> Event {
-    let mut event = Event::new(name);
-    event.put(format!(r#""room":{},"#, json!(room.name())));
-    event.put_peer(peer);
-    event
-}
-
-fn joined(room: &RoomId, peer_id: PeerId, peers: &[Peer]) -> Event {
-    let mut event = Event::new("joined");
-    event.put(format!(r#""room":{},"peerId":"{peer_id}","peers":["#, json!(room.name())));
-    for (at, peer) in peers.iter().enumerate() {
-        event.put(if at == 0 { "{" } else { ",{" });
-        event.put_peer(peer);
-        event.put("}");
-    }
-    event.put("]");
-    event
-}
-
-/// An event without payloads.
-fn said(name: &str, argument: serde_json::Value) -> Frames {
-    packet(PacketKind::Event, None, &json!([name, argument]))
-}
-
-fn acknowledged(id: u64, outcome: &serde_json::Value) -> Frames {
-    packet(PacketKind::Ack, Some(id), &json!([outcome]))
-}
-
-fn refused(Refusal { id, code, message, retry_after_ms, .. }: &Refusal) -> Frames {
-    let mut fault = json!({ "ok": false, "code": code.slug(), "message": message, "retryable": code.retryable() });
-    if let Some(wait) = retry_after_ms {
-        fault["retryAfterMs"] = json!(wait);
-    }
-    match id {
-        Some(id) => acknowledged(*id, &fault),
-        None => {
-            fault.as_object_mut().expect("it was made as one").remove("ok");
-            said("error", fault)
-        }
-    }
-}
-
-fn packet(kind: PacketKind, id: Option<u64>, data: &serde_json::Value) -> Frames {
-    let mut frames = Packet { kind, attachments: 0, namespace: MAIN, id, data: &data.to_string() }.spell([]);
-    Frames::One(frames.remove(0))
-}
-
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use bytes::Bytes;
     use serde_json::Value;
 
     use super::*;
-    use crate::protocol::{ClientLimits, LeaveReason, PeerName, Welcome};
+    use crate::protocol::{ClientLimits, LeaveReason, Peer, PeerName, Welcome};
 
     /// What `socket.io-client` 4.8 and the server said to each other, frame by frame.
     const SESSION: &str = include_str!("../../../tests/fixtures/socketio/session.jsonl");
