@@ -13,9 +13,10 @@
 //! completed while here; a scrape of no `info_hash` is of nothing, not of everything; whatever fails has an `action` and an `info_hash`, without which
 //! its client would drop the socket. No peer is ever evicted. Left out: two peers of one swarm on one socket, `numwant`, `trackerid`, `/stats`.
 
+mod wire;
+
 use std::{
     collections::{HashMap, VecDeque},
-    fmt::Write as _,
     hash::{BuildHasher as _, RandomState},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,6 +24,7 @@ use std::{
 
 use serde_json::{json, value::RawValue};
 
+use self::wire::{Id, bad, counts, id, is_falsy, is_zero, offers, payload, swarm, text};
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
 use crate::protocol::{Census, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
@@ -68,10 +70,6 @@ enum Asked {
     Scrape,
 }
 
-/// An `info_hash` or a `peer_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Id([u8; 20]);
-
 /// The hash of an offer's swarm, peer and `offer_id`, of which the last may be long.
 type OfferKey = u64;
 
@@ -80,8 +78,6 @@ const NAME: &str = "tracker";
 const INTERVAL: u32 = 120;
 /// Seconds between two scrapes, which no client is known to heed.
 const SCRAPE_INTERVAL: u32 = 600;
-/// Offers of one announce that are passed on. The client of `bittorrent-tracker` makes 5, and of the other servers one passes on 82, others 20 or 10.
-const OFFERS_MAX: usize = 20;
 /// Offers to one connection that can still be answered. In each swarm it gets about as many in a minute as it makes itself, and answers within seconds.
 const OFFERED_MAX: usize = 256;
 
@@ -274,95 +270,9 @@ impl Dialect for Tracker {
     }
 }
 
-impl Id {
-    /// Reads what a client calls a binary string.
-    fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 20];
-        let mut chars = text.chars();
-        for byte in &mut bytes {
-            *byte = u8::try_from(chars.next()?).ok()?;
-        }
-        chars.next().is_none().then_some(Self(bytes))
-    }
-
-    /// What [`Id::parse`] reads.
-    fn binary(self) -> String {
-        self.0.iter().copied().map(char::from).collect()
-    }
-
-    /// What rooms and peers are named by.
-    fn hex(self) -> String {
-        self.0.iter().fold(String::with_capacity(40), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-    }
-
-    /// Reads what [`Id::hex`] wrote.
-    fn from_hex(hex: &str) -> Option<Self> {
-        let mut bytes = [0; 20];
-        if hex.len() != 2 * bytes.len() {
-            return None;
-        }
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
-        }
-        Some(Self(bytes))
-    }
-}
-
-fn id(fields: &Fields<'_>, key: &str) -> Option<Id> {
-    Id::parse(&fields.text(key)?)
-}
-
-fn swarm(room: &RoomId) -> Option<Id> {
-    Id::from_hex(room.name())
-}
-
-/// What is not there for JavaScript.
-fn is_falsy(value: &RawValue) -> bool {
-    matches!(value.get(), "null" | "false" | "0" | r#""""#)
-}
-
-/// Is nothing left to be downloaded?
-fn is_zero(left: &RawValue) -> bool {
-    let text = serde_json::from_str::<String>(left.get());
-    text.as_deref().unwrap_or(left.get()).trim().parse() == Ok(0.0)
-}
-
 /// What stands for a peer that has all there is.
 fn everything() -> Payload {
     Payload::from_serialize(&true).expect("a boolean can be spelled")
-}
-
-/// The offers that are passed on, in order.
-fn offers(fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Payload>, Refusal> {
-    let offers: Vec<&RawValue> = fields.read("offers").unwrap_or_default();
-    let parsed = offers.into_iter().filter_map(|offer| {
-        let fields = Fields::parse(offer.get().as_bytes())?;
-        Some(payload([("offer", fields.find("offer")?), ("offer_id", fields.find("offer_id")?)], nesting_max))
-    });
-    parsed.take(OFFERS_MAX).collect()
-}
-
-fn payload(fields: [(&str, &RawValue); 2], nesting_max: usize) -> Result<Payload, Refusal> {
-    let [first, second] = fields.map(|(key, value)| format!("\"{key}\":{}", value.get()));
-    let payload = Payload::parse_json(format!("{{{first},{second}}}"), nesting_max);
-    payload.ok_or_else(|| Refusal::new(None, ErrorCode::TooDeep, "a value nests too deep"))
-}
-
-fn counts(census: Census, mut object: serde_json::Value) -> serde_json::Value {
-    object["complete"] = census.with_metadata.into();
-    object["incomplete"] = (census.peers - census.with_metadata).into();
-    object
-}
-
-fn text(object: &serde_json::Value) -> Frames {
-    Frames::text(object.to_string())
-}
-
-fn bad(message: &'static str) -> Refusal {
-    Refusal::new(None, ErrorCode::BadMessage, message)
 }
 
 fn failure(asked: Asked, reason: &str) -> serde_json::Value {
@@ -393,7 +303,7 @@ fn reason(refusal: &Refusal) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::*;
+    use super::{wire::OFFERS_MAX, *};
     use crate::protocol::PeerName;
 
     /// One tracker connection, and what stands for the server behind it.
@@ -527,7 +437,7 @@ mod tests {
     fn a_captured_conversation_goes_as_it_went() {
         let (mut peers, mut swarm) = pair();
         let mut lines = 0;
-        for line in include_str!("../../tests/fixtures/tracker/bittorrent-tracker.jsonl").lines() {
+        for line in include_str!("../../../tests/fixtures/tracker/bittorrent-tracker.jsonl").lines() {
             let [who, way, text]: [String; 3] = serde_json::from_str(line).unwrap();
             let who = usize::from(who == "leecher");
             if way == "sent" {
@@ -723,21 +633,6 @@ mod tests {
         for lenient in [r#","offers":7"#, r#","offers":[null,7,{}]"#, r#","answer":null"#, r#","answer":"""#] {
             say(&mut peers, &mut swarm, 0, &announce("a", lenient));
             assert_eq!(told(&mut peers[0])[0]["interval"], 120, "{lenient}");
-        }
-    }
-
-    #[test]
-    fn an_id_is_twenty_bytes_however_it_is_written() {
-        let all: String = (0..=255).map(char::from).collect();
-        for text in [&all[..20], &"ÿ".repeat(20), &"\u{80}".repeat(20)] {
-            let id = Id::parse(text).unwrap();
-            assert_eq!((id.binary(), Id::from_hex(&id.hex())), (text.to_owned(), Some(id)));
-        }
-        for text in ["", "x", &"x".repeat(19), &"x".repeat(21), &"Ā".repeat(20)] {
-            assert_eq!(Id::parse(text), None, "{text}");
-        }
-        for hex in ["", "00", &"0".repeat(41), &"g".repeat(40), &"é".repeat(20)] {
-            assert_eq!(Id::from_hex(hex), None, "{hex}");
         }
     }
 }
