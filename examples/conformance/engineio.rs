@@ -35,8 +35,6 @@ use switchboard::{
 };
 
 /// What the suites expect to be told.
-const PING_INTERVAL_MS: u64 = 300;
-const PING_TIMEOUT_MS: u64 = 200;
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
 /// A client of Socket.IO has so long to enter a namespace.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,11 +44,11 @@ const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 const WAITING_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 const NAMESPACES: [&str; 2] = ["/", "/custom"];
 
-/// An echo on these sockets, to be run in an actix system.
-pub fn server(listeners: Vec<Listener>) -> io::Result<ServerBuilder> {
+/// An echo on these sockets, to be run in an actix system, that probes its clients so often and gives them so long to answer.
+pub fn server(listeners: Vec<Listener>, ping_interval_ms: u64, ping_timeout_ms: u64) -> io::Result<ServerBuilder> {
     let config = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..config.limits };
-    let timeouts = Timeouts { heartbeat_ms: PING_INTERVAL_MS, silence_ms: PING_INTERVAL_MS + PING_TIMEOUT_MS, ..config.timeouts };
+    let timeouts = Timeouts { heartbeat_ms: ping_interval_ms, silence_ms: ping_interval_ms + ping_timeout_ms, ..config.timeouts };
     let engine = EngineIo::new(limits, timeouts.clone(), None);
     listeners.into_iter().try_fold(Server::build(), |builder, Listener { tcp, .. }| {
         let (engine, timeouts) = (engine.clone(), timeouts.clone());

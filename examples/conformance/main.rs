@@ -23,6 +23,10 @@ struct Arguments {
     engine_io: Listen,
 }
 
+/// What the suites of Engine.IO and Socket.IO expect to be told.
+const PING_INTERVAL_MS: u64 = 300;
+const PING_TIMEOUT_MS: u64 = 200;
+
 fn main() -> io::Result<()> {
     let Arguments { listen, engine_io } = Arguments::parse();
     let [listeners, engine_io] = [listen, engine_io].map(|listen| listener::bind(listen).map_err(io::Error::other));
@@ -31,7 +35,7 @@ fn main() -> io::Result<()> {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let engine_io_addresses: Vec<_> = engine_io.iter().map(|listener| listener.address).collect();
         let server = echo::server(listeners)?.shutdown_timeout(1).run();
-        let engine_io = engineio::server(engine_io)?.shutdown_timeout(1).disable_signals().run();
+        let engine_io = engineio::server(engine_io, PING_INTERVAL_MS, PING_TIMEOUT_MS)?.shutdown_timeout(1).disable_signals().run();
         for address in addresses {
             println!("listening on {address}");
         }
