@@ -241,7 +241,7 @@ function showTiles(visit) {
 /** @param {Visit} visit @param {PeerLink} link */
 function meet(visit, link) {
   senders.add(link);
-  link.addEventListener("state", () => link.state === "closed" && senders.remove(link), { signal: visit.signal });
+  link.addEventListener("state", () => link.isOver && senders.remove(link), { signal: visit.signal });
   const take = (/** @type {RTCTrackEvent} */ { track, streams: [stream] }) => {
     streams.set(link, stream ?? new MediaStream([track]));
     showTiles(visit);

@@ -87,7 +87,7 @@ function meet(visit, link) {
   const state = () => NOTED.has(connection.iceConnectionState) && add(note(`ice-${connection.iceConnectionState}`, link.remoteId));
   connection.addEventListener("iceconnectionstatechange", state, { signal });
   link.addEventListener("state", () => link.state === "connected" && add(lineOpened(link.remoteId)), { signal });
-  link.addEventListener("state", () => link.state === "closed" && (senders.delete(link), add(note("line-closed", link.remoteId))), { signal });
+  link.addEventListener("state", () => link.isOver && (senders.delete(link), add(note(`line-${link.state}`, link.remoteId))), { signal });
   if (shown) senders.set(link, link.addTrack(shown.track, shown.stream));
 }
 
@@ -102,7 +102,7 @@ picture.addEventListener("click", () => {
   const visit = page.visit();
   if (!visit) return;
   if (shown) {
-    for (const [link, sender] of senders) if (link.state !== "closed") link.removeTrack(sender);
+    for (const [link, sender] of senders) link.removeTrack(sender);
     hidePicture();
   } else {
     const begun = (shown = new TestPicture(visit.wish.name));
@@ -133,7 +133,7 @@ byId("sequence").append(sequence.element);
 /** @param {Visit} visit */
 function show(visit) {
   roster.show(visit);
-  const connected = visit.peers().some(({ link }) => link && link.state !== "closed");
+  const connected = visit.peers().some(({ link }) => link && !link.isOver);
   picture.disabled = !connected && !shown;
   write(byId("picture-why"), picture.disabled ? text.say("inspect.nobody-to-show") : "");
 }

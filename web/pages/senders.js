@@ -6,7 +6,7 @@
 /**
  * @typedef {"audio" | "video"} Kind
  * @typedef {Pick<RTCRtpSender, "replaceTrack">} Sender
- * @typedef {{addTrack: (track: any, ...streams: any[]) => Sender, state: string}} Link as much of a PeerLink as is needed here
+ * @typedef {{addTrack: (track: any, ...streams: any[]) => Sender, isOver: boolean}} Link as much of a PeerLink as is needed here
  */
 
 export class Senders {
@@ -59,7 +59,7 @@ export class Senders {
   /** @param {Link} link @param {Kind} kind @param {MediaStreamTrack | undefined} track */
   async #give(link, kind, track) {
     const senders = this.#links.get(link);
-    if (!senders || link.state === "closed") return;
+    if (!senders || link.isOver) return;
     try {
       const sender = senders.get(kind);
       // To exchange a track needs no negotiation, so the sender stays when there is nothing to send.

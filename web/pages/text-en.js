@@ -79,6 +79,7 @@ export const en = {
   "line.none": "no line",
   "line.connecting": "connecting",
   "line.connected": "connected",
+  "line.failed": "failed",
   "line.closed": "closed",
   "empty.nobody": "Nobody else is here.",
   "empty.second": "Open this page in a second tab, or send somebody the link.",
@@ -229,5 +230,6 @@ export const en = {
   "explain.note-ice-failed": "No pair of candidates works any more. Only an ICE restart, with new candidates, can help.",
   "explain.note-ice-closed": "This side has closed the connection to {name}.",
   "explain.note-line-closed": "The direct line to {name} is closed.",
+  "explain.note-line-failed": "There is no direct line to {name}: this browser has stopped looking for a way.",
   "explain.note-reconnecting": "The connection to the server is lost. Direct lines go on without it; this browser tries to come back.",
 };

@@ -79,6 +79,7 @@ export const es = {
   "line.none": "sin línea",
   "line.connecting": "conectando",
   "line.connected": "conectado",
+  "line.failed": "fallida",
   "line.closed": "cerrada",
   "empty.nobody": "No hay nadie más.",
   "empty.second": "Abre esta página en otra pestaña o envía el enlace a alguien.",
@@ -229,5 +230,6 @@ export const es = {
   "explain.note-ice-failed": "Ya no funciona ninguna pareja de candidatos. Solo puede ayudar reiniciar ICE, con candidatos nuevos.",
   "explain.note-ice-closed": "Este lado ha cerrado la conexión con {name}.",
   "explain.note-line-closed": "La línea directa con {name} está cerrada.",
+  "explain.note-line-failed": "No hay línea directa con {name}: este navegador ha dejado de buscar un camino.",
   "explain.note-reconnecting": "Se ha perdido la conexión con el servidor. Las líneas directas siguen sin él; este navegador intenta volver.",
 };

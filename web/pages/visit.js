@@ -93,7 +93,7 @@ export class Visit {
     const peers = new Map();
     for (const { peerId, metadata } of this.room.peers) peers.set(peerId, { peerId, metadata, link: this.room.links.get(peerId) });
     for (const [peerId, link] of this.room.links) {
-      if (!peers.has(peerId) && link.state !== "closed") peers.set(peerId, { peerId, metadata: this.#known.get(peerId), link });
+      if (!peers.has(peerId) && !link.isOver) peers.set(peerId, { peerId, metadata: this.#known.get(peerId), link });
     }
     this.#known = new Map([...peers.values()].map(({ peerId, metadata }) => [peerId, metadata]));
     return [...peers.values()];

@@ -27,11 +27,11 @@ const CANDIDATES_MAX = 256;
 const DISCONNECTED_MS = 2_000;
 /** Looking for another way may take so long, */
 const RESTART_MS = 6_000;
-/** and is tried so often before the line is given up. */
+/** and is tried so often without a connection in between before the line has failed. */
 const RESTARTS_MAX = 5;
 
 /**
- * @typedef {"connecting" | "connected" | "closed"} LinkState
+ * @typedef {"connecting" | "connected" | "failed" | "closed"} LinkState
  *
  * @typedef {object} LinkStats
  * @property {number} [roundTripMs]
@@ -54,8 +54,8 @@ const LinkTarget = /** @type {new () => import("./typed-target.js").TypedTarget<
 /**
  * Events, all CustomEvents: `state` (detail: the new state), `message` (what the peer sent over the data channel: a string or an ArrayBuffer),
  * `channel` (an RTCDataChannel that the peer opened), `track` (the RTCTrackEvent), `renamed` (the peer's new id).
- * The state goes from `connecting` to `connected`; back, while a line that fell silent is looked after; and to `closed` when it broke or either
- * side ended it: the last event.
+ * The state goes from `connecting` to `connected`; back, while a line that fell silent is looked after; and to `closed` when either side ended
+ * it, or to `failed`, with an `error`, when there is no way to the peer: the last event.
  */
 export class PeerLink extends LinkTarget {
   #connection;
@@ -80,8 +80,12 @@ export class PeerLink extends LinkTarget {
   #signals = Promise.resolve();
   /** Candidates that came before the description that they belong to. @type {any[]} */
   #candidates = [];
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  /** While it is `connecting`: when that has taken too long. @type {ReturnType<typeof setTimeout> | undefined} */
   #recovery;
+  /** Since it last was connected. */
+  #restarts = 0;
+  /** Why it has `failed`: `line-failed`. @type {(Error & {code: string}) | undefined} */
+  error;
 
   /**
    * @param {object} options
@@ -115,9 +119,14 @@ export class PeerLink extends LinkTarget {
     };
   }
 
-  /** `connecting`, `connected` or `closed`. */
+  /** `connecting`, `connected`, `failed` or `closed`. */
   get state() {
     return this.#state;
+  }
+
+  /** Has it ended, one way or the other? */
+  get isOver() {
+    return this.#state === "failed" || this.#state === "closed";
   }
 
   /** What the browser has under it, for what is not here. */
@@ -127,7 +136,7 @@ export class PeerLink extends LinkTarget {
 
   /** Begins to connect. The other side need not: its link answers. When both do, one of the two offers wins. */
   start() {
-    if (this.#state !== "closed") this.#openChannel();
+    if (!this.isOver) this.#openChannel();
   }
 
   /**
@@ -138,14 +147,14 @@ export class PeerLink extends LinkTarget {
    */
   receive(type, payload) {
     this.#signals = this.#signals.then(async () => {
-      if (this.#state === "closed") return;
+      if (this.isOver) return;
       try {
         if (type !== "ice-candidate") await this.#describe({ type, sdp: payload?.sdp }, payload?.turns === true);
         else if (payload?.turn) await this.#turn(payload.turn);
         else await this.#addCandidate(payload);
       } catch (error) {
         // A peer can send anything; it must not be able to do more than fail to connect.
-        if (/** @type {LinkState} */ (this.#state) !== "closed") console.warn(`${type} from ${this.remoteId} not taken:`, error);
+        if (!this.isOver) console.warn(`${type} from ${this.remoteId} not taken:`, error);
       }
     });
     return this.#signals;
@@ -186,7 +195,7 @@ export class PeerLink extends LinkTarget {
 
   /** @param {RTCRtpSender} sender what `addTrack` gave */
   removeTrack(sender) {
-    if (this.#state !== "closed") this.#connection.removeTrack(sender);
+    if (!this.isOver) this.#connection.removeTrack(sender);
   }
 
   /** How the line is, and which way it takes. @returns {Promise<LinkStats>} */
@@ -210,12 +219,12 @@ export class PeerLink extends LinkTarget {
 
   /** Looks for another way to the peer, while what goes over the present one goes on. */
   restart() {
-    if (this.#state !== "closed" && this.#connection.remoteDescription) this.#connection.restartIce();
+    if (!this.isOver && this.#connection.remoteDescription) this.#connection.restartIce();
   }
 
   /** Servers for the next time that a way is looked for. @param {RTCIceServer[]} iceServers */
   setIceServers(iceServers) {
-    if (this.#state !== "closed") this.#connection.setConfiguration({ ...this.#connection.getConfiguration(), iceServers });
+    if (!this.isOver) this.#connection.setConfiguration({ ...this.#connection.getConfiguration(), iceServers });
   }
 
   /** Says once more what the peer has yet to answer: it was lost with a session. */
@@ -232,10 +241,15 @@ export class PeerLink extends LinkTarget {
 
   /** Ends the line. */
   close() {
-    if (this.#state === "closed") return;
+    this.#end("closed");
+  }
+
+  /** @param {LinkState} state */
+  #end(state) {
+    if (this.isOver) return;
     clearTimeout(this.#recovery);
     this.#connection.close();
-    this.#setState("closed");
+    this.#setState(state);
   }
 
   #negotiate() {
@@ -277,7 +291,7 @@ export class PeerLink extends LinkTarget {
       this.#sendDescription();
     } catch (error) {
       // Closed meanwhile, or the other's offer came first: then there is nothing to offer any more.
-      if (this.#state !== "closed" && this.#connection.signalingState === "stable") console.warn(`no offer to ${this.remoteId}:`, error);
+      if (!this.isOver && this.#connection.signalingState === "stable") console.warn(`no offer to ${this.remoteId}:`, error);
     } finally {
       this.#offering = false;
       this.#give();
@@ -331,40 +345,50 @@ export class PeerLink extends LinkTarget {
   #openChannel() {
     if (this.#channel) return;
     const channel = (this.#channel = this.channel("switchboard", DATA_CHANNEL));
-    channel.onopen = () => this.#setState("connected");
+    channel.onopen = () => this.#found();
     channel.onclose = () => this.close();
     channel.onmessage = ({ data }) => this.#tell("message", data);
     this.#control?.(this.channel("switchboard.control", CONTROL_CHANNEL));
   }
 
   #watch() {
-    clearTimeout(this.#recovery);
-    switch (this.#connection.connectionState) {
-      case "connected":
-        if (this.#channel?.readyState === "open") this.#setState("connected");
-        return;
-      case "disconnected":
-        this.#setState("connecting");
-        this.#recovery = setTimeout(() => this.#recover(0), DISCONNECTED_MS);
-        return;
-      case "failed":
-        this.#setState("connecting");
-        return this.#recover(0);
-    }
+    const { connectionState } = this.#connection;
+    if (connectionState === "connected" && this.#channel?.readyState === "open") this.#found();
+    if (connectionState !== "disconnected" && connectionState !== "failed") return;
+    this.#setState("connecting");
+    // One that is being looked after has failed in vain once more, which is counted when its time is over.
+    if (this.isOver || this.#restarts > 0) return;
+    if (connectionState === "failed") this.#recover();
+    else this.#recoverAfter(DISCONNECTED_MS);
   }
 
-  /** Looks for another way, again and again. @param {number} restarts that were in vain */
-  #recover(restarts) {
-    if (this.#connection.connectionState === "connected") return;
-    if (restarts === RESTARTS_MAX) return this.close();
+  #found() {
+    clearTimeout(this.#recovery);
+    this.#restarts = 0;
+    this.#setState("connected");
+  }
+
+  /** @param {number} ms */
+  #recoverAfter(ms) {
+    clearTimeout(this.#recovery);
+    this.#recovery = setTimeout(() => this.#recover(), ms);
+  }
+
+  /** Looks for another way, again and again, but not for ever. */
+  #recover() {
+    if (this.#restarts === RESTARTS_MAX) {
+      this.error = failure("line-failed", `no way to ${this.remoteId} was found`);
+      return this.#end("failed");
+    }
     // The impolite one begins; if both did, half of the offers would be in vain.
-    if (!this.#polite || restarts > 0) this.restart();
-    this.#recovery = setTimeout(() => this.#recover(restarts + 1), RESTART_MS);
+    if (!this.#polite || this.#restarts > 0) this.restart();
+    this.#restarts++;
+    this.#recoverAfter(RESTART_MS);
   }
 
   /** @param {LinkState} state */
   #setState(state) {
-    if (this.#state === state || this.#state === "closed") return;
+    if (this.#state === state || this.isOver) return;
     this.#state = state;
     this.#tell("state", state);
   }

@@ -11,6 +11,8 @@ import { PeerLink } from "./peer.js";
 
 /** A peer that ought to call first, in a mesh, has so long before we do. */
 const FIRST_CALL_MS = 1_500;
+/** Where there was no way there may be one later. By then the other side has given up its end as well. */
+const FAILED_CALL_MS = 30_000;
 /** After a session was lost, a peer that looks new may be an old one that has yet to say so. */
 const RENAMING_MS = 5_000;
 /** What a peer says of itself over a line: an id, a secret, and the words between. A longer text is none of ours, and is not for the server. */
@@ -198,9 +200,10 @@ export class Room extends RoomTarget {
     }
   }
 
-  /** The device is on another network: every line has to find its way anew. */
+  /** The device is on another network: every line has to find its way anew, and where there was none there may be one now. */
   networkChanged() {
     for (const { link } of this.#lines.values()) link.restart();
+    for (const peerId of this.#peers.keys()) this.#meet(peerId, 0);
   }
 
   /** New servers for the lines that there are; later ones take them from the client. @param {RTCIceServer[]} iceServers */
@@ -304,10 +307,10 @@ export class Room extends RoomTarget {
     link.addEventListener("state", () => {
       // A line that breaks after its peer has gone cannot be mended: there is nobody to signal to.
       if (link.state === "connecting" && this.#client.state === "connected" && (line.isLost || !this.#peers.has(link.remoteId))) link.close();
-      if (link.state === "closed" && this.#lines.get(link.remoteId) === line) {
+      if (link.isOver && this.#lines.get(link.remoteId) === line) {
         this.#lines.delete(link.remoteId);
         // It broke, and nobody has left: once more, from the beginning.
-        this.#meet(link.remoteId, FIRST_CALL_MS);
+        this.#meet(link.remoteId, link.state === "failed" ? FAILED_CALL_MS : FIRST_CALL_MS);
       }
     });
     this.#event("link", link);

@@ -31,6 +31,10 @@ export class FakeLink extends EventTarget {
     this.remoteId = remoteId;
   }
 
+  get isOver() {
+    return this.state === "failed" || this.state === "closed";
+  }
+
   channel(label) {
     if (this.state === "closed") throw new DOMException("closed", "InvalidStateError");
     const mine = new FakeChannel(label, this);

@@ -10,7 +10,7 @@ function fakeLink() {
     done.push(["add", track, stream]);
     return { replaceTrack: async (other) => void done.push(["replace", track, other]) };
   };
-  return { state: "connected", addTrack, done };
+  return { isOver: false, addTrack, done };
 }
 
 test("who comes later gets what there is, and is given it once", async () => {
@@ -42,7 +42,7 @@ test("nothing is added where there is nothing, and nobody is given anything who 
   for (const link of [gone, closed, broken, there]) senders.add(link);
   await senders.set("video", undefined);
   senders.remove(gone);
-  closed.state = "closed";
+  closed.isOver = true;
   broken.addTrack = () => {
     throw new Error("closed under our hands");
   };

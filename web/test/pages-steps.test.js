@@ -77,7 +77,7 @@ test("every step has a sentence", () => {
     story.received({ type: "welcome", resumed: true }),
     story.received({ type: "joined", peers: [{}] }),
     story.received({ type: "ice-candidate", from, payload: { secret: "x" } }),
-    ...["ice-checking", "ice-connected", "ice-disconnected", "ice-failed", "ice-closed", "line-closed"].map((state) => note(state, from)),
+    ...["ice-checking", "ice-connected", "ice-disconnected", "ice-failed", "ice-closed", "line-closed", "line-failed"].map((state) => note(state, from)),
     note("reconnecting"),
     lineOpened(from),
   ];

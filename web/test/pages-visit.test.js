@@ -50,7 +50,7 @@ test("a peer that is gone for the server, and still has a line, is still there, 
   assert.deepEqual(visit.peers().map(({ peerId, metadata }) => [peerId, metadata.name]), [["a", "A"], ["b", "B"]]);
   room.peers = [];
   assert.deepEqual(visit.peers(), [{ peerId: "b", metadata: { name: "B" }, link: line }]);
-  line.state = "closed";
+  line.isOver = true;
   assert.deepEqual(visit.peers(), []);
 });
 

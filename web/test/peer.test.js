@@ -269,20 +269,43 @@ for (const [id, impolite] of [["a", false], ["b", true]]) {
   });
 }
 
-test("a line that cannot be mended is given up", async (t) => {
-  const two = pair();
-  two.b.start();
-  for (let round = 0; round < 2; round++) for (const from of ["b", "a"]) await two.pass(from);
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  two.bConnection.open();
-  two.bConnection.fail();
-  for (let restart = 0; restart < 5; restart++) {
-    assert.equal(two.b.state, "connecting");
+/**
+ * Every failure began to count anew: a browser says "connecting" and "failed" again for each way that it looks for in vain, and so two
+ * between whom there was no way looked for one as long as they were in the room.
+ */
+for (const [how, meanwhile] of [["says nothing more", []], ["fails each time", ["connecting", "failed"]], ["falls silent each time", ["connecting", "disconnected"]]]) {
+  test(`a line that ${how} is given up after five restarts, and not before`, async (t) => {
+    const two = pair();
+    two.b.start();
+    await talk(two);
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const { b, bConnection } = two;
+    const states = [];
+    b.addEventListener("state", ({ detail }) => states.push(detail));
+    const spend = (restarts) => {
+      for (let restart = 0; restart < restarts; restart++) {
+        for (const state of meanwhile) bConnection.become(state);
+        t.mock.timers.tick(5_999);
+        assert.equal(b.state, "connecting");
+        t.mock.timers.tick(1);
+      }
+    };
+    bConnection.open();
+    bConnection.fail();
+    spend(4);
+    assert.deepEqual([bConnection.restarts, b.error], [5, undefined]);
+    bConnection.become("connected");
+    assert.equal(b.state, "connected", "the fifth was not in vain,");
+    bConnection.fail();
+    spend(4);
+    assert.equal(bConnection.restarts, 10, "and the count begins anew");
     t.mock.timers.tick(6_000);
-  }
-  assert.equal(two.b.state, "closed");
-  assert.equal(two.bConnection.restarts, 5);
-});
+    assert.deepEqual([b.state, b.isOver, b.error.code, bConnection.restarts], ["failed", true, "line-failed", 10]);
+    assert.equal(bConnection.connectionState, "closed");
+    b.close();
+    assert.deepEqual(states, ["connected", "connecting", "connected", "connecting", "failed"], "and that is the end");
+  });
+}
 
 test("new servers are taken, and another id is told", () => {
   const { a, aConnection } = pair();

@@ -113,6 +113,29 @@ test("no link is made, and nothing told, before whoever enters can listen", asyn
   assert.deepEqual(heard.sort(), ["a", "b", "b"]);
 });
 
+test("in a mesh, where no way was found another is looked for half a minute later, or when the network has changed", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { room } = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });
+  t.mock.timers.tick(0);
+  const fail = async () => {
+    const [link] = room.links.values();
+    await settled();
+    await link.receive("answer", { type: "answer", sdp: "theirs" });
+    FakeRTCPeerConnection.all.at(-1).fail();
+    for (let restart = 0; restart < 5; restart++) t.mock.timers.tick(6_000);
+    assert.deepEqual([link.state, room.links.size], ["failed", 0]);
+  };
+  await fail();
+  t.mock.timers.tick(29_999);
+  assert.equal(room.links.size, 0);
+  t.mock.timers.tick(1);
+  assert.equal(room.links.size, 1);
+  await fail();
+  room.networkChanged();
+  t.mock.timers.tick(0);
+  assert.equal(room.links.size, 1);
+});
+
 test("there is a line only to who is in the room, and none to oneself", async (t) => {
   const { room } = await entered(t, { peers: [{ peerId: "a" }] });
   for (const nobody of ["nobody", "m", undefined, {}]) assert.throws(() => room.connect(nobody), { code: "no-such-peer" });

@@ -108,8 +108,8 @@ function direct(link: PeerLink): void {
   const sent: boolean = link.send("text") && link.send(new Uint8Array(8)) && link.send(new ArrayBuffer(8)) && link.send(new Blob(["x"]));
   link.addEventListener("message", ({ detail }) => console.log(typeof detail === "string" ? detail.length : detail.byteLength));
   link.addEventListener("state", ({ detail }) => {
-    const state: "connecting" | "connected" | "closed" = detail;
-    console.log(state, link.state === state, sent);
+    const state: "connecting" | "connected" | "failed" | "closed" = detail;
+    console.log(state, link.state === state, link.isOver, link.error?.code, sent);
   });
   link.addEventListener("channel", ({ detail }) => detail.close());
   link.addEventListener("track", ({ detail }) => console.log(detail.track.kind, detail.streams[0]?.id));

@@ -47,7 +47,7 @@ export class Contact {
       "state",
       () => {
         if (link.state === "connected" && isFirst()) this.#open();
-        if (link.state === "closed") this.close();
+        if (link.isOver) this.close();
       },
       { signal },
     );

@@ -200,7 +200,7 @@ export class Swarm extends SwarmTarget {
 
   /** @param {Link} link */
   #meet(link) {
-    if (this.#lines.has(link) || link.state === "closed") return;
+    if (this.#lines.has(link) || link.isOver) return;
     const listening = new AbortController();
     const { signal } = listening;
     let peerId = link.remoteId;
@@ -216,7 +216,7 @@ export class Swarm extends SwarmTarget {
       peerId = link.remoteId;
     }, { signal });
     link.addEventListener("state", () => {
-      if (link.state !== "closed") return;
+      if (!link.isOver) return;
       listening.abort();
       contact.close();
       this.#lines.delete(link);
