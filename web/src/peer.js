@@ -23,6 +23,8 @@ const FIRST_TURN_MS = 500;
 /** Candidates that wait for their description; a browser gathers a dozen, a peer that sends more means no good. */
 const CANDIDATES_MAX = 256;
 
+/** A peer may be away for half a minute and come back, to what was said to it meanwhile; who is there answers at once, or not at all. */
+const ANSWER_MS = 40_000;
 /** A line that falls silent may find back by itself for so long, before another way is looked for. */
 const DISCONNECTED_MS = 2_000;
 /** Looking for another way may take so long, */
@@ -84,7 +86,7 @@ export class PeerLink extends LinkTarget {
   #recovery;
   /** Since it last was connected. */
   #restarts = 0;
-  /** Why it has `failed`: `line-failed`. @type {(Error & {code: string}) | undefined} */
+  /** Why it has `failed`: `no-answer` or `line-failed`. @type {(Error & {code: string}) | undefined} */
   error;
 
   /**
@@ -117,6 +119,7 @@ export class PeerLink extends LinkTarget {
       channel.binaryType = "arraybuffer";
       this.#tell("channel", channel);
     };
+    this.#recoverAfter(ANSWER_MS);
   }
 
   /** `connecting`, `connected`, `failed` or `closed`. */
@@ -376,14 +379,18 @@ export class PeerLink extends LinkTarget {
 
   /** Looks for another way, again and again, but not for ever. */
   #recover() {
-    if (this.#restarts === RESTARTS_MAX) {
-      this.error = failure("line-failed", `no way to ${this.remoteId} was found`);
-      return this.#end("failed");
-    }
+    if (!this.#connection.remoteDescription) return this.#fail("no-answer", `${this.remoteId} did not answer`);
+    if (this.#restarts === RESTARTS_MAX) return this.#fail("line-failed", `no way to ${this.remoteId} was found`);
     // The impolite one begins; if both did, half of the offers would be in vain.
     if (!this.#polite || this.#restarts > 0) this.restart();
     this.#restarts++;
     this.#recoverAfter(RESTART_MS);
+  }
+
+  /** @param {string} code @param {string} message */
+  #fail(code, message) {
+    this.error = failure(code, message);
+    this.#end("failed");
   }
 
   /** @param {LinkState} state */

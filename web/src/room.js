@@ -124,8 +124,8 @@ export class Room extends RoomTarget {
   }
 
   /**
-   * The line to a peer: the one there is, or a new one, which begins to connect. Throws `no-such-peer` unless the peer is in the room. It stays
-   * `connecting` as long as the peer answers nobody (see {@link Room}), and is `closed` when it leaves.
+   * The line to a peer: the one there is, or a new one, which begins to connect. Throws `no-such-peer` unless the peer is in the room. A peer may
+   * answer nobody (see {@link Room}): then the line has `failed` after 40 seconds, with `no-answer`. It is `closed` when the peer leaves.
    * @param {string | Peer} peer
    * @returns {PeerLink}
    */

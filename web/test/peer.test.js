@@ -1,10 +1,18 @@
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
 
 import { PeerLink } from "../src/peer.js";
 import { FakeRTCPeerConnection } from "./fake-rtc.js";
 
-beforeEach(() => (FakeRTCPeerConnection.all = []));
+let links = [];
+beforeEach(() => {
+  FakeRTCPeerConnection.all = [];
+  mock.timers.enable({ apis: ["setTimeout"] });
+});
+afterEach(() => {
+  for (const link of links.splice(0)) link.close();
+  mock.timers.reset();
+});
 
 /**
  * Two links, `a` (the polite one) and `b`, with a wire between them that holds every signal until the test lets it through.
@@ -18,19 +26,20 @@ function pair() {
       send: (type, payload) => wire[localId].push({ type, payload }),
       RTCPeerConnection: FakeRTCPeerConnection,
     });
-  const links = { a: link("a", "b"), b: link("b", "a") };
+  const two = { a: link("a", "b"), b: link("b", "a") };
+  links = Object.values(two);
   const [aConnection, bConnection] = FakeRTCPeerConnection.all;
 
   /** Lets everything through that `from` has sent; says what it was. */
   const pass = async (from) => {
     await settled();
     const signals = wire[from].splice(0);
-    const to = links[from === "a" ? "b" : "a"];
+    const to = two[from === "a" ? "b" : "a"];
     for (const { type, payload } of signals) await to.receive(type, structuredClone(payload));
     await settled();
     return signals.map(({ type }) => type);
   };
-  return { ...links, aConnection, bConnection, wire, pass };
+  return { ...two, aConnection, bConnection, wire, pass };
 }
 
 /** Lets everything run that has been set going: no timer is involved anywhere. */
@@ -113,14 +122,13 @@ for (const tracks of [["a"], ["b"], ["a", "b"]]) {
   });
 }
 
-test("the polite one begins with a track, and does not wait for a peer that takes no turns", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+test("the polite one begins with a track, and does not wait for a peer that takes no turns", async () => {
   const { a, b, aConnection, wire, pass } = pair();
   a.start();
   a.addTrack({});
   await settled();
   assert.equal(wire.a.pop().payload.turn, "ask");
-  t.mock.timers.tick(500);
+  mock.timers.tick(500);
   assert.deepEqual(await pass("a"), ["offer", "ice-candidate"]);
   await pass("b");
   assert.equal(aConnection.tracks, 1);
@@ -181,12 +189,14 @@ test("candidates wait for the description that they belong to", async () => {
 });
 
 test("the state goes from connecting over connected, back when the line fails, to closed", async () => {
-  const { a, aConnection } = pair();
+  const two = pair();
+  const { a, aConnection } = two;
   const states = [];
   a.addEventListener("state", ({ detail }) => states.push(detail));
   assert.equal(a.state, "connecting");
   a.start();
   assert.equal(a.send("too soon"), false);
+  await talk(two);
   aConnection.open();
   assert.equal(a.send("hello"), true);
   assert.deepEqual(aConnection.channels[0].sent, ["hello"]);
@@ -247,24 +257,23 @@ test("a link that is closed neither sends nor takes anything", async () => {
 });
 
 for (const [id, impolite] of [["a", false], ["b", true]]) {
-  test(`a line that fell silent is looked after, ${impolite ? "at once" : "later"} by the ${impolite ? "impolite" : "polite"} one`, async (t) => {
+  test(`a line that fell silent is looked after, ${impolite ? "at once" : "later"} by the ${impolite ? "impolite" : "polite"} one`, async () => {
     const two = pair();
     two.a.start();
     for (let round = 0; round < 2; round++) for (const from of ["a", "b"]) await two.pass(from);
-    t.mock.timers.enable({ apis: ["setTimeout"] });
     const [link, connection] = [two[id], two[`${id}Connection`]];
     connection.open();
     connection.become("disconnected");
     assert.equal(link.state, "connecting");
-    t.mock.timers.tick(1_999);
+    mock.timers.tick(1_999);
     assert.equal(connection.restarts, 0, "it may find back by itself");
-    t.mock.timers.tick(1);
+    mock.timers.tick(1);
     assert.equal(connection.restarts, impolite ? 1 : 0);
-    t.mock.timers.tick(6_000);
+    mock.timers.tick(6_000);
     assert.equal(connection.restarts, impolite ? 2 : 1);
     connection.become("connected");
     assert.equal(link.state, "connected");
-    t.mock.timers.tick(60_000);
+    mock.timers.tick(60_000);
     assert.equal(connection.restarts, impolite ? 2 : 1, "and is left alone then");
   });
 }
@@ -274,20 +283,19 @@ for (const [id, impolite] of [["a", false], ["b", true]]) {
  * between whom there was no way looked for one as long as they were in the room.
  */
 for (const [how, meanwhile] of [["says nothing more", []], ["fails each time", ["connecting", "failed"]], ["falls silent each time", ["connecting", "disconnected"]]]) {
-  test(`a line that ${how} is given up after five restarts, and not before`, async (t) => {
+  test(`a line that ${how} is given up after five restarts, and not before`, async () => {
     const two = pair();
     two.b.start();
     await talk(two);
-    t.mock.timers.enable({ apis: ["setTimeout"] });
     const { b, bConnection } = two;
     const states = [];
     b.addEventListener("state", ({ detail }) => states.push(detail));
     const spend = (restarts) => {
       for (let restart = 0; restart < restarts; restart++) {
         for (const state of meanwhile) bConnection.become(state);
-        t.mock.timers.tick(5_999);
+        mock.timers.tick(5_999);
         assert.equal(b.state, "connecting");
-        t.mock.timers.tick(1);
+        mock.timers.tick(1);
       }
     };
     bConnection.open();
@@ -299,13 +307,42 @@ for (const [how, meanwhile] of [["says nothing more", []], ["fails each time", [
     bConnection.fail();
     spend(4);
     assert.equal(bConnection.restarts, 10, "and the count begins anew");
-    t.mock.timers.tick(6_000);
+    mock.timers.tick(6_000);
     assert.deepEqual([b.state, b.isOver, b.error.code, bConnection.restarts], ["failed", true, "line-failed", 10]);
     assert.equal(bConnection.connectionState, "closed");
     b.close();
     assert.deepEqual(states, ["connected", "connecting", "connected", "connecting", "failed"], "and that is the end");
   });
 }
+
+for (const answers of [false, true]) {
+  /** Such a line was "connecting" for as long as both were there, and whoever waited for it was told nothing. */
+  test(`a peer that ${answers ? "answers in the last moment has time to connect" : "answers nobody is waited for so long"}`, async () => {
+    const { a, aConnection, pass } = pair();
+    a.start();
+    await pass("a");
+    mock.timers.tick(39_999);
+    assert.equal(a.state, "connecting");
+    if (answers) await pass("b");
+    mock.timers.tick(1);
+    assert.deepEqual([a.state, a.error?.code, aConnection.connectionState], answers ? ["connecting", undefined, "new"] : ["failed", "no-answer", "closed"]);
+    if (!answers) return;
+    mock.timers.tick(24_000);
+    aConnection.open();
+    mock.timers.tick(60_000);
+    assert.equal(a.state, "connected");
+  });
+}
+
+test("a line that is answered and never connects fails as well", async () => {
+  const two = pair();
+  two.b.start();
+  await talk(two);
+  mock.timers.tick(40_000);
+  for (const { state } of [two.a, two.b]) assert.equal(state, "connecting");
+  for (let restart = 0; restart < 5; restart++) mock.timers.tick(6_000);
+  for (const { error } of [two.a, two.b]) assert.equal(error.code, "line-failed");
+});
 
 test("new servers are taken, and another id is told", () => {
   const { a, aConnection } = pair();

@@ -200,6 +200,7 @@ async function lined(t) {
   const link = room.connect("a");
   await server.heard("offer");
   await server.heard("ice-candidate");
+  await link.receive("answer", { type: "answer", sdp: "theirs" });
   const [connection] = FakeRTCPeerConnection.all;
   connection.open();
   const control = connection.channels[1];
@@ -234,9 +235,9 @@ test("a line goes on under the peer's new id, once both have proved who they are
 });
 
 test("of a room that was left no timer stays behind", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   const here = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });
   here.room.connect("a");
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   const set = t.mock.method(globalThis, "setTimeout");
   const cleared = t.mock.method(globalThis, "clearTimeout");
   here.server.say({ type: "left", room: "r", reason: "left" });
@@ -251,7 +252,6 @@ test("of a room that was left no timer stays behind", async (t) => {
 test("a track that is added while the server is away is offered to the peer's new id, and to no other", async (t) => {
   const here = await lined(t);
   const { server, link, connection, control } = here;
-  await link.receive("answer", { type: "answer", sdp: "theirs" });
   server.end(1006);
   link.addTrack({});
   await settled();
@@ -273,7 +273,6 @@ test("a track that is added while the server is away is offered to the peer's ne
 
 test("a track that is added while the peer's session is lost is offered when it is back, under whatever id", async (t) => {
   const { server, link, control } = await lined(t);
-  await link.receive("answer", { type: "answer", sdp: "theirs" });
   server.say({ type: "peer-left", room: "r", peerId: "a", reason: "timeout" });
   await settled();
   link.addTrack({});
