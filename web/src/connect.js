@@ -96,7 +96,8 @@ async function dial(baseUrl, { transport: choice, codec, signal }) {
   const first = recall(baseUrl);
   doors.sort((a, b) => Number(b.type === first) - Number(a.type === first));
   const { line, door } = await race(doors, signal);
-  if (choice === "auto" && door.type !== DOORS[0].type && doors.length > 1) remember(baseUrl, door.type);
+  // Only where the preferred one was tried first: what is remembered is no proof of itself, and would otherwise be renewed for ever.
+  if (first === undefined && door.type !== DOORS[0].type && doors.length > 1) remember(baseUrl, door.type);
   return line;
 }
 

@@ -1,4 +1,7 @@
-/** Remembers by which door a server was reached where the preferred one stayed shut, so that nobody waits for that again; for a while. */
+/**
+ * Remembers by which door a server was reached where the preferred one stayed shut, so that nobody waits for that again; for a while, counted from
+ * when both were last tried.
+ */
 
 /** Networks change, and servers are mended. */
 const REMEMBERED_MS = 10 * 60 * 1_000;

@@ -193,6 +193,28 @@ test("where WebSocket is blocked, WebTransport wins although it is slow", async 
   client.close();
 });
 
+/** Each success renewed it, so a server whose WebTransport stayed shut once was never again asked for it by who came every few minutes. */
+test("that WebSocket won is remembered for ten minutes from then, however often it is used meanwhile", async (t) => {
+  const items = new Map();
+  const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void items.set(key, value) };
+  Object.defineProperty(globalThis, "localStorage", { value: localStorage, configurable: true });
+  t.after(() => Reflect.deleteProperty(globalThis, "localStorage"));
+  t.mock.timers.enable({ apis: ["Date"], now: 1_000_000 });
+  globalThis.WebTransport = fakeWebTransport("fails", made);
+  const tried = async (ms) => {
+    t.mock.timers.setTime(1_000_000 + ms);
+    const before = made.length;
+    const client = await within(connect("http://h"), "connected");
+    assert.equal(client.transport, "websocket");
+    client.close();
+    return made.length > before;
+  };
+  assert.equal(await tried(0), true);
+  for (let minute = 1; minute < 10; minute++) assert.equal(await tried(minute * 60_000), false, `after ${minute} minutes`);
+  assert.equal(await tried(10 * 60_000), true, "then there is a race again");
+  assert.equal(await tried(20 * 60_000 - 1), false, "and what it showed is remembered as long");
+});
+
 test("where WebSocket won it is tried first, and WebTransport half a second later", async (t) => {
   const items = new Map();
   const localStorage = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void items.set(key, value) };
