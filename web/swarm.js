@@ -1,5 +1,6 @@
 /** The public names of the swarm, a module of its own: pages that share no files need not load it. */
 
+export { SWARM_CODES } from "./src/swarm/codes.js";
 export { Download } from "./src/swarm/download.js";
 export { Swarm } from "./src/swarm/swarm.js";
 

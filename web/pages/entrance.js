@@ -164,14 +164,14 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
 
   /** Why the server is gone, and what still works. @param {Visit} current @param {import("../src/signaling.js").Cause} [cause] */
   function gone(current, cause) {
-    const why = cause ? explain(cause.code, cause.reason) : text.say("notice.connection-lost");
+    const why = cause ? explain(cause.code, cause.reason) : text.say("code.connection-lost");
     const goesOn = current.peers().some(({ link }) => link?.state === "connected");
     return goesOn ? `${why} ${text.say("notice.lines-go-on")}` : why;
   }
 
   /** @param {string} code @param {string} message */
   function explain(code, message) {
-    const key = `notice.${code}`;
+    const key = `code.${code}`;
     const values = { server: wish?.server ?? "", door: DOORS[wish?.door ?? ""] ?? text.say("entrance.any-door"), message, code };
     return text.say(text.has(key) ? key : "notice.other", values);
   }

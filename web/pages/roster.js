@@ -30,11 +30,11 @@ export class Roster {
     const items = new Map();
     const own = /** @type {string} */ (client.peerId);
     items.set(own, this.#item(own, { ...about, name: this.#text.say("you.named", { name: visit.wish.name }) }, "myself"));
-    for (const { peerId, metadata, link } of peers) {
+    for (const { peerId, metadata, link, failure } of peers) {
       const item = this.#item(peerId, metadata, "peer");
       const line = link?.state ?? "none";
-      item.dataset.line = line;
-      write(/** @type {Element} */ (item.querySelector(".line")), this.#text.say(`line.${line}`));
+      item.dataset.line = failure ? "failed" : line;
+      write(/** @type {Element} */ (item.querySelector(".line")), this.#text.say(failure ? `code.${failure}` : `line.${line}`));
       items.set(peerId, item);
     }
     this.#items = items;

@@ -18,6 +18,7 @@ const NAME_CHARACTERS_MAX = 80;
  * @property {string} peerId
  * @property {any} metadata nothing about its shape is sure
  * @property {PeerLink | undefined} link
+ * @property {string} [failure] the code of why there is none any more
  */
 
 export class Visit {
@@ -27,6 +28,8 @@ export class Visit {
   #known = new Map();
   /** @type {WeakSet<PeerLink>} */
   #watched = new WeakSet();
+  /** Why there is no line, by peer id; until there is another, or the peer has left. @type {Map<string, string>} */
+  #failures = new Map();
 
   /**
    * Connects and enters the room. Rejects with the code of what went wrong, or with the signal's reason.
@@ -91,7 +94,7 @@ export class Visit {
   peers() {
     /** @type {Map<string, Peer>} */
     const peers = new Map();
-    for (const { peerId, metadata } of this.room.peers) peers.set(peerId, { peerId, metadata, link: this.room.links.get(peerId) });
+    for (const { peerId, metadata } of this.room.peers) peers.set(peerId, { peerId, metadata, link: this.room.links.get(peerId), failure: this.#failures.get(peerId) });
     for (const [peerId, link] of this.room.links) {
       if (!peers.has(peerId) && !link.isOver) peers.set(peerId, { peerId, metadata: this.#known.get(peerId), link });
     }
@@ -115,6 +118,8 @@ export class Visit {
     const meet = (found) => {
       if (this.#watched.has(found)) return;
       this.#watched.add(found);
+      this.#failures.delete(found.remoteId);
+      found.addEventListener("state", () => found.error && this.#failures.set(found.remoteId, found.error.code), { signal });
       for (const type of /** @type {const} */ (["state", "renamed"])) found.addEventListener(type, changed, { signal });
       link(found);
     };
@@ -123,6 +128,7 @@ export class Visit {
       changed();
     };
     room.addEventListener("link", meetNew, { signal });
+    room.addEventListener("peer-left", ({ detail }) => this.#failures.delete(detail.peerId), { signal });
     for (const type of /** @type {const} */ (["peer-joined", "peer-updated", "peer-left"])) room.addEventListener(type, changed, { signal });
     this.client.addEventListener("state", changed, { signal });
     for (const found of room.links.values()) meet(found);

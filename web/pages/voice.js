@@ -5,6 +5,12 @@
 
 import { failure } from "../src/codes.js";
 
+/** Every code that an error of a voice message can have. */
+export const VOICE_CODES = [
+  { slug: "lost" }, // the line broke, or the other side fell silent
+  { slug: "refused" }, // it is no voice message, or the other side does not take it
+];
+
 /** The label of such a channel. */
 export const VOICE_LABEL = "voice";
 /** Longer than anybody speaks in one go. */

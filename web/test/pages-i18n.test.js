@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { test } from "node:test";
 
+import { CLOSE_CODES, ERROR_CODES, LOCAL_CODES } from "../src/codes.js";
+import { SWARM_CODES } from "../src/swarm/codes.js";
 import { TABLES, Text, pickLanguage } from "../pages/i18n.js";
 
 const { en, es } = TABLES;
@@ -22,6 +24,16 @@ const placeholders = (sentence) => [...new Set(sentence.match(/\{\w+\}/g))].sort
 test("both languages have the same keys, in the same order", () => {
   assert.deepEqual(Object.keys(es), Object.keys(en));
 });
+
+for (const [what, stem, codes] of [
+  ["the connection, a room or a line", "code.", [...CLOSE_CODES, ...ERROR_CODES, ...LOCAL_CODES]],
+  ["a file", "stream.failed-", SWARM_CODES],
+]) {
+  test(`every code that ends ${what} has its sentence, and no other has`, () => {
+    const said = Object.keys(en).flatMap((key) => (key.startsWith(stem) ? key.slice(stem.length) : []));
+    assert.deepEqual(said, [...new Set(codes.map(({ slug }) => slug))]);
+  });
+}
 
 test("a sentence asks for the same values in both languages, and in one and several", () => {
   for (const [key, entry] of Object.entries(en)) {

@@ -66,8 +66,27 @@ test("every line is met once, and every change is told", () => {
   assert.deepEqual(met, ["a", "b"]);
   changes = 0;
   for (const [target, type] of [[before, "state"], [after, "renamed"]]) target.dispatchEvent(new Event(type));
-  for (const type of ["peer-joined", "peer-updated", "peer-left"]) room.dispatchEvent(new Event(type));
+  for (const type of ["peer-joined", "peer-updated", "peer-left"]) room.dispatchEvent(new CustomEvent(type, { detail: { peerId: "c" } }));
   assert.equal(changes, 5);
+});
+
+test("why there is no line is known until there is another, or the peer has left", () => {
+  const { room, visit } = staying();
+  const failures = () => visit.peers().map(({ failure }) => failure);
+  visit.watch({ link: () => {}, changed: () => {} });
+  room.peers = [{ peerId: "a" }];
+  const fail = () => {
+    const line = link("a");
+    room.dispatchEvent(new CustomEvent("link", { detail: line }));
+    assert.deepEqual(failures(), [undefined]);
+    line.error = { code: "no-answer" };
+    line.dispatchEvent(new Event("state"));
+    assert.deepEqual(failures(), ["no-answer"]);
+  };
+  fail();
+  fail();
+  room.dispatchEvent(new CustomEvent("peer-left", { detail: { peerId: "a" } }));
+  assert.deepEqual(failures(), [undefined]);
 });
 
 test("the end closes everything, and nothing is heard any more", () => {
