@@ -39,7 +39,9 @@ test("the diagram shows how two browsers negotiate, from the greeting to the dir
     assert.deepEqual((await page.getByTestId("lanes").locator("span").allInnerTexts()).slice(0, 2), ["You", "Server"]);
     const offer = page.locator('[data-type="offer"]').first();
     await offer.locator("summary").click();
-    assert.match(await offer.locator("pre").innerText(), /^v=0[\s\S]*m=application/);
+    // What can have the focus has a name, and a role that names are for.
+    const content = offer.getByRole("group", { name: /^What is in message \d+, offer$/ });
+    assert.match(await content.innerText(), /^v=0[\s\S]*m=application/);
   }
 
   const before = (await steps(emma)).filter(({ type }) => type === "offer").length;

@@ -39,6 +39,7 @@ test("a phrase that one writes is read by all, and read aloud in its language, a
   await hears(pages[1], "Tú", phrase);
   for (const page of [pages[0], pages[2]]) {
     await hears(page, "Tívadar <i>", phrase);
+    assert.equal(await page.getByTestId("line").last().locator("span").getAttribute("lang"), "es", "and so is it by a screen reader");
     await eventually(async () => assert.deepEqual(await page.evaluate(() => globalThis.spoken), [[phrase, "es"]]));
   }
   assert.deepEqual(await pages[1].evaluate(() => globalThis.spoken), [], "nobody is read his own phrase");
@@ -104,4 +105,15 @@ test("who says no to the microphone can still write", async (t) => {
   assert.match(await emma.getByTestId("hint-text").innerText(), /not allowed.*still write/s);
   await say(emma, "I write.");
   await hears(stella, "Emma", "I write.");
+});
+
+test("where the browser cannot record, the page says so beside the button", async (t) => {
+  const server = await startServer(t);
+  const page = await browser.newPage(t);
+  await page.addInitScript(() => delete globalThis.MediaRecorder);
+  await page.goto(address(server));
+  await inState(page, "inside");
+  const why = page.getByTestId("record-why");
+  assert.equal(await why.innerText(), "This browser cannot record.");
+  assert.equal(await page.getByTestId("record").getAttribute("aria-describedby"), await why.getAttribute("id"));
 });

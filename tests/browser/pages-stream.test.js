@@ -143,3 +143,25 @@ test("without anybody who has the rest, the page says so, and goes on when someb
   await eventually(async () => assert.equal(await there.count(), 8));
   assert.equal(await stella.getByTestId("stalled").isVisible(), false);
 });
+
+/** It stood there as "shared by you", and nobody could watch it. */
+test("a file that was changed on the disk is listed no longer, on either side, and whoever shared it is told", async (t) => {
+  const server = await startServer(t);
+  const emma = await visit(t, browser, server, { page: "stream", name: "Emma" });
+  const stella = await visit(t, browser, server, { page: "stream", name: "Stella" });
+  await emma.getByTestId("file").setInputFiles({ name: "notes.webm", mimeType: "video/webm", buffer: Buffer.alloc(1_000_000, 1) });
+  await emma.getByTestId("share").getByText("shared by you").waitFor();
+  await stella.getByTestId("share").waitFor();
+  // What a browser says of a file that is not what was chosen.
+  await emma.evaluate(() => {
+    Blob.prototype.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException("changed", "NotReadableError")) });
+  });
+  await stella.getByTestId("watch").click();
+  await emma.waitForSelector('#hint[data-code="changed"]:not([hidden])');
+  assert.match(await emma.getByTestId("hint-text").innerText(), /^notes\.webm has been changed/);
+  assert.equal(await emma.getByText("shared by you").count(), 0);
+  await eventually(async () => assert.equal(await stella.getByTestId("share").count(), 0));
+  // Whoever watches it goes on to ask for it.
+  await stella.getByTestId("stop").click();
+  for (const page of [emma, stella]) await page.getByTestId("nothing").waitFor();
+});

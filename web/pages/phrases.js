@@ -66,8 +66,10 @@ function hear(visit, link, data) {
   if (typeof data !== "string" || data.trim() === "") return;
   const phrase = data.slice(0, PHRASE_CHARACTERS_MAX);
   const { metadata } = visit.peer(link.remoteId);
-  addLine({ whose: "theirs", name: page.name(metadata), content: h("span", {}, phrase) });
-  reader.read(phrase, languageOf(metadata));
+  const lang = languageOf(metadata);
+  // So that a screen reader speaks it as the page itself does.
+  addLine({ whose: "theirs", name: page.name(metadata), content: h("span", { lang }, phrase) });
+  reader.read(phrase, lang);
 }
 
 /** @param {{whose: "mine" | "theirs", name: string, content: HTMLElement, note?: string}} line */
@@ -223,7 +225,7 @@ function show(visit) {
   input.setAttribute("aria-disabled", String(connected === 0));
   sayButton.disabled = connected === 0;
   record.disabled = !recording && (connected === 0 || !canRecord());
-  record.title = canRecord() ? "" : text.say("phrases.cannot-record");
+  write(byId("record-why"), canRecord() ? "" : text.say("phrases.cannot-record"));
   input.placeholder = connected === 0 ? text.say("phrases.nobody") : text.say("phrases.to", { count: connected });
 }
 

@@ -119,7 +119,9 @@ export class Sequence {
     const name = peer ? this.#name(peer) : this.#text.say("lane.server");
     const sentence = this.#text.say(step.about, { ...step.values, name, kinds: this.#kinds(step.kinds ?? []) });
     const content = spelled(step.content);
-    const details = content && h("details", {}, h("summary", {}, this.#text.say("step.content")), h("pre", { tabindex: "0" }, content));
+    // It can be scrolled by keys, so it has the focus at times, and then a name.
+    const scrolled = { tabindex: "0", role: "group", "aria-label": this.#text.say("step.content-of", { number, type: this.#label(step) }) };
+    const details = content && h("details", {}, h("summary", {}, this.#text.say("step.content")), h("pre", scrolled, content));
     const told = h("div", { class: "told" }, h("p", {}, h("small", {}, `${number} · ${seconds} s`), " ", h("b", {}, this.#label(step)), " ", sentence), details || null);
     const { type, kind, from, to } = step;
     const element = h("li", { "data-testid": "step", "data-type": type, "data-kind": kind, "data-from": from, "data-to": to }, drawing, told);

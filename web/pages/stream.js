@@ -266,6 +266,12 @@ function enter(visit) {
   };
   swarm.addEventListener("share", announced, { signal });
   swarm.addEventListener("unshared", showShares, { signal });
+  const withdrawn = (/** @type {CustomEvent<Share>} */ { detail }) => {
+    mine.delete(detail.id);
+    hint.show({ code: "changed", text: text.say("stream.changed", { name: detail.name || text.say("stream.nameless") }) });
+    showShares();
+  };
+  swarm.addEventListener("withdrawn", withdrawn, { signal });
   showShares();
 }
 

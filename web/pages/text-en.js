@@ -166,6 +166,7 @@ export const en = {
   "stream.filming": { one: "Filming, {count} second to go", other: "Filming, {count} seconds to go" },
   "stream.reading": "Reading {name} …",
   "stream.shared": "{name} is shared.",
+  "stream.changed": "{name} has been changed, moved or deleted, and is not shared any more. Choose it again.",
   "stream.announced": "{name} can be watched.",
   "stream.yours": "shared by you",
   "stream.nameless": "without a name",
@@ -215,6 +216,7 @@ export const en = {
   "step.line": "Direct line between {from} and {to}",
   "step.label-line": "direct line",
   "step.content": "What is in it",
+  "step.content-of": "What is in message {number}, {type}",
 
   "kind.application": "data channels",
   "kind.audio": "sound",

@@ -166,6 +166,7 @@ export const es = {
   "stream.filming": { one: "Filmando, queda {count} segundo", other: "Filmando, quedan {count} segundos" },
   "stream.reading": "Leyendo {name} …",
   "stream.shared": "{name} está compartido.",
+  "stream.changed": "{name} se ha cambiado, movido o borrado, y ya no se comparte. Elígelo de nuevo.",
   "stream.announced": "Se puede ver {name}.",
   "stream.yours": "compartido por ti",
   "stream.nameless": "sin nombre",
@@ -215,6 +216,7 @@ export const es = {
   "step.line": "Línea directa entre {from} y {to}",
   "step.label-line": "línea directa",
   "step.content": "Qué contiene",
+  "step.content-of": "Qué contiene el mensaje {number}, {type}",
 
   "kind.application": "canales de datos",
   "kind.audio": "sonido",

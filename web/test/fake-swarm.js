@@ -21,7 +21,7 @@ export function person(t, name, options) {
   const swarm = new Swarm(room, { pieceBytes: PIECE_BYTES, requestMs: REQUEST_MS, ...options });
   t.after(() => swarm.close());
   const told = [];
-  for (const type of ["share", "unshared", "refused", "distrusted"]) swarm.addEventListener(type, ({ detail }) => told.push({ event: type, ...detail }));
+  for (const type of ["share", "unshared", "withdrawn", "refused", "distrusted"]) swarm.addEventListener(type, ({ detail }) => told.push({ event: type, ...detail }));
   return { name, room, swarm, told };
 }
 

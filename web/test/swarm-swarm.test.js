@@ -99,17 +99,30 @@ test("a download is done when its file is shared from here meanwhile", async (t)
   assert.equal(await within(hashOf(ann.swarm.fetch(download.id)), "the file elsewhere"), download.id);
 });
 
-test("a file that is gone from the disk is no longer shared", async (t) => {
-  const [ann, eve] = ["ann", "eve"].map((name) => person(t, name));
-  mesh(ann, eve);
+test("a file that is gone from the disk is no longer shared, and who shared it is told so once", async (t) => {
+  const [ann, eve, bob] = ["ann", "eve", "bob"].map((name) => person(t, name));
+  for (const { room } of [eve, bob]) meet(ann.room, room);
   const file = film();
   const { id } = await ann.swarm.share(file);
-  await until(() => eve.swarm.shares.has(id), "an announcement");
-  file.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException("gone", "NotReadableError")) });
+  await until(() => [eve, bob].every(({ swarm }) => swarm.shares.has(id)), "an announcement");
+  // Both ask before either is told.
+  const asked = [];
+  const arrayBuffer = () =>
+    new Promise((_, reject) => {
+      asked.push(reject);
+      if (asked.length >= 2) for (const reject of asked) reject(new DOMException("gone", "NotReadableError"));
+    });
+  file.slice = () => ({ arrayBuffer });
   const download = eve.swarm.fetch(id);
+  bob.swarm.fetch(id);
   assert.equal(download.state, "fetching");
-  await until(() => eve.swarm.shares.size === 0, "the end of the share");
+  await until(() => eve.swarm.shares.size === 0 && bob.swarm.shares.size === 0, "the end of the share");
   assert.equal(download.state, "waiting");
+  await settled();
+  assert.deepEqual([types(ann), types(eve)], [["share", "withdrawn"], ["share", "unshared"]], "there is still somebody who wants it,");
+  for (const { swarm } of [eve, bob]) swarm.withdraw(id);
+  await until(() => ann.swarm.shares.size === 0, "the end of the wish");
+  assert.deepEqual(types(ann), ["share", "withdrawn", "unshared"]);
 });
 
 test("the id that a peer is avoided by changes with it, and a new line does not help", async (t) => {

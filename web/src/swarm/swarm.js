@@ -42,6 +42,7 @@ const taken = new WeakSet();
  * @typedef {object} SwarmEvents
  * @property {Share} share
  * @property {Share} unshared
+ * @property {Share} withdrawn
  * @property {{id: string, piece: number, from: string}} refused
  * @property {{id: string, from: string}} distrusted
  *
@@ -52,7 +53,8 @@ const SwarmTarget = /** @type {new () => import("../typed-target.js").TypedTarge
 
 /**
  * Events: `share` when a file can be fetched that could not before (detail: the {@link Share}), `unshared` when nobody is left who announces it
- * (detail: the same), `refused` when a peer sent a corrupted piece and is asked for nothing any more (detail: `{id, piece, from}`), `distrusted` when
+ * (detail: the same), `withdrawn` when what was shared from here cannot be read any more, the file having been changed, moved or deleted, and so is not
+ * shared from here (detail: the same), `refused` when a peer sent a corrupted piece and is asked for nothing any more (detail: `{id, piece, from}`), `distrusted` when
  * that is because the hashes that it gave were wrong, or it vouched for a file that was another (detail: `{id, from}`).
  *
  * One swarm for each room, for two would take each other's channels: a second throws `already-open`, as long as the first is not closed.
@@ -307,8 +309,10 @@ export class Swarm extends SwarmTarget {
       try {
         return await readPiece(own.blob, own.manifest.share, piece);
       } catch {
-        // The file on the disk was changed, moved or deleted.
+        // The file on the disk was changed, moved or deleted. Whoever asked at the same time has found the same.
+        if (this.#own.get(id) !== own) return undefined;
         this.withdraw(id);
+        this.dispatchEvent(new CustomEvent("withdrawn", { detail: own.manifest.share }));
       }
     } else if (download?.manifest?.root === root && piece < download.manifest.share.pieces) return download.readPiece(piece);
     return undefined;
