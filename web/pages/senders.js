@@ -45,11 +45,6 @@ export class Senders {
     await Promise.all([...this.#links.keys()].map((link) => this.#give(link, kind, track)));
   }
 
-  /** @param {Kind} kind @returns {MediaStreamTrack | undefined} */
-  track(kind) {
-    return this.#tracks.get(kind);
-  }
-
   /** Nobody gets anything any more. */
   clear() {
     this.#links.clear();

@@ -69,10 +69,6 @@ export class Sequence {
     this.rename();
   }
 
-  get isEmpty() {
-    return this.#rows.length === 0;
-  }
-
   /** Whether all rows had to be drawn anew, since somebody came. */
   #relane() {
     const { lanes } = this.#lanes();

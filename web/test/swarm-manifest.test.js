@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { toHex } from "../src/swarm/bytes.js";
+import { toHex } from "../src/bytes.js";
 import { describe, hashOf, manifestKey, pieceBytesFor, pieceLength, readPiece } from "../src/swarm/manifest.js";
 import { noise } from "./fake-links.js";
 

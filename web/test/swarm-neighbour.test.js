@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Bitfield } from "../src/swarm/bitfield.js";
-import { toBase64 } from "../src/swarm/bytes.js";
+import { toBase64 } from "../src/bytes.js";
 import { Neighbour } from "../src/swarm/neighbour.js";
 import { encodeChunk } from "../src/swarm/wire.js";
 import { FakeRoom, meet, noise, settled, until } from "./fake-links.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { test } from "node:test";
 
-import { toHex } from "../src/swarm/bytes.js";
+import { toHex } from "../src/bytes.js";
 import { Sha256, sha256 } from "../src/swarm/sha256.js";
 
 const theirs = (bytes) => createHash("sha256").update(bytes).digest("hex");

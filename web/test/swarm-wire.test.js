@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Bitfield } from "../src/swarm/bitfield.js";
-import { toBase64 } from "../src/swarm/bytes.js";
+import { toBase64 } from "../src/bytes.js";
 import { CHUNK_DATA_BYTES_MAX, Nonsense, decodeChunk, encodeChunk, parseMessage } from "../src/swarm/wire.js";
 import { noise } from "./fake-links.js";
 

@@ -1,6 +1,6 @@
 /** Which pieces of a file somebody has: a bit for each, the first one highest, as on the wire. */
 
-import { fromBase64, toBase64 } from "./bytes.js";
+import { fromBase64, toBase64 } from "../bytes.js";
 
 export class Bitfield {
   #bytes;

@@ -7,7 +7,7 @@
  */
 
 import { Bitfield } from "./bitfield.js";
-import { areEqual, toHex } from "./bytes.js";
+import { areEqual, toHex } from "../bytes.js";
 import { HASHES_PER_MESSAGE_MAX, MANIFESTS_REMEMBERED_MAX, STUCK_REQUESTS, VOUCHERS_MAX } from "./limits.js";
 import { HASH_BYTES, hashOf, rootOf } from "./manifest.js";
 import { rarest } from "./picker.js";

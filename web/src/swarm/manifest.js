@@ -6,7 +6,7 @@
  * root to the id: somebody has to fetch everything to find that a manifest was made up.
  */
 
-import { toHex } from "./bytes.js";
+import { toHex } from "../bytes.js";
 import { PIECES_MAX, PIECE_BYTES, PIECE_BYTES_MAX } from "./limits.js";
 import { Sha256, sha256 } from "./sha256.js";
 import { failure } from "../codes.js";

@@ -20,7 +20,7 @@ import {
 import { HASH_BYTES, describe, manifestKey, readPiece } from "./manifest.js";
 import { Neighbour } from "./neighbour.js";
 import { remember } from "./remember.js";
-import { toBase64, toHex } from "./bytes.js";
+import { toBase64, toHex } from "../bytes.js";
 import { isHash } from "./wire.js";
 import { failure } from "../codes.js";
 

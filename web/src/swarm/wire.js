@@ -19,7 +19,7 @@
  */
 
 import { Bitfield } from "./bitfield.js";
-import { fromBase64 } from "./bytes.js";
+import { fromBase64 } from "../bytes.js";
 import {
   CHUNK_BYTES_MAX,
   HASHES_PER_MESSAGE_MAX,

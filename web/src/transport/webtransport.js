@@ -3,6 +3,7 @@
  * surface as `websocket.js`, where it is described; here a frame is always bytes.
  */
 
+import { fromBase64 } from "../bytes.js";
 import { failure } from "../codes.js";
 import { FrameDecoder, encodeFrame } from "../framing.js";
 
@@ -125,9 +126,4 @@ class WebTransportTransport extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-/** @param {string} text */
-function fromBase64(text) {
-  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { areEqual, fromBase64, toBase64, toHex } from "../src/swarm/bytes.js";
+import { areEqual, fromBase64, toBase64, toHex } from "../src/bytes.js";
 import { noise } from "./fake-links.js";
 
 test("bytes are the text that node makes of them, and come back", () => {
