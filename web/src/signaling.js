@@ -9,23 +9,19 @@
 
 import { backoffMs } from "./backoff.js";
 import { closeCode, failure, mayComeBack } from "./codes.js";
-import { withDeadline } from "./deadline.js";
+import { Comeback } from "./comeback.js";
 import { Inbox } from "./inbox.js";
 import { watchPage } from "./page.js";
 import { Probing } from "./probing.js";
 import { Room } from "./room.js";
 import { Writer } from "./writer.js";
 
-/** How long one attempt to come back may take. */
-const ATTEMPT_MS = 10_000;
 /** Said again in a new session, for they mean the same there. Whom a signal or a message was for has another id by then. */
 const TIMELESS = new Set(["join", "leave", "metadata"]);
 /** Not even said for the first time in another session: a ping counts what came in this one, and a signal is for a peer in it. */
 const OF_SESSION = new Set(["ping", "offer", "answer", "ice-candidate"]);
 /** Never put aside: answers, and what is said of the session as a whole. */
 const AT_ONCE = new Set(["welcome", "joined", "ack", "error", "pong", "goodbye"]);
-/** Whoever is lost again within this time goes on to wait longer each time. */
-const STEADY_MS = 10_000;
 /** Connections that are kept unclosed for the session's sake. After so many in vain there is no session to be saved. */
 const SILENT_MAX = 8;
 /** How a connection may end whose session does not. */
@@ -129,18 +125,16 @@ export class SignalingClient extends ClientTarget {
   });
   /** @type {{resolve: (resumed: boolean) => void, reject: (error: Error) => void} | undefined} */
   #opening;
-  /** Cuts the wait for the next attempt short. */
-  #wake = () => {};
+  #comeback = new Comeback({
+    open: (signal) => this.#open(signal),
+    wait: (cause, retryInMs) => this.#setState({ state: "reconnecting", cause, retryInMs }),
+    // What an attempt that was given up has opened nevertheless.
+    drop: () => this.#drop(),
+    giveUp: (cause) => this.#end(cause),
+  });
   /** @type {string | undefined} */
   #resumeToken;
-  /** Attempts to come back since the connection last was a steady one. */
-  #attempt = 0;
-  #connectedAt = 0;
   #unwatch = () => {};
-  /** The page is being left, and may come back. */
-  #hidden = false;
-  /** Aborted at the end. */
-  #life = new AbortController();
 
   /**
    * @param {(options: {signal?: AbortSignal}) => Promise<Line>} dial opens a connection; `connect` in `connect.js` provides one
@@ -197,7 +191,7 @@ export class SignalingClient extends ClientTarget {
           this.#end({ code: error.code ?? "connection-lost", reason: String(error.message), reconnect: mayComeBack(error) });
           throw signal?.aborted ? signal.reason : error;
         }
-        await this.#pause(Math.max(error.reconnectAfterMs ?? 0, backoffMs(attempt)), signal);
+        await this.#comeback.pause(Math.max(error.reconnectAfterMs ?? 0, backoffMs(attempt)), signal);
       }
     }
   }
@@ -295,9 +289,9 @@ export class SignalingClient extends ClientTarget {
   /** Opens a connection and waits for its welcome; whether it goes on with the session before. @param {AbortSignal} [signal] */
   async #open(signal) {
     const line = await this.#dial({ signal });
-    if (this.#state === "closed" || this.#hidden || signal?.aborted) {
+    if (this.#state === "closed" || this.#comeback.isHeld || signal?.aborted) {
       line.transport.close();
-      throw signal?.aborted ? signal.reason : failure("closed", "closed while connecting", { reconnect: this.#hidden });
+      throw signal?.aborted ? signal.reason : failure("closed", "closed while connecting", { reconnect: this.#comeback.isHeld });
     }
     this.#line = line;
     /** @type {Promise<boolean>} */
@@ -522,52 +516,8 @@ export class SignalingClient extends ClientTarget {
     const { code, reason, ...rest } = cause;
     if (!opening && !RESUMABLE.has(code)) this.#resumeToken = undefined;
     if (opening) opening.reject(failure(code, reason, rest));
-    else if (cause.reconnect && this.#options.reconnect) void this.#comeBack(cause);
+    else if (cause.reconnect && this.#options.reconnect) void this.#comeback.begin(cause);
     else this.#end(cause);
-  }
-
-  /** Tries until it is connected again, or may not come back. @param {Cause} cause */
-  async #comeBack(cause) {
-    let afterMs = cause.reconnectAfterMs ?? 0;
-    if (performance.now() - this.#connectedAt > STEADY_MS) this.#attempt = 0;
-    for (;;) {
-      const retryInMs = afterMs + backoffMs(this.#attempt++);
-      this.#setState({ state: "reconnecting", cause, retryInMs });
-      await this.#pause(retryInMs);
-      if (this.#state === "closed") return;
-      try {
-        const error = failure("connect-timeout", `the server did not let us in within ${ATTEMPT_MS} ms`);
-        await withDeadline({ signal: this.#life.signal, ms: ATTEMPT_MS, error }, (signal) => this.#open(signal));
-        return;
-      } catch (caught) {
-        const error = /** @type {any} */ (caught);
-        if (/** @type {ClientState} */ (this.#state) === "closed") return;
-        // What an attempt that was given up has opened nevertheless.
-        this.#drop();
-        cause = { code: error.code ?? "connection-lost", reason: error.message, reconnect: mayComeBack(error) };
-        if (!cause.reconnect) return this.#end(cause);
-        afterMs = error.reconnectAfterMs ?? 0;
-      }
-    }
-  }
-
-  /** Waits so long, or until there is a reason to try at once. @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
-  #pause(ms, signal) {
-    return new Promise((resolve, reject) => {
-      const done = () => {
-        clearTimeout(timer);
-        this.#life.signal.removeEventListener("abort", done);
-        signal?.removeEventListener("abort", aborted);
-        resolve();
-      };
-      // What settles first counts.
-      const aborted = () => (reject(signal?.reason), done());
-      // While the page is hidden away nothing is tried: it is `show` that ends the wait.
-      const timer = setTimeout(() => !this.#hidden && done(), ms);
-      this.#wake = done;
-      this.#life.signal.addEventListener("abort", done);
-      signal?.addEventListener("abort", aborted);
-    });
   }
 
   #watch() {
@@ -575,19 +525,20 @@ export class SignalingClient extends ClientTarget {
     this.#unwatch = watchPage({
       wake: (networkChanged) => {
         if (this.#state === "connected") this.#probing.doubt();
-        else this.#wake();
+        else this.#comeback.wake();
         if (networkChanged) for (const room of this.#rooms.values()) room.networkChanged();
       },
       // The others see us leave at once, and not when the server has lost its patience.
       hide: () => {
         this.#closeSilent();
         if (!this.#line) return;
-        this.#hidden = true;
+        // While the page is hidden away nothing is tried: it is `show` that ends the wait.
+        this.#comeback.isHeld = true;
         this.#lose({ code: "page-hidden", reason: "the page was left", reconnect: true });
       },
       show: () => {
-        this.#hidden = false;
-        this.#wake();
+        this.#comeback.isHeld = false;
+        this.#comeback.wake();
       },
     });
   }
@@ -599,7 +550,7 @@ export class SignalingClient extends ClientTarget {
     this.#closeSilent();
     const error = failure(cause.code, cause.reason, { reconnect: cause.reconnect, reconnectAfterMs: cause.reconnectAfterMs });
     this.#setState({ state: "closed", cause });
-    this.#life.abort();
+    this.#comeback.end();
     this.#unwatch();
     this.#opening?.reject(error);
     for (const { reject } of this.#requests.values()) reject(error);
@@ -615,7 +566,7 @@ export class SignalingClient extends ClientTarget {
     const wasConnected = this.#state === "connected";
     this.#state = detail.state;
     if (detail.state === "connected" && !wasConnected) {
-      this.#connectedAt = performance.now();
+      this.#comeback.connected();
       this.#watch();
     }
     this.#tell("state", detail);
