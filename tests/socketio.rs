@@ -20,20 +20,23 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, http, within};
+use self::{
+    echo::Times,
+    support::{RawClient, TestServer, eventually, foreign::ForeignClient, http, within},
+};
 
 /// The echo, for as long as this program runs. Nobody is probed by it, nor gone for being silent.
-static ECHO: LazyLock<String> = LazyLock::new(|| echo(25_000, 60_000));
+static ECHO: LazyLock<String> =
+    LazyLock::new(|| echo(Times { ping_interval_ms: 25_000, ping_timeout_ms: 60_000, connect_timeout_ms: 60_000 }));
 /// The same, for the tests of just that.
-static PROBING_ECHO: LazyLock<String> = LazyLock::new(|| echo(200, 1_000));
+static PROBING_ECHO: LazyLock<String> =
+    LazyLock::new(|| echo(Times { ping_interval_ms: 200, ping_timeout_ms: 1_000, connect_timeout_ms: 1_000 }));
 
-fn echo(ping_interval_ms: u64, ping_timeout_ms: u64) -> String {
+fn echo(times: Times) -> String {
     let listeners = listener::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let address: SocketAddr = listeners[0].address;
-    let serve = move || {
-        actix_rt::System::new()
-            .block_on(async { echo::server(listeners, ping_interval_ms, ping_timeout_ms)?.workers(2).disable_signals().run().await })
-    };
+    let serve =
+        move || actix_rt::System::new().block_on(async { echo::server(listeners, times)?.workers(2).disable_signals().run().await });
     thread::spawn(serve);
     address.to_string()
 }
@@ -537,7 +540,7 @@ async fn who_begins_with_anything_else_is_closed() {
 
 #[tokio::test]
 async fn who_enters_no_namespace_is_closed() {
-    Socket::at("/socket.io/").await.closed().await;
+    Socket::opened(&PROBING_ECHO, "/socket.io/").await.closed().await;
 }
 
 #[tokio::test]
@@ -777,11 +780,11 @@ async fn a_client_of_requests_is_one_of_the_clients() {
     let server = TestServer::with(|config| {
         config.limits.clients_max = 2;
         config.timeouts.heartbeat_ms = 100;
-        config.timeouts.silence_ms = 1_000;
+        config.timeouts.silence_ms = 5_000;
     });
     let mut native = RawClient::joined(&server, Door::WebSocket(Codec::Json), "r").await;
     let (polling, open) = Polling::open(base(&server), "/socket.io/").await;
-    assert_eq!((&open["pingInterval"], &open["pingTimeout"], &open["maxPayload"]), (&json!(100), &json!(900), &json!(65536)));
+    assert_eq!((&open["pingInterval"], &open["pingTimeout"], &open["maxPayload"]), (&json!(100), &json!(4900), &json!(65536)));
     let full = request(base(&server), Method::GET, "/socket.io/", "EIO=4&transport=polling", "").await;
     assert_eq!((full.status().as_u16(), full.json::<Value>().await.unwrap()["message"].clone()), (503, json!("server-full")));
     assert!(Socket::try_open(base(&server), "/socket.io/", "EIO=4&transport=websocket").await.is_none());

@@ -36,16 +36,27 @@ use switchboard::{
 
 /// What the suites expect to be told.
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
-/// A client of Socket.IO has so long to enter a namespace.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two packets that answer one.
 const PAUSE: Duration = Duration::from_millis(10);
 const OUTBOX_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 const WAITING_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 const NAMESPACES: [&str; 2] = ["/", "/custom"];
 
-/// An echo on these sockets, to be run in an actix system, that probes its clients so often and gives them so long to answer.
-pub fn server(listeners: Vec<Listener>, ping_interval_ms: u64, ping_timeout_ms: u64) -> io::Result<ServerBuilder> {
+/// What a client is given time for.
+#[derive(Clone, Copy)]
+pub struct Times {
+    /// It is probed so often.
+    pub ping_interval_ms: u64,
+    /// To answer a probe.
+    pub ping_timeout_ms: u64,
+    /// To enter a namespace, where there are any.
+    pub connect_timeout_ms: u64,
+}
+
+/// An echo on these sockets, to be run in an actix system.
+pub fn server(listeners: Vec<Listener>, times: Times) -> io::Result<ServerBuilder> {
+    let Times { ping_interval_ms, ping_timeout_ms, connect_timeout_ms } = times;
+    let connect_timeout = Duration::from_millis(connect_timeout_ms);
     let config = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..config.limits };
     let timeouts = Timeouts { heartbeat_ms: ping_interval_ms, silence_ms: ping_interval_ms + ping_timeout_ms, ..config.timeouts };
@@ -53,14 +64,14 @@ pub fn server(listeners: Vec<Listener>, ping_interval_ms: u64, ping_timeout_ms: 
     listeners.into_iter().try_fold(Server::build(), |builder, Listener { tcp, .. }| {
         let (engine, timeouts) = (engine.clone(), timeouts.clone());
         builder.listen("engine.io", tcp, move || {
-            let app = App::new().app_data(Data::from(engine.clone())).default_service(web::to(answer));
+            let app = App::new().app_data(Data::from(engine.clone())).app_data(Data::new(connect_timeout)).default_service(web::to(answer));
             let app = map_config(app.into_factory(), |()| AppConfig::default()).map(|response: ServiceResponse| Response::from(response));
             let engine = engine.clone();
             let upgrade = fn_service(move |(request, framed): (actix_http::Request, _)| {
                 let engine = engine.clone();
                 async move {
                     let outcome = match request.path().starts_with(engineio::PATH) {
-                        true => engineio::upgrade(request, framed, &engine, None, || Ok(socket_io)).await,
+                        true => engineio::upgrade(request, framed, &engine, None, || Ok(socket_io(connect_timeout))).await,
                         false => engineio::upgrade(request, framed, &engine, None, || Ok(engine_io)).await,
                     };
                     if let Err(error) = outcome {
@@ -74,10 +85,15 @@ pub fn server(listeners: Vec<Listener>, ping_interval_ms: u64, ping_timeout_ms: 
     })
 }
 
-async fn answer(request: HttpRequest, body: web::Payload, engine: Data<EngineIo>) -> actix_web::HttpResponse {
+async fn answer(
+    request: HttpRequest,
+    body: web::Payload,
+    engine: Data<EngineIo>,
+    connect_timeout: Data<Duration>,
+) -> actix_web::HttpResponse {
     let engine = engine.into_inner();
     match request.path().starts_with(engineio::PATH) {
-        true => engineio::answer(&request, body, &engine, None, || Ok(socket_io)).await,
+        true => engineio::answer(&request, body, &engine, None, || Ok(socket_io(**connect_timeout))).await,
         false => engineio::answer(&request, body, &engine, None, || Ok(engine_io)).await,
     }
 }
@@ -96,29 +112,32 @@ async fn engine_io(incoming: &mut Incoming, outbox: Arc<Outbox>) -> Stop {
     }
 }
 
-async fn socket_io(incoming: &mut Incoming, outbox: Arc<Outbox>) -> Stop {
-    let voice = Voice::new(outbox);
-    let mut echo = SocketIoEcho::default();
-    let until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
-    let mut frames = VecDeque::new();
-    loop {
-        for frame in frames.drain(..) {
-            let Some(answers) = echo.hear(frame) else { return Stop::Violation };
-            for (number, answer) in answers.into_iter().enumerate() {
-                // The suite's client waits for one message after another, and misses one that comes in the same segment as the one before.
-                if number > 0 && matches!(answer, Frame::Text(_)) {
-                    tokio::time::sleep(PAUSE).await;
+/// The echo of Socket.IO for clients that enter a namespace in time.
+fn socket_io(connect_timeout: Duration) -> impl AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop {
+    async move |incoming: &mut Incoming, outbox| {
+        let voice = Voice::new(outbox);
+        let mut echo = SocketIoEcho::default();
+        let until = tokio::time::Instant::now() + connect_timeout;
+        let mut frames = VecDeque::new();
+        loop {
+            for frame in frames.drain(..) {
+                let Some(answers) = echo.hear(frame) else { return Stop::Violation };
+                for (number, answer) in answers.into_iter().enumerate() {
+                    // The suite's client waits for one message after another, and misses one that comes in the same segment as the one before.
+                    if number > 0 && matches!(answer, Frame::Text(_)) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    voice.say(answer).await;
                 }
-                voice.say(answer).await;
             }
-        }
-        let next = incoming.frames(&mut frames);
-        let next = match echo.has_entered {
-            false => tokio::time::timeout_at(until, next).await.unwrap_or(Err(Stop::Violation)),
-            true => next.await,
-        };
-        if let Err(stop) = next {
-            return stop.said(&voice);
+            let next = incoming.frames(&mut frames);
+            let next = match echo.has_entered {
+                false => tokio::time::timeout_at(until, next).await.unwrap_or(Err(Stop::Violation)),
+                true => next.await,
+            };
+            if let Err(stop) = next {
+                return stop.said(&voice);
+            }
         }
     }
 }

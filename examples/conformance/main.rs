@@ -8,6 +8,7 @@ mod engineio;
 
 use std::io;
 
+use self::engineio::Times;
 use clap::Parser;
 use switchboard::{config::Listen, ingress::listener};
 
@@ -24,8 +25,7 @@ struct Arguments {
 }
 
 /// What the suites of Engine.IO and Socket.IO expect to be told.
-const PING_INTERVAL_MS: u64 = 300;
-const PING_TIMEOUT_MS: u64 = 200;
+const TIMES: Times = Times { ping_interval_ms: 300, ping_timeout_ms: 200, connect_timeout_ms: 1_000 };
 
 fn main() -> io::Result<()> {
     let Arguments { listen, engine_io } = Arguments::parse();
@@ -35,7 +35,7 @@ fn main() -> io::Result<()> {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let engine_io_addresses: Vec<_> = engine_io.iter().map(|listener| listener.address).collect();
         let server = echo::server(listeners)?.shutdown_timeout(1).run();
-        let engine_io = engineio::server(engine_io, PING_INTERVAL_MS, PING_TIMEOUT_MS)?.shutdown_timeout(1).disable_signals().run();
+        let engine_io = engineio::server(engine_io, TIMES)?.shutdown_timeout(1).disable_signals().run();
         for address in addresses {
             println!("listening on {address}");
         }
