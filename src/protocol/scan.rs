@@ -59,7 +59,7 @@ fn has_control_characters(text: &[u8]) -> bool {
     text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
-/// Where the string that `text` begins with ends, if it has no escapes but line breaks: then no byte of it needs a look of its own. So it is with SDP.
+/// Where the string that `text` is the rest of ends, if it has no escapes but line breaks: then no byte of it needs a look of its own. So it is with SDP.
 fn length_of_lines(text: &[u8]) -> Option<usize> {
     let length = memchr(b'"', text)?;
     let is_other = |byte: u8, next: u8| u8::from(byte == b'\\') & u8::from(next != b'r') & u8::from(next != b'n');
@@ -167,7 +167,10 @@ impl<'a> Scanner<'a> {
 
     fn string(&mut self) -> Option<()> {
         self.at += 1;
-        self.at += length_of_lines(self.rest()).unwrap_or(0);
+        self.at += memchr2(b'"', b'\\', self.rest())?;
+        if self.rest().starts_with(b"\\") {
+            self.at += length_of_lines(self.rest()).unwrap_or(0);
+        }
         loop {
             match self.rest() {
                 [b'"', ..] => {
