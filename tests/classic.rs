@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use switchboard::{client::Door, config::ForeignDialect, protocol::Codec};
 use tokio_tungstenite::tungstenite::Message;
 
-use self::support::{RawClient, TestServer, foreign::ForeignClient};
+use self::support::{
+    RawClient, TestServer,
+    foreign::{ForeignClient, HalfOpen},
+};
 
 async fn announced(server: &TestServer, hash: &str, peer_id: Option<&str>) -> (ForeignClient, Value) {
     let mut client = ForeignClient::connect(server, "/").await;
@@ -56,9 +59,10 @@ async fn who_announces_the_same_hash_meets_and_exchanges_signals_with_all_their_
 async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
     let server = TestServer::start();
     let (mut anna, _) = announced(&server, "h", Some("anna")).await;
-    let (mut second, peers) = announced(&server, "h", Some("anna")).await;
+    // Who reads answers the question whether it is there.
+    let ((mut second, peers), newcomer) = tokio::join!(announced(&server, "h", Some("anna")), anna.hear());
     assert_eq!(peers, json!(["anna"]));
-    let second_id = anna.hear().await["peerId"].clone();
+    let second_id = newcomer["peerId"].clone();
     assert_eq!(second_id.as_str().unwrap().len(), 32, "the name is taken: {second_id}");
     second.say(json!({ "type": "offer", "targetPeer": "anna", "offer": 1 })).await;
     assert_eq!(anna.hear().await["fromPeer"], second_id);
@@ -73,6 +77,32 @@ async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
     assert_ne!(third_id, second_id);
     third.say(json!({ "type": "offer", "targetPeer": second_id, "offer": 1 })).await;
     assert_eq!(second.hear().await["fromPeer"], third_id);
+}
+
+/// A page that was reloaded while its network was gone announces the id that its dead connection still has.
+#[tokio::test]
+async fn an_id_whose_owner_is_dead_is_the_newcomers_and_everybody_is_told_its_own() {
+    let server = TestServer::start();
+    let announcement = json!({ "type": "announce", "hash": "h", "peerId": "anna" });
+    let _dead = HalfOpen::after(&server, "/", &[announcement.clone()], "peer-list").await;
+    let mut bert = ForeignClient::connect(&server, "/").await;
+    bert.say(json!({ "type": "announce", "hash": "h" })).await;
+    let list = bert.hear().await;
+    let bert_id = list["peerId"].clone();
+    assert_eq!(list, json!({ "type": "peer-list", "peers": ["anna"], "peerId": bert_id }));
+    let mut anna = ForeignClient::connect(&server, "/").await;
+    anna.say(announcement).await;
+    let list = json!({ "type": "peer-list", "peers": [bert_id], "peerId": "anna" });
+    assert_eq!(tokio::join!(anna.hear(), bert.hear()), (list, json!({ "type": "peer-left", "peerId": "anna" })));
+    assert_eq!(bert.hear().await, json!({ "type": "new-peer", "peerId": "anna" }));
+    bert.say(json!({ "type": "offer", "targetPeer": "anna" })).await;
+    assert_eq!(anna.hear().await["fromPeer"], bert_id);
+
+    // She is alive, so whoever else wants to be called so is told what it is called.
+    let mut other = ForeignClient::connect(&server, "/").await;
+    other.say(json!({ "type": "announce", "hash": "h", "peerId": "anna" })).await;
+    let (list, newcomer, _) = tokio::join!(other.hear(), anna.hear(), bert.hear());
+    assert_eq!((&list["peerId"], list["peerId"].as_str().map(str::len)), (&newcomer["peerId"], Some(32)), "{list}");
 }
 
 #[tokio::test]

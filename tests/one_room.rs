@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use switchboard::{client::Door, protocol::Codec};
 use tokio_tungstenite::tungstenite::Message;
@@ -219,10 +220,11 @@ async fn pass(kind: &'static str, from: &mut Member, to_id: &str, to: &mut Membe
 async fn meet(server: &TestServer, kinds: impl Iterator<Item = Kind>) {
     let mut members: Vec<Member> = vec![];
     for (number, kind) in kinds.enumerate() {
-        let (mut newcomer, told) = Member::enter(server, kind).await;
+        // Those who are there read meanwhile, or would be taken for dead when another one wants their name.
+        let ((mut newcomer, told), heard) = tokio::join!(Member::enter(server, kind), join_all(members.iter_mut().map(Member::hear)));
         eventually("it is in", async || server.snapshot().await.values().any(|there| there.len() == number + 1)).await;
-        for (there, member) in members.iter_mut().enumerate() {
-            let Event::Came(newcomer_id) = member.hear().await else { panic!("{:?} hears of {kind:?}", member.kind) };
+        for ((there, member), heard) in members.iter_mut().enumerate().zip(heard) {
+            let Event::Came(newcomer_id) = heard else { panic!("{:?} hears of {kind:?}", member.kind) };
             // Who is there makes the offer, so that it is of no consequence who is told of whom.
             let id = pass("offer", member, &newcomer_id, &mut newcomer).await;
             for (kind, is_back) in [("answer", true), ("ice-candidate", true), ("ice-candidate", false), ("offer", true)] {

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 use switchboard::config::ForeignDialect;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 use tokio_tungstenite::tungstenite::Message;
 
-use self::support::{TestServer, eventually, foreign::ForeignClient, http, within};
+use self::support::{
+    TestServer, eventually,
+    foreign::{ForeignClient, HalfOpen},
+    http, within,
+};
 
 /// Long before a silent client would be given up for its silence alone.
 const SOME_SECONDS: Duration = Duration::from_secs(10);
@@ -100,17 +100,7 @@ async fn an_id_belongs_to_a_live_holder() {
 async fn an_id_whose_owner_is_dead_is_free_at_once() {
     let server = TestServer::start();
     // Half open: the socket is there, and whoever would answer a ping is not.
-    let mut dead = TcpStream::connect(server.addresses()[0]).await.unwrap();
-    let request = format!(
-        "GET {} HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
-         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        path("anna", "a")
-    );
-    dead.write_all(request.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains("OPEN") {
-        within("OPEN", dead.read_buf(&mut heard)).await.unwrap();
-    }
+    let _dead = HalfOpen::after(&server, &path("anna", "a"), &[], "OPEN").await;
     let asked = Instant::now();
     let mut anna = open(&server, "anna", "b").await;
     assert!(asked.elapsed() < SOME_SECONDS, "{:?}", asked.elapsed());

@@ -22,7 +22,11 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 use self::{
     echo::Times,
-    support::{RawClient, TestServer, eventually, foreign::ForeignClient, http, within},
+    support::{
+        RawClient, TestServer, eventually,
+        foreign::{ForeignClient, HalfOpen},
+        http, within,
+    },
 };
 
 /// The echo, for as long as this program runs. Nobody is probed by it, nor gone for being silent.
@@ -726,6 +730,21 @@ async fn who_announces_itself_elsewhere_leaves_and_stays_in_what_it_joined() {
     native.done(json!({ "type": "message", "room": "joined", "to": id, "payload": 7 })).await;
     let (event, message) = socket.event().await;
     assert_eq!((&*event, &message), ("message", &json!({ "from": native.peer_id, "room": "joined", "to": id, "payload": 7 })));
+}
+
+#[tokio::test]
+async fn an_id_whose_owner_is_dead_is_the_newcomers_and_a_living_ones_is_not() {
+    let server = TestServer::start();
+    let announcement = json!({ "type": "announce", "hash": "h", "peerId": "anna" });
+    let _dead = HalfOpen::after(&server, "/", &[announcement], "peer-list").await;
+    let (mut anna, id) = member(&server).await;
+    anna.emit("announce", json!({ "hash": "h", "peerId": "anna" })).await;
+    assert_eq!(anna.event().await, ("peer-list".into(), json!({ "peers": [], "peerId": "anna" })));
+    let (mut other, other_id) = member(&server).await;
+    other.emit("announce", json!({ "hash": "h", "peerId": "anna" })).await;
+    let (list, newcomer) = tokio::join!(other.event(), anna.event());
+    assert_eq!(list, ("peer-list".into(), json!({ "peers": ["anna"], "peerId": other_id })));
+    assert_eq!(newcomer, ("new-peer".into(), json!({ "peerId": other_id })), "it is not {id}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ impl Announcement {
         Some(Self { hash: fields.text("hash")?.into_owned(), name })
     }
 
-    /// The room is entered under the name, if no other peer has it.
+    /// The room is entered under the name, if no other peer has it that is alive.
     pub fn join(self) -> Deed {
         let claim = self.name.map(|name| Claim { name, secret: None, if_taken: IfTaken::Unnamed });
         Deed::Join { room: self.hash, metadata: None, claim, seats: None }

@@ -1,10 +1,10 @@
 //! The tutorials' WebSocket servers: two vocabularies, told apart by the first message that a client sends.
 //!
-//! **Rooms.** `{"type":"announce","hash":…,"peerId"?:…}` enters a room: the newcomer gets `{"type":"peer-list","peers":[id, …]}`, the others
-//! `{"type":"new-peer","peerId":…}`, and in the end `{"type":"peer-left","peerId":…}`. `offer`, `answer` and `ice-candidate` go to their `targetPeer`,
+//! **Rooms.** `{"type":"announce","hash":…,"peerId"?:…}` enters a room: the newcomer gets `{"type":"peer-list","peers":[id, …],"peerId":…}`, which says
+//! what itself is called, the others `{"type":"new-peer","peerId":…}`, and in the end `{"type":"peer-left","peerId":…}`. `offer`, `answer` and `ice-candidate` go to their `targetPeer`,
 //! or without one to the rest of the room, with all their fields and `fromPeer`. The room is one that clients of other dialects
-//! meet in as well: what they call payload are the other fields here. A `peerId` that another peer of the room has is not given twice: then the client
-//! is known by the id that the server gave it.
+//! meet in as well: what they call payload are the other fields here. A `peerId` that another peer of the room has is not given twice: unless that
+//! one turns out to be dead, the client is known by the id that the server gave it.
 //!
 //! **The lobby.** Who never announces itself is in the lobby, where each frame goes verbatim to everybody else. One enters it by connecting, and leaves
 //! it by announcing oneself.
@@ -133,6 +133,10 @@ impl Dialect for Classic {
             ServerMessage::Forwarded { kind, from, payload, .. } => {
                 Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
             }
+            ServerMessage::Joined { peer_id, peers, .. } => {
+                let peers: Vec<_> = peers.iter().map(seen).collect();
+                spell(json!({ "type": "peer-list", "peers": peers, "peerId": id(*peer_id, envelope.name()) }).to_string().into())
+            }
             ServerMessage::PeerJoined { peer, .. } => spell(about("new-peer", &seen(peer))),
             ServerMessage::PeerLeft { peer_id, .. } => spell(about("peer-left", &id(*peer_id, envelope.name()))),
             message => self.spell(message),
@@ -141,9 +145,6 @@ impl Dialect for Classic {
 
     fn spell(&self, message: &ServerMessage) -> Frames {
         let object = match message {
-            ServerMessage::Joined { peers, .. } if !self.is_in_lobby() => {
-                json!({ "type": "peer-list", "peers": peers.iter().map(seen).collect::<Vec<_>>() })
-            }
             ServerMessage::Error(refusal) => json!({ "type": "error", "code": refusal.code.slug(), "message": refusal.message }),
             ServerMessage::Goodbye { code, .. } => json!({ "type": "error", "code": code.slug(), "message": code.sentence() }),
             _ => return Frames::NONE,
@@ -229,7 +230,7 @@ mod tests {
         let pinned = [
             (
                 ServerMessage::Joined { room: room.clone(), peer_id, peers: vec![peer(None), peer(Some("n"))] },
-                r#"{"peers":["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","n"],"type":"peer-list"}"#,
+                r#"{"peerId":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","peers":["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","n"],"type":"peer-list"}"#,
             ),
             (ServerMessage::PeerJoined { room: room.clone(), peer: peer(Some("n")) }, r#"{"peerId":"n","type":"new-peer"}"#),
             (

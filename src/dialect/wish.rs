@@ -56,7 +56,7 @@ pub struct Claim {
 /// What becomes of a peer whose name another one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfTaken {
-    /// It is in the room under its id alone.
+    /// It is in the room under its id alone, unless the other one turns out to be dead.
     Unnamed,
     /// It is not let in, unless the other one turns out to be dead.
     Refused,

@@ -65,13 +65,20 @@ impl Handler<Join> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, join: Join, ctx: &mut Context<Self>) {
-        match self.rooms.join(join.peer_id, join.inlet.clone(), join.room.clone(), join.entry.clone()) {
+        let mut entry = join.entry.clone();
+        // Who would come in without its name waits for it as well: a name that only a dead connection holds is nobody's.
+        if let Some(claim) = &mut entry.claim {
+            claim.insists = true;
+        }
+        match self.rooms.join(join.peer_id, join.inlet.clone(), join.room.clone(), entry) {
             Ok(()) => {}
             Err(ErrorCode::NameTaken) => {
-                if let Some(claim) = &join.entry.claim {
-                    self.rooms.challenge(&join.room, &claim.name);
+                let claim = join.entry.claim.as_ref();
+                if claim.is_some_and(|claim| self.rooms.challenge(&join.room, &claim.name)) {
+                    ctx.run_later(CHALLENGE, |registry, _| registry.join_again(join));
+                } else {
+                    self.join_again(join);
                 }
-                ctx.run_later(CHALLENGE, |registry, _| registry.join_again(join));
             }
             Err(code) => join.inlet.answer(Answer::Refused(code)),
         }

@@ -161,7 +161,7 @@ impl Rooms {
             peers.extend(present.members.iter().map(Member::as_seen));
         }
         // A client that cannot take even this is being closed.
-        let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }));
+        let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }).with(name.clone(), 0));
         let turn = present.entered;
         let apart = (name.is_some() || broadcasts).then(|| Box::new(Apart { name: name.clone(), secret, turn }));
         present.entered += 1;
@@ -183,13 +183,11 @@ impl Rooms {
         Ok(())
     }
 
-    /// Asks who has this name whether it is still there.
-    pub fn challenge(&self, id: &RoomId, name: &PeerName) {
-        if let Some(member) =
-            self.rooms.get(id).map(|room| room.present()).as_ref().and_then(|present| present.members.named(name.as_str()))
-        {
-            member.inlet.challenge();
-        }
+    /// Asks who has this name whether it is still there. False if nobody has it.
+    pub fn challenge(&self, id: &RoomId, name: &PeerName) -> bool {
+        let present = self.rooms.get(id).map(|room| room.present());
+        let holder = present.as_ref().and_then(|present| present.members.named(name.as_str()));
+        holder.inspect(|holder| holder.inlet.challenge()).is_some()
     }
 
     /// How many there are in a room.

@@ -2,7 +2,10 @@
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, protocol::CloseFrame},
@@ -80,5 +83,36 @@ impl ForeignClient {
     /// Says goodbye as a browser does whose page is left.
     pub async fn close(mut self) {
         within("a close", self.socket.close(None)).await.expect("closed");
+    }
+}
+
+/// A WebSocket whose connection is there, and whose client is not: it reads and writes nothing any more, and so answers no ping.
+pub struct HalfOpen {
+    _socket: TcpStream,
+}
+
+impl HalfOpen {
+    /// One that has connected to a path, has said these, and has heard this word.
+    pub async fn after(server: &TestServer, path: &str, said: &[Value], heard: &str) -> Self {
+        let mut socket = within("a connection", TcpStream::connect(server.addresses()[0])).await.expect("a connection");
+        let mut request = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .into_bytes();
+        for value in said {
+            let text = value.to_string();
+            let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short text");
+            // RFC 6455 §5.2: a whole text, masked with zeros.
+            request.extend([0x81, 0x80 | length, 0, 0, 0, 0]);
+            request.extend(text.as_bytes());
+        }
+        within("what it says is sent", socket.write_all(&request)).await.expect("sent");
+        let mut bytes = Vec::new();
+        while !String::from_utf8_lossy(&bytes).contains(heard) {
+            let count = within(heard, socket.read_buf(&mut bytes)).await.expect("the connection lasts");
+            assert_ne!(count, 0, "the connection lasts");
+        }
+        Self { _socket: socket }
     }
 }
