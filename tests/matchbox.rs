@@ -231,6 +231,14 @@ async fn who_is_not_let_in_learns_it_by_the_end_of_the_connection() {
 }
 
 #[tokio::test]
+async fn a_full_server_gives_no_id_and_says_so_by_its_close_code() {
+    let server = TestServer::with(|config| config.limits.clients_max = 1);
+    let _anna = joined(&server, "/matchbox/r").await;
+    let Message::Close(Some(close)) = ForeignClient::connect(&server, "/matchbox/r").await.receive().await else { panic!("an end") };
+    assert_eq!(u16::from(close.code), 4100);
+}
+
+#[tokio::test]
 async fn natives_share_a_room_with_matchbox_and_take_its_signals_as_a_browser_has_them() {
     let server = TestServer::start();
     for door in [Door::WebSocket(Codec::Json), Door::WebSocket(Codec::MsgPack), Door::WebTransport] {
