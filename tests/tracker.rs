@@ -199,6 +199,39 @@ async fn a_peer_id_is_its_connections_until_that_is_dead() {
     assert_eq!(second.hear().await, counts('h', 0, 0));
 }
 
+/// Tells what one hears, while another one reads as well: who reads answers the question whether it is there.
+async fn heard_beside(other: &mut ForeignClient, client: &mut ForeignClient) -> Value {
+    tokio::select! {
+        heard = client.hear() => heard,
+        heard = other.hear() => panic!("{heard}"),
+    }
+}
+
+#[tokio::test]
+async fn who_asks_in_vain_for_another_peer_id_is_who_it_was() {
+    let server = TestServer::start();
+    let (mut anna, _) = announced(&server, 'h', 'a', json!({})).await;
+    let (mut bert, _) = announced(&server, 'h', 'b', json!({})).await;
+    bert.say(announce('h', 'a', offers(&["1"]))).await;
+    assert!(heard_beside(&mut anna, &mut bert).await["failure reason"].is_string());
+    assert_eq!(scraped(&mut bert, 'h').await, json!({ "complete": 0, "incomplete": 2, "downloaded": 0 }));
+    bert.say(announce('h', 'b', offers(&["2"]))).await;
+    assert_eq!(bert.hear().await, counts('h', 0, 2));
+    let offer = anna.hear().await;
+    assert_eq!((&offer["peer_id"], &offer["offer_id"]), (&json!(id('b')), &json!("2")), "the one that was refused made no offer");
+
+    // One that nobody has is its own from there on, and the old one is free.
+    bert.say(announce('h', 'c', json!({ "left": 0, "offers": offers(&["3"])["offers"] }))).await;
+    assert_eq!(bert.hear().await, counts('h', 1, 1));
+    assert_eq!(anna.hear().await["peer_id"], json!(id('c')));
+    anna.say(answer('h', 'a', 'c', "3")).await;
+    assert_eq!(bert.hear().await["peer_id"], json!(id('a')));
+    let (_carl, response) = announced(&server, 'h', 'b', json!({})).await;
+    assert_eq!(response, counts('h', 1, 2));
+    anna.say(announce('h', 'c', json!({}))).await;
+    assert!(heard_beside(&mut bert, &mut anna).await["failure reason"].is_string(), "it has an owner");
+}
+
 #[tokio::test]
 async fn plain_http_is_told_what_is_here_and_all_of_it_can_be_switched_off() {
     let server = TestServer::start();

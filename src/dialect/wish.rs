@@ -24,6 +24,8 @@ impl From<Deed> for Wish {
 pub enum Deed {
     /// Enter a room, perhaps under a name. `seats`: a room of this name for so many, which nobody else enters once it has been full.
     Join { room: String, metadata: Option<Payload>, claim: Option<Claim>, seats: Option<usize> },
+    /// Go by another name in a quiet room that one is in. If that is refused, so is whatever follows in the same frame.
+    Rename { room: String, name: String },
     /// Leave a room, or all of them.
     Leave { room: Option<String> },
     /// To one peer of a room.
@@ -42,6 +44,13 @@ pub enum Deed {
     Refuse(Refusal),
     /// End the connection, for this reason.
     Close(CloseCode),
+}
+
+impl Deed {
+    /// Does it count as entering a room where that is bounded?
+    pub fn is_join(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Rename { .. })
+    }
 }
 
 /// A name that a peer wants to be known by in a room.

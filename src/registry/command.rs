@@ -39,6 +39,26 @@ pub struct Join {
     pub entry: Entry,
 }
 
+/// Go by another name in a quiet room.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Rename {
+    pub peer_id: PeerId,
+    pub inlet: Arc<dyn Inlet>,
+    pub room: RoomId,
+    pub name: PeerName,
+}
+
+impl Rename {
+    /// Tells who asked what became of it.
+    pub fn answer(self, outcome: Result<(), ErrorCode>) {
+        self.inlet.answer(match outcome {
+            Ok(()) => Answer::Renamed(self.room, self.name),
+            Err(code) => Answer::NotRenamed(code),
+        });
+    }
+}
+
 /// How many there are in these rooms.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -106,6 +126,10 @@ pub enum Deliver {
 pub enum Answer {
     /// The session is in the room, whose handle this is. Its client knows.
     Joined(Arc<Room>, Standing),
+    /// The session goes by this name in this room.
+    Renamed(RoomId, PeerName),
+    /// It goes by the one that it had.
+    NotRenamed(ErrorCode),
     /// So many are there.
     Counted(Vec<(RoomId, Census)>),
     /// The session is out of the rooms that it asked to leave.

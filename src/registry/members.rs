@@ -132,6 +132,16 @@ impl Members {
         }
     }
 
+    /// Gives one a name that nobody has, instead of the one that it had. False if it is not there.
+    pub fn rename(&mut self, peer_id: PeerId, name: PeerName) -> bool {
+        let Some(member) = self.find_mut(peer_id) else { return false };
+        let before = member.apart.get_or_insert_default().name.replace(name.clone());
+        let names = self.names.get_or_insert_default();
+        before.map(|before| names.peers.remove(&before));
+        names.peers.insert(name, peer_id);
+        true
+    }
+
     /// Takes one out. The last in the list takes its place.
     pub fn remove(&mut self, peer_id: PeerId) -> Option<Member> {
         let place = self.place(peer_id)?;

@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use actix::prelude::*;
 
 use self::{
-    command::{Answer, Count, Drain, Join, Leave, Register, TakeNames, TakeSnapshot, Unregister, Update},
+    command::{Answer, Count, Drain, Join, Leave, Register, Rename, TakeNames, TakeSnapshot, Unregister, Update},
     drain::DrainWindow,
     inlet::Inlet,
     members::PeerIdHasher,
@@ -96,6 +96,22 @@ impl RoomRegistry {
             && let Err(code) = self.rooms.join(peer_id, inlet.clone(), room, entry)
         {
             inlet.answer(Answer::Refused(code));
+        }
+    }
+}
+
+impl Handler<Rename> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, rename: Rename, ctx: &mut Context<Self>) {
+        match self.rooms.rename(rename.peer_id, &rename.room, &rename.name) {
+            Err(ErrorCode::NameTaken) if self.rooms.challenge(&rename.room, &rename.name) => {
+                ctx.run_later(CHALLENGE, |registry, _| {
+                    let outcome = registry.rooms.rename(rename.peer_id, &rename.room, &rename.name);
+                    rename.answer(outcome);
+                });
+            }
+            outcome => rename.answer(outcome),
         }
     }
 }

@@ -183,6 +183,15 @@ impl Rooms {
         Ok(())
     }
 
+    /// Has a peer go by another name in a quiet room, where nobody is told of that.
+    pub fn rename(&mut self, peer_id: PeerId, id: &RoomId, name: &PeerName) -> Result<(), ErrorCode> {
+        let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
+        let mut present = room.present_mut();
+        let claim = Claim { name: name.clone(), secret: None, insists: true };
+        let name = present.give_name(claim, room.is_quiet)?;
+        present.members.rename(peer_id, name.expect("who insists has the name")).then_some(()).ok_or(ErrorCode::NotInRoom)
+    }
+
     /// Asks who has this name whether it is still there. False if nobody has it.
     pub fn challenge(&self, id: &RoomId, name: &PeerName) -> bool {
         let present = self.rooms.get(id).map(|room| room.present());

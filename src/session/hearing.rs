@@ -26,7 +26,7 @@ use super::{
     throttle::{AddressJoins, Throttle, TooSoon},
 };
 use crate::{
-    dialect::{Deed, Dialect, Heard, Wish},
+    dialect::{Dialect, Heard, Wish},
     protocol::{
         ClientMessage, CloseCode, ErrorCode, Kind, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken, RoomId, ServerMessage,
         framing::Frame,
@@ -268,6 +268,15 @@ impl Hearing {
                 self.delivery.tell(&ServerMessage::Counted { rooms });
                 self.acknowledge(id);
             }
+            Answer::Renamed(room, name) => {
+                self.state.renamed(&room, name);
+                self.acknowledge(id);
+            }
+            Answer::NotRenamed(code) => {
+                // The rest of the frame is for who has the name.
+                self.wishes.clear();
+                self.refuse(id, code);
+            }
             Answer::Left | Answer::Updated => self.acknowledge(id),
             Answer::Refused(code) => self.refuse(id, code),
         }
@@ -346,7 +355,7 @@ impl Hearing {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
         let is_join = match heard {
             Some(Heard::Request(request)) => matches!(request.message, ClientMessage::Join { .. }),
-            Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| matches!(wish.deed, Deed::Join { .. })),
+            Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| wish.deed.is_join()),
             None => false,
         };
         self.has_paid_join = is_join;

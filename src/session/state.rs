@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    protocol::{ErrorCode, RoomId},
+    protocol::{ErrorCode, PeerName, RoomId},
     registry::rooms::{Room, Standing},
 };
 
@@ -46,6 +46,13 @@ impl State {
     /// Notes a room that the session is in.
     pub fn entered(&mut self, room: Arc<Room>, standing: Standing) {
         self.rooms.push(Entered { room, standing });
+    }
+
+    /// Notes that the session goes by another name in a room that it is in.
+    pub fn renamed(&mut self, room: &RoomId, name: PeerName) {
+        if let Some(entered) = self.rooms.iter_mut().find(|entered| entered.room.id() == room) {
+            entered.standing.name = Some(name);
+        }
     }
 
     /// The room that a message means: the one it names, or the only one there is.

@@ -117,11 +117,12 @@ impl Tracker {
                     deeds.push(Deed::Metadata { room: Some(room.clone()), metadata: Some(everything()) });
                 }
             }
-            ("started" | "completed" | "update" | "paused" | "empty", None) => {
-                // The application behind the socket has begun anew under another id.
-                deeds.extend(member.map(|_| Deed::Leave { room: Some(room.clone()) }));
-                deeds.push(join());
+            ("started" | "completed" | "update" | "paused" | "empty", None) if member.is_some() => {
+                // The application behind the socket has begun anew under another id. If that is another's, this one is who it was.
+                deeds.push(Deed::Rename { room: room.clone(), name: peer_id.hex() });
+                deeds.push(Deed::Metadata { room: Some(room.clone()), metadata: has_all.then(everything) });
             }
+            ("started" | "completed" | "update" | "paused" | "empty", None) => deeds.push(join()),
             _ => return Err(bad("invalid event")),
         }
         deeds.push(Deed::Count { rooms: vec![room.clone()] });
@@ -133,7 +134,8 @@ impl Tracker {
             }
         }
         memory.asked = Asked::Announce(info_hash, Membership { peer_id, is_complete });
-        Ok(deeds.into_iter().map(Wish::from).collect())
+        // That it has another name it is to hear.
+        Ok(deeds.into_iter().map(|deed| Wish { id: matches!(deed, Deed::Rename { .. }).then_some(0), deed }).collect())
     }
 
     fn answer(
@@ -234,7 +236,7 @@ impl Dialect for Tracker {
     fn spell(&self, message: &ServerMessage) -> Frames {
         let memory = &mut *self.memory();
         match (message, memory.asked) {
-            (ServerMessage::Joined { .. }, Asked::Announce(info_hash, member)) => {
+            (ServerMessage::Joined { .. } | ServerMessage::Ack { .. }, Asked::Announce(info_hash, member)) => {
                 memory.swarms.insert(info_hash, member);
             }
             (ServerMessage::Left { room, .. }, _) => {
@@ -370,13 +372,22 @@ mod tests {
                     let frames = peers[who].tracker.encode(&Envelope::new(joined));
                     peers[who].hear(&frames);
                 }
+                Deed::Rename { name, .. } => {
+                    let claimed = PeerName::parse(&name, 128).unwrap();
+                    if swarm.members.iter().any(|(_, name, _)| *name == claimed) {
+                        peers[who].tell(refused(ErrorCode::NameTaken));
+                        return;
+                    }
+                    swarm.members.iter_mut().find(|(member, ..)| *member == who).unwrap().1 = claimed;
+                    peers[who].tell(ServerMessage::Ack { id: id.unwrap() });
+                }
                 Deed::Leave { room: Some(name) } => {
                     swarm.members.retain(|(member, ..)| *member != who);
                     peers[who].tell(ServerMessage::Left { room: room(&name), reason: crate::protocol::LeaveReason::Left });
                 }
-                Deed::Metadata { metadata: Some(_), .. } => {
-                    swarm.members.iter_mut().find(|(member, ..)| *member == who).unwrap().2 = true;
-                    swarm.completed += 1;
+                Deed::Metadata { metadata, .. } => {
+                    swarm.members.iter_mut().find(|(member, ..)| *member == who).unwrap().2 = metadata.is_some();
+                    swarm.completed += usize::from(metadata.is_some());
                 }
                 Deed::Count { rooms } => {
                     let with_metadata = swarm.members.iter().filter(|(.., has_all)| *has_all).count();

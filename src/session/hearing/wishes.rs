@@ -14,7 +14,7 @@ use crate::{
     dialect::{Claim, Deed, IfTaken, Manners, To, Wish},
     protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
     registry::{
-        command::{Count, Deliver},
+        command::{Count, Deliver, Rename},
         rooms::{self, Behind, Callee, Entry, Standing},
     },
 };
@@ -43,7 +43,7 @@ const OVERHEAD_BYTES: usize = 256;
 impl Hearing {
     /// Deals with one, and tells the peer that is to be waited for behind it.
     pub(super) fn wish(&mut self, Wish { id, deed }: Wish, now: Instant) -> Option<Behind> {
-        if matches!(deed, Deed::Join { .. })
+        if deed.is_join()
             && !std::mem::take(&mut self.has_paid_join)
             && let Some(throttle) = &mut self.throttle
             && let Err(too_soon) = throttle.take(0, self.joins.as_deref(), now)
@@ -53,6 +53,7 @@ impl Hearing {
         }
         let outcome = match deed {
             Deed::Join { room, metadata, claim, seats } => self.enter(&room, metadata, claim, seats),
+            Deed::Rename { room, name } => self.rename(&room, &name),
             Deed::Leave { room } => self.leave(room.as_deref()),
             Deed::Forward { kind, to, room, payload } => self.call(Waiting::new(id, kind, room, payload, now), to),
             Deed::Broadcast { kind, room, payload, echo } => self.call_all(kind, room.as_deref(), payload, echo),
@@ -104,6 +105,13 @@ impl Hearing {
         };
         let Manners { is_quiet, broadcasts, .. } = self.dialect.manners();
         self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats })
+    }
+
+    fn rename(&mut self, room: &str, name: &str) -> Result<Outcome, ErrorCode> {
+        let room = self.state.room(Some(room))?.id().clone();
+        let name = PeerName::parse(name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+        self.registry.do_send(Rename { peer_id: self.peer_id, inlet: self.delivery.clone(), room, name });
+        Ok(Outcome::Awaits { joining: None })
     }
 
     fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool) -> Result<Outcome, ErrorCode> {
