@@ -79,6 +79,37 @@ async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
     assert_eq!(second.hear().await["fromPeer"], third_id);
 }
 
+/// Some pages announce themselves every few seconds; the others would hang up at every `peer-left`.
+#[tokio::test]
+async fn who_announces_itself_again_gets_the_list_again_and_nobody_else_hears_of_it() {
+    let server = TestServer::start();
+    let (mut anna, _) = announced(&server, "h", Some("anna")).await;
+    let (mut bert, _) = announced(&server, "h", None).await;
+    let bert_id = anna.hear().await["peerId"].clone();
+    for peer_id in [Some("anna"), None] {
+        anna.say(json!({ "type": "announce", "hash": "h", "peerId": peer_id })).await;
+        assert_eq!(anna.hear().await, json!({ "type": "peer-list", "peers": [bert_id], "peerId": "anna" }));
+    }
+    bert.say(json!({ "type": "announce", "hash": "h", "peerId": bert_id })).await;
+    assert_eq!(bert.hear().await["peers"], json!(["anna"]), "it has heard of nothing else");
+    // Under another name it is another one.
+    bert.say(json!({ "type": "announce", "hash": "h", "peerId": "bert" })).await;
+    assert_eq!(anna.hear().await, json!({ "type": "peer-left", "peerId": bert_id }));
+    assert_eq!(anna.hear().await, json!({ "type": "new-peer", "peerId": "bert" }));
+    // And it may have what it is refused at first.
+    anna.say(json!({ "type": "announce", "hash": "" })).await;
+    assert_eq!(anna.hear().await["code"], "bad-room-name");
+    for _ in 0..2 {
+        anna.say(json!({ "type": "announce", "hash": "h" })).await;
+        assert_eq!(anna.hear().await["peers"], json!(["bert"]));
+    }
+    assert_eq!(bert.hear().await["type"], "peer-list");
+    assert_eq!(bert.hear().await, json!({ "type": "peer-left", "peerId": "anna" }));
+    assert_eq!(bert.hear().await["type"], "new-peer");
+    anna.say(json!({ "type": "offer" })).await;
+    assert_eq!(bert.hear().await["type"], "offer", "once");
+}
+
 /// A page that was reloaded while its network was gone announces the id that its dead connection still has.
 #[tokio::test]
 async fn an_id_whose_owner_is_dead_is_the_newcomers_and_everybody_is_told_its_own() {

@@ -733,6 +733,21 @@ async fn who_announces_itself_elsewhere_leaves_and_stays_in_what_it_joined() {
 }
 
 #[tokio::test]
+async fn who_announces_itself_again_gets_the_list_again_and_nobody_else_hears_of_it() {
+    let server = TestServer::start();
+    let mut native = RawClient::joined(&server, Door::WebSocket(Codec::Json), "h").await;
+    let (mut socket, id) = member(&server).await;
+    for id_of_event in ["", "7"] {
+        socket.say(&format!(r#"42{id_of_event}["announce",{{"hash":"h","peerId":"anna"}}]"#)).await;
+        assert_eq!(socket.event().await, ("peer-list".into(), json!({ "peers": [native.peer_id], "peerId": "anna" })));
+    }
+    assert_eq!(socket.hear().await, r#"437[{"ok":true}]"#);
+    socket.emit("offer", json!({ "targetPeer": native.peer_id })).await;
+    let heard = [native.hear().await, native.hear().await];
+    assert_eq!(heard.each_ref().map(|event| event["type"].as_str().unwrap()), ["peer-joined", "offer"], "{id}");
+}
+
+#[tokio::test]
 async fn an_id_whose_owner_is_dead_is_the_newcomers_and_a_living_ones_is_not() {
     let server = TestServer::start();
     let announcement = json!({ "type": "announce", "hash": "h", "peerId": "anna" });

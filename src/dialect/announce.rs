@@ -5,11 +5,18 @@ use super::{Claim, Deed, IfTaken, To, fields::Fields};
 use crate::protocol::{Kind, Payload, Peer, PeerId, PeerName};
 
 /// What a client says of itself when it enters a room.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     pub hash: String,
     /// What it wants to be called.
     pub name: Option<String>,
+}
+
+/// What came of it: the client is in the room, and called so.
+#[derive(Debug)]
+pub struct Announced {
+    pub by: Announcement,
+    pub called: String,
 }
 
 /// The fault of one that is none.
@@ -28,6 +35,14 @@ impl Announcement {
     pub fn join(self) -> Deed {
         let claim = self.name.map(|name| Claim { name, secret: None, if_taken: IfTaken::Unnamed });
         Deed::Join { room: self.hash, metadata: None, claim, seats: None }
+    }
+}
+
+impl Announced {
+    /// Does the client say no more than it has said? Some do so every now and then, and nobody is to take it for another one.
+    pub fn is_said_again(&self, Announcement { hash, name }: &Announcement) -> bool {
+        let is_name = |name: &String| self.by.name.as_ref() == Some(name) || self.called == *name;
+        self.by.hash == *hash && name.as_ref().is_none_or(is_name)
     }
 }
 

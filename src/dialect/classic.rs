@@ -12,7 +12,7 @@
 //! Left out: metadata, acknowledgements, resuming. What is refused is told as `{"type":"error","code":…,"message":…}`.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::{
     Deed, Dialect, Frames, Heard, Manners, Wish,
-    announce::{self, Announcement, id, seen},
+    announce::{self, Announced, Announcement, id, seen},
     fields::{Fields, write_payload},
 };
 use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
@@ -32,8 +32,14 @@ pub struct Classic {
     has_lobby: bool,
     /// Has the client announced itself?
     announced: AtomicBool,
-    /// The latest room.
-    room: Mutex<Option<String>>,
+    rooms: Mutex<Rooms>,
+}
+
+/// The room that a client is in, and the one that it is about to enter.
+#[derive(Default)]
+struct Rooms {
+    announced: Option<Announced>,
+    announcing: Option<Announcement>,
 }
 
 /// The only room of its own, which has no name on the wire.
@@ -43,7 +49,7 @@ const NAME: &str = "classic";
 impl Classic {
     /// A connection to a server that has either of the two vocabularies, or both.
     pub fn new(has_rooms: bool, has_lobby: bool) -> Self {
-        Self { has_rooms, has_lobby, announced: AtomicBool::new(!has_lobby), room: Mutex::new(None) }
+        Self { has_rooms, has_lobby, announced: AtomicBool::new(!has_lobby), rooms: Mutex::default() }
     }
 
     fn is_in_lobby(&self) -> bool {
@@ -52,9 +58,16 @@ impl Classic {
 
     fn announce(&self, announcement: Announcement) -> Vec<Wish> {
         self.announced.store(true, Ordering::Relaxed);
-        let before = self.room.lock().unwrap_or_else(PoisonError::into_inner).replace(announcement.hash.clone());
-        let leave = (self.has_lobby || before.is_some()).then_some(Deed::Leave { room: None });
-        leave.into_iter().chain([announcement.join()]).map(Wish::from).collect()
+        let mut rooms = self.rooms();
+        if rooms.announced.as_ref().is_some_and(|announced| announced.is_said_again(&announcement)) {
+            return vec![Deed::List { room: announcement.hash }.into()];
+        }
+        *rooms = Rooms { announced: None, announcing: Some(announcement.clone()) };
+        vec![Deed::Leave { room: None }.into(), announcement.join().into()]
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a client says in a room.
@@ -134,8 +147,13 @@ impl Dialect for Classic {
                 Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
             }
             ServerMessage::Joined { peer_id, peers, .. } => {
-                let peers: Vec<_> = peers.iter().map(seen).collect();
-                spell(json!({ "type": "peer-list", "peers": peers, "peerId": id(*peer_id, envelope.name()) }).to_string().into())
+                let (peers, called) = (Vec::from_iter(peers.iter().map(seen)), id(*peer_id, envelope.name()));
+                let list = json!({ "type": "peer-list", "peers": peers, "peerId": called });
+                let mut rooms = self.rooms();
+                if let Some(by) = rooms.announcing.take() {
+                    rooms.announced = Some(Announced { by, called });
+                }
+                spell(list.to_string().into())
             }
             ServerMessage::PeerJoined { peer, .. } => spell(about("new-peer", &seen(peer))),
             ServerMessage::PeerLeft { peer_id, .. } => spell(about("peer-left", &id(*peer_id, envelope.name()))),
@@ -192,7 +210,8 @@ mod tests {
     fn captured_frames_mean_what_they_meant() {
         let classic = Classic::new(true, false);
         let mut frames = FRAMES.lines();
-        let [Deed::Join { room, claim: Some(claim), .. }] = &heard(&classic, frames.next().unwrap()).unwrap()[..] else {
+        let [Deed::Leave { .. }, Deed::Join { room, claim: Some(claim), .. }] = &heard(&classic, frames.next().unwrap()).unwrap()[..]
+        else {
             panic!("the first frame enters a room")
         };
         assert_eq!((room.as_str(), claim.name.as_str()), ("#room-42", "k3v9x1"));
@@ -215,6 +234,7 @@ mod tests {
         let classic = Classic::new(true, true);
         assert!(matches!(&classic.greeting()[..], [Wish { deed: Deed::Join { .. }, .. }]));
         assert_eq!(classic.manners().rooms_of, Some(NAME));
+        // The first of the two it has not been let into, as yet.
         for _ in 0..2 {
             let deeds = heard(&classic, r#"{"type":"announce","hash":"h"}"#).unwrap();
             assert!(matches!(&deeds[..], [Deed::Leave { room: None }, Deed::Join { claim: None, .. }]), "{deeds:?}");

@@ -26,6 +26,8 @@ pub enum Deed {
     Join { room: String, metadata: Option<Payload>, claim: Option<Claim>, seats: Option<usize> },
     /// Go by another name in a quiet room that one is in. If that is refused, so is whatever follows in the same frame.
     Rename { room: String, name: String },
+    /// Tell once more who is in a room that one is in.
+    List { room: String },
     /// Leave a room, or all of them.
     Leave { room: Option<String> },
     /// To one peer of a room.
@@ -47,9 +49,9 @@ pub enum Deed {
 }
 
 impl Deed {
-    /// Does it count as entering a room where that is bounded?
+    /// Does it cost as much as entering a room, where that is bounded?
     pub fn is_join(&self) -> bool {
-        matches!(self, Self::Join { .. } | Self::Rename { .. })
+        matches!(self, Self::Join { .. } | Self::Rename { .. } | Self::List { .. })
     }
 }
 

@@ -274,6 +274,17 @@ impl Room {
         &self.id
     }
 
+    /// Tells a peer once more who else is here, as it was told when it came.
+    pub fn list(&self, peer_id: PeerId) -> Result<(), ErrorCode> {
+        let present = self.present();
+        let member = present.members.find(peer_id).ok_or(ErrorCode::NotInRoom)?;
+        let peers = present.others(peer_id).map(Member::as_seen).collect();
+        let joined = Envelope::new(ServerMessage::Joined { room: self.id.clone(), peer_id, peers });
+        // A client that cannot take it is being closed.
+        let _ = member.inlet.deliver(&joined.with(member.name().cloned(), 0));
+        Ok(())
+    }
+
     /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
     pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Handed, ErrorCode> {
         let present = self.present();

@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     Deed, Dialect, Frames, Heard, Manners, To, Wish,
-    announce::{self, Announcement, id, seen},
+    announce::{self, Announced, Announcement, id, seen},
     fields::Fields,
 };
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
@@ -51,8 +51,8 @@ struct State {
     /// Has it said what is no packet?
     is_broken: bool,
     /// The room that it announced itself in, and the one that it is about to.
-    announced: Option<String>,
-    announcing: Option<String>,
+    announced: Option<Announced>,
+    announcing: Option<Announcement>,
     /// A packet that waits for its attachments.
     assembly: Option<Assembly>,
 }
@@ -165,9 +165,14 @@ impl State {
         let deed = match &*name {
             "announce" => {
                 let Some(announcement) = Announcement::read(&fields) else { return refuse(announce::NO_ANNOUNCEMENT) };
-                before = self.announced.clone();
-                self.announcing = Some(announcement.hash.clone());
-                announcement.join()
+                match &self.announced {
+                    Some(announced) if announced.is_said_again(&announcement) => Deed::List { room: announcement.hash },
+                    announced => {
+                        before = announced.as_ref().map(|announced| announced.by.hash.clone());
+                        self.announcing = Some(announcement.clone());
+                        announcement.join()
+                    }
+                }
             }
             "join" => {
                 let Some(room) = room() else { return refuse("`join` has a `room`, which is text") };
@@ -192,7 +197,8 @@ impl State {
                     (Some(to), Some(said)) => Deed::Forward { kind, to, room: room(), payload: payload(said)? },
                     _ => {
                         let payload = payload(fields.payload_without(&[FROM_PEER], nesting_max))?;
-                        match announce::forward(kind, &fields, self.announced.clone(), payload) {
+                        match announce::forward(kind, &fields, self.announced.as_ref().map(|announced| announced.by.hash.clone()), payload)
+                        {
                             Some(deed) => deed,
                             None => return refuse(announce::NO_TARGET),
                         }
@@ -206,7 +212,7 @@ impl State {
 
     /// Is this the room that the client announced itself in?
     fn is_announced(&self, room: &RoomId) -> bool {
-        self.announced.as_deref() == Some(room.name())
+        self.announced.as_ref().is_some_and(|announced| announced.by.hash == room.name())
     }
 }
 
@@ -251,10 +257,15 @@ impl Dialect for SocketIo {
                 }
                 Frames::text(envelope.spell_once(if is_announced { ANNOUNCED } else { JOINED }, || event().into_text()))
             }
-            ServerMessage::Joined { room, peer_id, peers } if state.announcing.as_deref() == Some(room.name()) => {
-                state.announced = state.announcing.take();
-                let peers: Vec<_> = peers.iter().map(seen).collect();
-                said("peer-list", json!({ "peers": peers, "peerId": id(*peer_id, envelope.name()) }))
+            ServerMessage::Joined { room, peer_id, peers } => {
+                let called = id(*peer_id, envelope.name());
+                if let Some(by) = state.announcing.take_if(|announcing| announcing.hash == room.name()) {
+                    state.announced = Some(Announced { by, called: called.clone() });
+                }
+                if !state.is_announced(room) {
+                    return joined(room, *peer_id, peers).into_frames();
+                }
+                said("peer-list", json!({ "peers": Vec::from_iter(peers.iter().map(seen)), "peerId": called }))
             }
             ServerMessage::PeerJoined { room, peer } if state.is_announced(room) => said("new-peer", json!({ "peerId": seen(peer) })),
             ServerMessage::PeerJoined { room, peer } => about("peer-joined", room, peer).into_frames(),
@@ -281,7 +292,6 @@ impl Dialect for SocketIo {
                 Frames::NONE
             }
             _ if !state.is_connected => Frames::NONE,
-            ServerMessage::Joined { room, peer_id, peers } => joined(room, *peer_id, peers).into_frames(),
             ServerMessage::Left { room, .. } if state.is_announced(room) => {
                 state.announced = None;
                 Frames::NONE
@@ -441,7 +451,7 @@ mod tests {
         is_answered(dialect.encode(&forwarded(Kind::Answer, "hash", None, answer)));
         assert_eq!(next(), [r#"ice-candidate Some("hash") {"candidate":{"candidate":"candidate:1","sdpMid":"0"}}"#]);
         assert_eq!(next(), [r#"0 join kitchen Some("{\"name\":\"me\"}") None"#]);
-        is_answered(dialect.spell(&joined("kitchen")));
+        is_answered(dialect.encode(&Envelope::new(joined("kitchen"))));
         is_answered(ack(0));
         assert_eq!(next(), [""; 0], "its attachment is to come");
         assert_eq!(next(), [r#"1 message Some("kitchen") {"text":"hello","bytes":"AQL/"}"#]);
@@ -476,7 +486,8 @@ mod tests {
             texts(&dialect.encode(&Envelope::new(joined))).remove(0)
         };
         assert_eq!(enter(), format!(r#"42["peer-list",{{"peerId":"{ME}","peers":[]}}]"#));
-        assert_eq!(announce("b"), [r#"leave Some("b")"#, "7 join b None None"]);
+        assert_eq!(announce("b"), [r#"7 List { room: "b" }"#], "it says nothing new");
+        assert_eq!(announce("a"), [r#"leave Some("b")"#, "7 join a None None"]);
         dialect.spell(&ServerMessage::Left { room: room("b"), reason: LeaveReason::Left });
         assert_eq!(hear(&dialect, r#"42["join",{"room":"b"}]"#), ["join b None None"]);
         assert!(enter().starts_with(r#"42["joined","#));

@@ -54,6 +54,7 @@ impl Hearing {
         let outcome = match deed {
             Deed::Join { room, metadata, claim, seats } => self.enter(&room, metadata, claim, seats),
             Deed::Rename { room, name } => self.rename(&room, &name),
+            Deed::List { room } => self.state.room(Some(&room)).and_then(|room| room.list(self.peer_id)).map(|()| Outcome::Done),
             Deed::Leave { room } => self.leave(room.as_deref()),
             Deed::Forward { kind, to, room, payload } => self.call(Waiting::new(id, kind, room, payload, now), to),
             Deed::Broadcast { kind, room, payload, echo } => self.call_all(kind, room.as_deref(), payload, echo),
