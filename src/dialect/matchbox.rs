@@ -9,7 +9,7 @@
 //! The other rooms are those that clients of other dialects meet in as well, so what passes between two sockets of matchbox as data is a signal of ours
 //! on its way: `{"Offer":SDP}` and `{"Answer":SDP}` are descriptions as a browser takes them, `{"type":"offer","sdp":SDP}`, and
 //! `{"IceCandidate":TEXT}`, whose text is JSON, is the candidate that was written in it, or `null` behind the last. All other data is a
-//! message as it is. Between two sockets of matchbox all of it comes out as it went in, but for the way in which a string in a string is escaped.
+//! message as it is. What others say that a socket could not read it is not told: some before 0.15 end at it. Between two sockets of matchbox all of it comes out as it went in, but for the way in which a string in a string is escaped.
 //!
 //! Left out, for there is no word for it: who was there before, metadata, refusals, goodbyes. What is refused is ignored, as `matchbox_server` does; only
 //! who is not let into its room is told so by the end of the connection, for its socket waits for peers otherwise.
@@ -104,7 +104,15 @@ impl Dialect for Matchbox {
         Frames::text(match envelope.message() {
             ServerMessage::PeerJoined { peer, .. } => envelope.spell_once(NAME, || event("NewPeer", peer.peer_id).into()),
             ServerMessage::PeerLeft { peer_id, .. } => envelope.spell_once(NAME, || event("PeerLeft", *peer_id).into()),
-            ServerMessage::Forwarded { kind, from, payload, .. } => envelope.spell_once(NAME, || signal(*kind, *from, payload).into()),
+            // Here one speaks to one peer at a time: what others say to a whole room is nothing that a socket could read.
+            ServerMessage::Forwarded { kind: Kind::Message, to: None, .. } => return Frames::NONE,
+            ServerMessage::Forwarded { kind, from, payload, .. } => {
+                let text = envelope.spell_once(NAME, || signal(*kind, *from, payload).unwrap_or_default().into());
+                if text.is_empty() {
+                    return Frames::NONE;
+                }
+                text
+            }
             message => return self.spell(message),
         })
     }
@@ -131,38 +139,42 @@ fn from_data(data: &str, nesting_max: usize) -> Option<(Kind, Payload)> {
         "Answer" if is_string(value) => (Kind::Answer, format!(r#"{{"type":"answer","sdp":{value}}}"#)),
         "IceCandidate" => {
             let text = serde_json::from_str::<String>(value).ok()?;
-            let is_candidate = Fields::parse(text.as_bytes()).is_some_and(|candidate| candidate.text("candidate").is_some());
-            (Kind::IceCandidate, (is_candidate || text == NO_MORE_CANDIDATES).then_some(text)?)
+            (Kind::IceCandidate, is_candidate(&text).then_some(text)?)
         }
         _ => return None,
     };
     Payload::parse_json(text, nesting_max).map(|payload| (kind, payload))
 }
 
-/// The same back, from clients of any dialect.
-fn signal(kind: Kind, from: PeerId, payload: &Payload) -> String {
+/// The same back, from clients of any dialect; `None` for a signal that no socket could read.
+fn signal(kind: Kind, from: PeerId, payload: &Payload) -> Option<String> {
     let text = payload.spell(Codec::Json);
     let text = String::from_utf8_lossy(&text);
     let data = match kind {
-        Kind::Offer => format!(r#"{{"Offer":{}}}"#, sdp(kind, &text)),
-        Kind::Answer => format!(r#"{{"Answer":{}}}"#, sdp(kind, &text)),
-        Kind::IceCandidate => format!(r#"{{"IceCandidate":{}}}"#, Value::from(candidate(&text))),
+        Kind::Offer => format!(r#"{{"Offer":{}}}"#, sdp(kind, &text)?),
+        Kind::Answer => format!(r#"{{"Answer":{}}}"#, sdp(kind, &text)?),
+        Kind::IceCandidate => format!(r#"{{"IceCandidate":{}}}"#, Value::from(candidate(&text)?)),
         Kind::Message => text.into_owned(),
     };
-    format!(r#"{{"Signal":{{"sender":"{}","data":{data}}}}}"#, uuid(from))
+    Some(format!(r#"{{"Signal":{{"sender":"{}","data":{data}}}}}"#, uuid(from)))
 }
 
 /// The SDP of a description, which is either a string or an object with `sdp`. Clients of the WebSocket tutorials have the one or the other in a field
-/// `offer`, `answer` or `sdp`. What is none of that is left as it is.
-fn sdp(kind: Kind, description: &str) -> &str {
+/// `offer`, `answer` or `sdp`.
+fn sdp(kind: Kind, description: &str) -> Option<&str> {
     let outer = field(description, &["sdp", kind.name()]);
     let inner = outer.and_then(|value| field(value, &["sdp"]));
-    [Some(description), outer, inner].into_iter().flatten().find(|value| is_string(value)).unwrap_or(description)
+    [Some(description), outer, inner].into_iter().flatten().find(|value| is_string(value))
 }
 
-/// A candidate, which is an object with a string `candidate`. Those of the tutorials have the whole in a field of that name.
-fn candidate(text: &str) -> &str {
-    field(text, &["candidate"]).filter(|value| value.starts_with('{') || *value == NO_MORE_CANDIDATES).unwrap_or(text)
+/// A candidate. Those of the tutorials have the whole in a field `candidate`.
+fn candidate(text: &str) -> Option<&str> {
+    [Some(text), field(text, &["candidate"])].into_iter().flatten().find(|value| is_candidate(value))
+}
+
+/// Is this JSON a candidate as browsers take it, which is an object with a string `candidate`, or the `null` behind the last?
+fn is_candidate(json: &str) -> bool {
+    json == NO_MORE_CANDIDATES || Fields::parse(json.as_bytes()).is_some_and(|candidate| candidate.text("candidate").is_some())
 }
 
 /// The first of these fields, as it was written.
@@ -237,7 +249,7 @@ mod tests {
     }
 
     fn data_of(kind: Kind, payload: &str) -> String {
-        let text = signal(kind, id('2'), &Payload::parse_json(payload.to_owned(), 9).unwrap());
+        let text = signal(kind, id('2'), &Payload::parse_json(payload.to_owned(), 9).unwrap()).unwrap();
         let start = r#"{"Signal":{"sender":"22222222-2222-2222-2222-222222222222","data":"#;
         text.strip_prefix(start).and_then(|text| text.strip_suffix("}}")).unwrap_or_else(|| panic!("{text}")).to_owned()
     }
@@ -271,7 +283,7 @@ mod tests {
             let Ok(Heard::Wishes(wishes)) = matchbox("/matchbox", "").decode(&heard, 64) else { panic!("{line}") };
             for wish in wishes {
                 let Deed::Forward { kind, to: To::Peer(to), payload, .. } = wish.deed else { panic!("{line}") };
-                assert_eq!(signal(kind, to, &payload).replacen("sender", "receiver", 1), line);
+                assert_eq!(signal(kind, to, &payload).unwrap().replacen("sender", "receiver", 1), line);
                 kinds.push(kind);
             }
         }
@@ -287,13 +299,22 @@ mod tests {
             (Kind::Offer, r#"{"targetPeer":"x","offer":{"type":"offer","sdp":"v=0"}}"#, r#"{"Offer":"v=0"}"#),
             (Kind::Answer, r#"{"sdp":{"type":"answer","sdp":"v=0"}}"#, r#"{"Answer":"v=0"}"#),
             (Kind::Answer, r#"{"answer":"v=0"}"#, r#"{"Answer":"v=0"}"#),
-            (Kind::Answer, r#"{"offer":"v=0"}"#, r#"{"Answer":{"offer":"v=0"}}"#),
-            (Kind::Offer, "[7]", r#"{"Offer":[7]}"#),
             (Kind::IceCandidate, r#"{"targetPeer":"x","candidate":{"candidate":"c"}}"#, r#"{"IceCandidate":"{\"candidate\":\"c\"}"}"#),
             (Kind::IceCandidate, r#"{"targetPeer":"x","candidate":null}"#, r#"{"IceCandidate":"null"}"#),
             (Kind::IceCandidate, r#"{"candidate":"c"}"#, r#"{"IceCandidate":"{\"candidate\":\"c\"}"}"#),
         ] {
             assert_eq!(data_of(kind, payload), data, "{payload}");
+        }
+        for (kind, payload) in [
+            (Kind::Answer, r#"{"offer":"v=0"}"#),
+            (Kind::Offer, "[7]"),
+            (Kind::Offer, "null"),
+            (Kind::IceCandidate, r#"{"candidate":0}"#),
+            (Kind::IceCandidate, r#"{"candidate":{}}"#),
+            (Kind::IceCandidate, r#""candidate:1""#),
+            (Kind::IceCandidate, "{}"),
+        ] {
+            assert_eq!(signal(kind, id('2'), &Payload::parse_json(payload.to_owned(), 9).unwrap()), None, "{payload}");
         }
     }
 
