@@ -803,7 +803,8 @@ async fn what_is_no_packet_ends_the_session_with_a_reason() {
         socket.say(text).await;
         socket.send(Message::binary(vec![])).await;
         let (event, fault) = socket.event().await;
-        assert_eq!((&*event, &fault["code"]), ("error", &json!("bad-message")), "{text}");
+        let said = (&*event, &fault["code"], &fault["reconnect"], &fault["reconnectAfterMs"]);
+        assert_eq!(said, ("error", &json!("bad-message"), &json!(false), &json!(0)), "{text}");
         socket.closed().await;
         assert_eq!(native.hear().await["type"], "peer-left", "{text}");
     }

@@ -27,7 +27,7 @@ use serde_json::json;
 
 use self::{
     attachments::{Arrived, Illegal},
-    said::{about, acknowledged, joined, message, refused, said, signal},
+    said::{about, acknowledged, farewell, joined, message, refused, said, signal},
 };
 use super::{
     Deed, Dialect, Frames, Heard, Manners, To, Wish,
@@ -298,13 +298,12 @@ impl Dialect for SocketIo {
             }
             ServerMessage::Left { room, reason } => said("left", json!({ "room": room.name(), "reason": reason.name() })),
             ServerMessage::Ack { id } => acknowledged(*id, &json!({ "ok": true })),
+            // It is the last word, and what was no packet will be none the next time.
+            ServerMessage::Error(Refusal { code, message, .. }) if state.is_broken => farewell(code.slug(), message, false, 0),
             ServerMessage::Error(refusal) => refused(refusal),
-            ServerMessage::Goodbye { code, reconnect_after_ms } => said(
-                "error",
-                json!({
-                    "code": code.slug(), "message": code.sentence(), "reconnect": code.reconnect(), "reconnectAfterMs": reconnect_after_ms,
-                }),
-            ),
+            ServerMessage::Goodbye { code, reconnect_after_ms } => {
+                farewell(code.slug(), code.sentence(), code.reconnect(), *reconnect_after_ms)
+            }
             _ => Frames::NONE,
         }
     }

@@ -103,6 +103,11 @@ pub fn said(name: &str, argument: serde_json::Value) -> Frames {
     packet(PacketKind::Event, None, &json!([name, argument]))
 }
 
+/// Why the connection ends, and whether to come back.
+pub fn farewell(code: &str, message: &str, reconnect: bool, reconnect_after_ms: u64) -> Frames {
+    said("error", json!({ "code": code, "message": message, "reconnect": reconnect, "reconnectAfterMs": reconnect_after_ms }))
+}
+
 /// The answer to an event that asked for one.
 pub fn acknowledged(id: u64, outcome: &serde_json::Value) -> Frames {
     packet(PacketKind::Ack, Some(id), &json!([outcome]))
