@@ -196,6 +196,26 @@ async fn in_the_lobby_each_frame_goes_verbatim_to_everybody_else() {
 }
 
 #[tokio::test]
+async fn the_first_message_says_whether_a_client_is_in_the_lobby_for_good() {
+    let server = TestServer::start();
+    let (mut listener, mut speaker) = in_lobby(&server).await;
+    // Who has spoken there goes on speaking to everybody, whatever it says.
+    let text = Message::text(r#"{"type":"announce","hash":"h"}"#);
+    speaker.send(text.clone()).await;
+    assert_eq!(listener.receive().await, text);
+    // What is meant for the server is not told to strangers, and may be said again as it should be.
+    let mut newcomer = ForeignClient::connect(&server, "/").await;
+    for wrong in [json!({ "type": "announce" }), json!({ "type": "announce", "hash": 7, "secret": 1 })] {
+        newcomer.say(wrong).await;
+        assert_eq!(newcomer.hear().await["code"], "bad-message");
+    }
+    newcomer.say(json!({ "type": "announce", "hash": "h" })).await;
+    assert_eq!(newcomer.hear().await["type"], "peer-list");
+    speaker.send(Message::text("last")).await;
+    assert_eq!(listener.receive().await, Message::text("last"), "it has heard of none of this");
+}
+
+#[tokio::test]
 async fn what_is_no_message_in_a_room_is_refused_and_nothing_else_happens() {
     let server = TestServer::start();
     let (mut anna, _) = announced(&server, "h", None).await;

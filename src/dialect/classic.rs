@@ -6,8 +6,9 @@
 //! meet in as well: what they call payload are the other fields here. A `peerId` that another peer of the room has is not given twice: unless that
 //! one turns out to be dead, the client is known by the id that the server gave it.
 //!
-//! **The lobby.** Who never announces itself is in the lobby, where each frame goes verbatim to everybody else. One enters it by connecting, and leaves
-//! it by announcing oneself.
+//! **The lobby.** Who connects is in the lobby, where each frame goes verbatim to everybody else, until its first message announces it. If that is anything
+//! but an object of type `announce` the client stays there, and whatever it says later is text for the others. One that is of this type, and no
+//! announcement, is refused: it was meant for the server and not for strangers.
 //!
 //! Left out: metadata, acknowledgements, resuming. What is refused is told as `{"type":"error","code":…,"message":…}`.
 
@@ -32,6 +33,8 @@ pub struct Classic {
     has_lobby: bool,
     /// Has the client announced itself?
     announced: AtomicBool,
+    /// Has it said something to the lobby? Then it stays there.
+    has_spoken: AtomicBool,
     rooms: Mutex<Rooms>,
 }
 
@@ -49,7 +52,7 @@ const NAME: &str = "classic";
 impl Classic {
     /// A connection to a server that has either of the two vocabularies, or both.
     pub fn new(has_rooms: bool, has_lobby: bool) -> Self {
-        Self { has_rooms, has_lobby, announced: AtomicBool::new(!has_lobby), rooms: Mutex::default() }
+        Self { has_rooms, has_lobby, announced: AtomicBool::new(!has_lobby), has_spoken: AtomicBool::new(false), rooms: Mutex::default() }
     }
 
     fn is_in_lobby(&self) -> bool {
@@ -98,11 +101,6 @@ impl Classic {
     }
 }
 
-/// What a client that may be in the lobby announces, if that is what it does.
-fn announcement(fields: &Fields<'_>) -> Option<Announcement> {
-    (fields.text("type").as_deref() == Some("announce")).then(|| Announcement::read(fields))?
-}
-
 impl Dialect for Classic {
     fn manners(&self) -> Manners {
         let rooms_of = self.is_in_lobby().then_some(NAME);
@@ -119,11 +117,16 @@ impl Dialect for Classic {
             return self.said(frame, nesting_max).map(Heard::Wishes);
         }
         if self.has_rooms
+            && !self.has_spoken.load(Ordering::Relaxed)
             && let Frame::Text(text) = frame
-            && let Some(announcement) = Fields::parse(text).as_ref().and_then(announcement)
+            && let Some(fields) = Fields::parse(text).filter(|fields| fields.text("type").as_deref() == Some("announce"))
         {
-            return Ok(Heard::Wishes(self.announce(announcement)));
+            return match Announcement::read(&fields) {
+                Some(announcement) => Ok(Heard::Wishes(self.announce(announcement))),
+                None => Err(Refusal::new(None, ErrorCode::BadMessage, announce::NO_ANNOUNCEMENT)),
+            };
         }
+        self.has_spoken.store(true, Ordering::Relaxed);
         let payload = Payload::from_frame(frame);
         Ok(Heard::Wishes(vec![Deed::Broadcast { kind: Kind::Message, room: None, payload, echo: false }.into()]))
     }
