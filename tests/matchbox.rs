@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, within};
+use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, http, within};
 
 /// A client that is in its room, and the id that it was given.
 async fn joined(server: &TestServer, path: &str) -> (ForeignClient, String) {
@@ -213,6 +213,13 @@ async fn no_room_of_a_bad_name_or_number_is_entered() {
         assert_eq!(refused(&server, path).await, 404, "{path}");
     }
     let without = TestServer::with(|config| config.dialects.retain(|dialect| *dialect != ForeignDialect::Matchbox));
+    // Who asks for no WebSocket is told that there is one.
+    let status = async |server: &TestServer, path: &str| {
+        http().get(format!("{}{path}", server.base())).send().await.expect("an answer").status().as_u16()
+    };
+    for (path, expected) in [("/matchbox", 426), ("/matchbox/r?next=2", 426), ("/matchbox/a/b", 404)] {
+        assert_eq!((status(&server, path).await, status(&without, path).await), (expected, 404), "{path}");
+    }
     assert_eq!(refused(&without, "/matchbox/r").await, 404);
     assert_eq!(refused(&without, "/matchbox/%").await, 404);
 }

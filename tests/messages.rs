@@ -674,7 +674,7 @@ async fn a_goodbye_says_why_and_whether_to_come_back_and_the_close_has_its_numbe
         assert_eq!(anna.hear().await["payload"].as_str().map(str::len), Some(bytes_max - own));
         ben.say(message(bytes_max - own + 1)).await;
         let goodbye = json!({
-            "type": "goodbye", "code": "too-large", "reason": "a message was larger than limits.messageBytes",
+            "type": "goodbye", "code": "too-large", "reason": "a message was larger than this server takes",
             "reconnect": false, "reconnectAfterMs": 0,
         });
         assert_eq!(ben.hear().await, goodbye);

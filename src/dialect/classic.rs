@@ -166,12 +166,24 @@ impl Dialect for Classic {
 
     fn spell(&self, message: &ServerMessage) -> Frames {
         let object = match message {
-            ServerMessage::Error(refusal) => json!({ "type": "error", "code": refusal.code.slug(), "message": refusal.message }),
+            ServerMessage::Error(refusal) => refused(refusal),
             ServerMessage::Goodbye { code, .. } => json!({ "type": "error", "code": code.slug(), "message": code.sentence() }),
             _ => return Frames::NONE,
         };
         Frames::text(object.to_string())
     }
+}
+
+fn refused(Refusal { code, message, peer, .. }: &Refusal) -> serde_json::Value {
+    let message = match code {
+        ErrorCode::RoomRequired => "a signal is for the room that you announced, and you have announced none",
+        _ => message,
+    };
+    let mut object = json!({ "type": "error", "code": code.slug(), "message": message });
+    if let Some(peer) = peer {
+        object["targetPeer"] = json!(peer);
+    }
+    object
 }
 
 fn about(kind: &str, peer: &str) -> Vec<u8> {

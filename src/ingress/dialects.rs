@@ -55,7 +55,7 @@ impl Dialects {
             }
             // As the server of the library answers whatever it is asked.
             "/y" if self.has(ForeignDialect::YWebrtc) => Some((StatusCode::OK, "okay")),
-            _ => None,
+            _ => self.matchbox(path, "").map(|_| (StatusCode::UPGRADE_REQUIRED, "this is a room of matchbox, over WebSocket\n")),
         }
     }
 

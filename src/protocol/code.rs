@@ -127,7 +127,7 @@ impl CloseCode {
             Self::RateLimited => "you went on sending faster than you may",
             Self::TooManyConnections => "your address has as many connections as it may",
             Self::Replaced => "a newer connection goes on with this session",
-            Self::TooLarge => "a message was larger than limits.messageBytes",
+            Self::TooLarge => "a message was larger than this server takes",
         }
     }
 }

@@ -473,7 +473,10 @@ impl Hearing {
             }
             ErrorCode::TooDeep => format!("a value nests more than {} deep", self.settings.nesting_max),
             ErrorCode::BadRoomName => {
-                format!("a room's name is 1 to {} bytes of UTF-8 without control characters", self.settings.room_name_bytes_max)
+                format!(
+                    "the name of a room or a peer is 1 to {} bytes of UTF-8 without control characters",
+                    self.settings.room_name_bytes_max
+                )
             }
             ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.settings.metadata_bytes_max),
             ErrorCode::RoomRequired => "`room` may be left out only while you are in exactly one room".into(),
@@ -484,7 +487,7 @@ impl Hearing {
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
             ErrorCode::RateLimited => {
-                "you send faster than `limits` in `welcome` allows, or all clients of your address together join too fast".into()
+                "you send faster than this server allows, or all clients of your address together join too fast".into()
             }
             ErrorCode::NameTaken => "another peer has this name".into(),
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
