@@ -80,6 +80,24 @@ async fn a_peer_is_known_by_the_id_that_it_gives_itself_if_no_other_has_it() {
     assert_eq!(second.hear().await["fromPeer"], third_id);
 }
 
+#[tokio::test]
+async fn no_name_is_another_peers_id_in_another_spelling() {
+    let server = TestServer::start();
+    let (mut anna, _) = announced(&server, "h", None).await;
+    let (_bert, peers) = announced(&server, "h", None).await;
+    let id = peers[0].as_str().unwrap();
+    assert_eq!(anna.hear().await["type"], "new-peer");
+    let uuid = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+    let own = "2f0d8c1e-6a4b-4c3d-9e5f-0123456789ab";
+    for (name, is_given) in [(id, false), (&*id.to_uppercase(), false), (&*uuid, false), (&*uuid.to_uppercase(), false), (own, true)] {
+        let (client, _) = announced(&server, "h", Some(name)).await;
+        let newcomer = anna.hear().await;
+        assert_eq!((&newcomer["type"], newcomer["peerId"] == name), (&json!("new-peer"), is_given), "{name}: {newcomer}");
+        client.close().await;
+        assert_eq!(anna.hear().await["peerId"], newcomer["peerId"]);
+    }
+}
+
 /// Some pages announce themselves every few seconds; the others would hang up at every `peer-left`.
 #[tokio::test]
 async fn who_announces_itself_again_gets_the_list_again_and_nobody_else_hears_of_it() {

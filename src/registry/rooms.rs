@@ -370,8 +370,10 @@ impl Present {
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
     fn give_name(&mut self, Claim { name, secret, insists }: Claim, is_quiet: bool) -> Result<Option<PeerName>, ErrorCode> {
-        // Where the others know peers by their ids as well, nobody is called by the id of another.
-        if !is_quiet && PeerId::parse(name.as_str()).is_some() {
+        // Where the others know peers by their ids as well, nobody is called by the id of another, however that is spelled. With hyphens it looks like
+        // what pages make of `crypto.randomUUID()`, which is theirs unless it is somebody's id.
+        let id = PeerId::parse(&name.as_str().replace('-', "").to_ascii_lowercase()).filter(|_| !is_quiet);
+        if id.is_some_and(|id| !name.as_str().contains('-') || self.members.find(id).is_some()) {
             return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
         }
         if let Some(holder) = self.members.named(name.as_str()) {
