@@ -134,7 +134,7 @@ async fn who_announces_itself_again_gets_the_list_again_and_nobody_else_hears_of
 async fn an_id_whose_owner_is_dead_is_the_newcomers_and_everybody_is_told_its_own() {
     let server = TestServer::start();
     let announcement = json!({ "type": "announce", "hash": "h", "peerId": "anna" });
-    let _dead = HalfOpen::after(&server, "/", &[announcement.clone()], "peer-list").await;
+    let _dead = HalfOpen::after(&server, "/", std::slice::from_ref(&announcement), "peer-list").await;
     let mut bert = ForeignClient::connect(&server, "/").await;
     bert.say(json!({ "type": "announce", "hash": "h" })).await;
     let list = bert.hear().await;

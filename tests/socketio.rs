@@ -776,6 +776,7 @@ async fn what_is_refused_is_told_to_who_asked() {
         ("message", json!({ "room": "r" }), "bad-message"),
         ("message", json!({ "room": "r", "payload": 1 }), "not-in-room"),
         ("message", json!({ "to": 1, "payload": 1 }), "bad-message"),
+        ("offer", json!({ "to": "anna", "sdp": 1 }), "bad-message"),
     ] {
         let text = json!([event, argument]).to_string();
         socket.say(&format!("42{text}")).await;
@@ -789,6 +790,8 @@ async fn what_is_refused_is_told_to_who_asked() {
     let deep = "[".repeat(80) + &"]".repeat(80);
     socket.say(&format!(r#"42["offer",{{"x":{deep}}}]"#)).await;
     assert_eq!(socket.event().await.1["code"], "too-deep");
+    socket.say(r#"42["offer",{"type":"offer","sdp":"v=0"},"anna"]"#).await;
+    assert_eq!(socket.event().await.1["code"], "bad-message", "it is not for the whole room");
 }
 
 #[tokio::test]

@@ -153,7 +153,8 @@ impl State {
             None if name == "leave" => Fields::parse(b"{}"),
             argument => argument.and_then(|argument| Fields::parse(argument.get().as_bytes())),
         };
-        let Some(fields) = fields else { return refuse("an event has one argument, which is an object") };
+        // Of two arguments one may be whom it is for, and what is for one peer is not to go to all.
+        let Some(fields) = fields.filter(|_| items.len() <= 2) else { return refuse("an event has one argument, which is an object") };
         let mut payload = |payload: Option<Payload>| match payload {
             Some(payload) => Ok(arrived.put_into(payload, nesting_max)?),
             None => Err(Unheard::Refused(ErrorCode::TooDeep, "a value nests too deep")),
@@ -195,6 +196,9 @@ impl State {
                 };
                 match (to(&fields)?, value("payload")) {
                     (Some(to), Some(said)) => Deed::Forward { kind, to, room: room(), payload: payload(said)? },
+                    (Some(_), None) if fields.find("targetPeer").is_none() => {
+                        return refuse("what is for `to` is its `payload`; a signal with other fields is for a `targetPeer`");
+                    }
                     _ => {
                         let payload = payload(fields.payload_without(&[FROM_PEER], nesting_max))?;
                         match announce::forward(kind, &fields, self.announced.as_ref().map(|announced| announced.by.hash.clone()), payload)
