@@ -215,13 +215,14 @@ async fn in_the_lobby_each_frame_goes_verbatim_to_everybody_else() {
 }
 
 #[tokio::test]
-async fn the_first_message_says_whether_a_client_is_in_the_lobby_for_good() {
+async fn an_announcement_leaves_the_lobby_and_a_malformed_one_is_not_told_to_strangers() {
     let server = TestServer::start();
     let (mut listener, mut speaker) = in_lobby(&server).await;
-    // Who has spoken there goes on speaking to everybody, whatever it says.
-    let text = Message::text(r#"{"type":"announce","hash":"h"}"#);
-    speaker.send(text.clone()).await;
-    assert_eq!(listener.receive().await, text);
+    // Who has spoken there means the lobby by what only looks like an announcement.
+    for text in [r#"{"type":"text","hash":"h"}"#, r#"{"type":"announce","tea":"is ready"}"#].map(Message::text) {
+        speaker.send(text.clone()).await;
+        assert_eq!(listener.receive().await, text);
+    }
     // What is meant for the server is not told to strangers, and may be said again as it should be.
     let mut newcomer = ForeignClient::connect(&server, "/").await;
     for wrong in [json!({ "type": "announce" }), json!({ "type": "announce", "hash": 7, "secret": 1 })] {
@@ -232,6 +233,10 @@ async fn the_first_message_says_whether_a_client_is_in_the_lobby_for_good() {
     assert_eq!(newcomer.hear().await["type"], "peer-list");
     speaker.send(Message::text("last")).await;
     assert_eq!(listener.receive().await, Message::text("last"), "it has heard of none of this");
+    // Nor does it keep anybody in the lobby to have spoken there.
+    listener.say(json!({ "type": "announce", "hash": "h", "peerId": "listener" })).await;
+    assert_eq!(listener.hear().await["type"], "peer-list");
+    assert_eq!(newcomer.hear().await, json!({ "type": "new-peer", "peerId": "listener" }));
 }
 
 #[tokio::test]

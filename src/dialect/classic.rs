@@ -6,9 +6,9 @@
 //! meet in as well: what they call payload are the other fields here. A `peerId` that another peer of the room has is not given twice: unless that
 //! one turns out to be dead, the client is known by the id that the server gave it.
 //!
-//! **The lobby.** Who connects is in the lobby, where each frame goes verbatim to everybody else, until its first message announces it. If that is anything
-//! but an object of type `announce` the client stays there, and whatever it says later is text for the others. One that is of this type, and no
-//! announcement, is refused: it was meant for the server and not for strangers.
+//! **The lobby.** Who has not announced itself is in the lobby, where each frame goes verbatim to everybody else. One enters it by connecting, and leaves
+//! it by announcing oneself. Who begins with what is of type `announce` and no announcement is refused: it was meant for the server and not for
+//! strangers. Who has spoken in the lobby before means the lobby by it.
 //!
 //! Left out: metadata, acknowledgements, resuming. What is refused is told as `{"type":"error","code":…,"message":…}`.
 
@@ -33,7 +33,7 @@ pub struct Classic {
     has_lobby: bool,
     /// Has the client announced itself?
     announced: AtomicBool,
-    /// Has it said something to the lobby? Then it stays there.
+    /// Has it said something to the lobby?
     has_spoken: AtomicBool,
     rooms: Mutex<Rooms>,
 }
@@ -116,15 +116,16 @@ impl Dialect for Classic {
         if !self.is_in_lobby() {
             return self.said(frame, nesting_max).map(Heard::Wishes);
         }
+        let has_spoken = self.has_spoken.load(Ordering::Relaxed);
         if self.has_rooms
-            && !self.has_spoken.load(Ordering::Relaxed)
             && let Frame::Text(text) = frame
             && let Some(fields) = Fields::parse(text).filter(|fields| fields.text("type").as_deref() == Some("announce"))
         {
-            return match Announcement::read(&fields) {
-                Some(announcement) => Ok(Heard::Wishes(self.announce(announcement))),
-                None => Err(Refusal::new(None, ErrorCode::BadMessage, announce::NO_ANNOUNCEMENT)),
-            };
+            match Announcement::read(&fields) {
+                Some(announcement) => return Ok(Heard::Wishes(self.announce(announcement))),
+                None if !has_spoken => return Err(Refusal::new(None, ErrorCode::BadMessage, announce::NO_ANNOUNCEMENT)),
+                None => {}
+            }
         }
         self.has_spoken.store(true, Ordering::Relaxed);
         let payload = Payload::from_frame(frame);
