@@ -33,8 +33,10 @@ async fn ten_thousand_messages_of_eight_senders_arrive_once_and_in_order() {
     let sending = senders.into_iter().map(|client| tokio::spawn(send_all(client, targets.clone())));
     let hearing: Vec<_> = receivers.into_iter().map(|client| tokio::spawn(hear_all(client))).collect();
     let sending: Vec<_> = sending.collect();
+    // Who has heard all stays until the others have: it sent nothing that could tell whether it is gone too early.
+    let mut done = Vec::new();
     for task in hearing {
-        within("every message", task).await.unwrap();
+        done.push(within("every message", task).await.unwrap());
     }
     for task in sending {
         within("the senders to learn that nothing was refused", task).await.unwrap();
@@ -73,7 +75,7 @@ async fn send_all(client: Client, targets: Vec<PeerId>) {
     let (_sender, ()) = tokio::join!(sending, hearing);
 }
 
-async fn hear_all(mut client: Client) {
+async fn hear_all(mut client: Client) -> Client {
     let mut next: HashMap<PeerId, usize> = HashMap::new();
     while next.values().sum::<usize>() < MESSAGES {
         match client.receive().await.unwrap() {
@@ -90,4 +92,5 @@ async fn hear_all(mut client: Client) {
             _ => {}
         }
     }
+    client
 }
