@@ -215,9 +215,12 @@ async fn no_room_of_a_bad_name_or_number_is_entered() {
     let without = TestServer::with(|config| config.dialects.retain(|dialect| *dialect != ForeignDialect::Matchbox));
     // Who asks for no WebSocket is told that there is one.
     let status = async |server: &TestServer, path: &str| {
-        http().get(format!("{}{path}", server.base())).send().await.expect("an answer").status().as_u16()
+        let answer = http().get(format!("{}{path}", server.base())).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        assert_eq!(answer.headers().get("upgrade").is_some_and(|protocol| protocol == "websocket"), status == 426, "RFC 9110 §15.5.22");
+        status
     };
-    for (path, expected) in [("/matchbox", 426), ("/matchbox/r?next=2", 426), ("/matchbox/a/b", 404)] {
+    for (path, expected) in [("/matchbox", 426), ("/matchbox/r?next=2", 426), ("/matchbox/a/b", 404), ("/matchbox/%", 400)] {
         assert_eq!((status(&server, path).await, status(&without, path).await), (expected, 404), "{path}");
     }
     assert_eq!(refused(&without, "/matchbox/r").await, 404);

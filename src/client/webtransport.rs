@@ -36,7 +36,7 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How often a session is asked for whose beginning the server misreads.
+/// How often in all a session is asked for whose beginning the server misreads.
 const ATTEMPTS_MAX: usize = 3;
 /// RFC 9114 §8.1: the other end does what costs too much.
 const H3_EXCESSIVE_LOAD: u64 = 0x107;
@@ -137,7 +137,7 @@ pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), 
     Ok((sender, receiver))
 }
 
-/// Asks for a session, once more where the server did not understand the connection. wtransport reads frames in steps that it may break off (as of
+/// Asks for a session, and at once again where the server did not understand the connection, up to [`ATTEMPTS_MAX`] times. wtransport reads frames in steps that it may break off (as of
 /// 0.7.2), so SETTINGS that come in pieces on a busy machine can look as long as no SETTINGS may be.
 async fn connect(endpoint: &Endpoint, url: &Url) -> Result<Connection, ConnectingError> {
     let mut attempts = 1;

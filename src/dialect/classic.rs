@@ -31,7 +31,7 @@ use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage
 pub struct Classic {
     has_rooms: bool,
     has_lobby: bool,
-    /// Has the client announced itself?
+    /// Has the client said that it announces itself? From then on all that it says is for a room.
     announced: AtomicBool,
     /// Has it said something to the lobby?
     has_spoken: AtomicBool,
@@ -47,6 +47,8 @@ struct Rooms {
 
 /// The only room of its own, which has no name on the wire.
 const LOBBY: &str = "lobby";
+/// The fault of a signal of one who is in no room.
+const NO_ROOM: &str = "a signal is for the room that you announced, and you have announced none";
 const NAME: &str = "classic";
 
 impl Classic {
@@ -65,7 +67,8 @@ impl Classic {
         if rooms.announced.as_ref().is_some_and(|announced| announced.is_said_again(&announcement)) {
             return vec![Deed::List { room: announcement.hash }.into()];
         }
-        *rooms = Rooms { announced: None, announcing: Some(announcement.clone()) };
+        // It may yet be refused, and then all is as it was.
+        rooms.announcing = Some(announcement.clone());
         vec![Deed::Leave { room: None }.into(), announcement.join().into()]
     }
 
@@ -94,7 +97,10 @@ impl Classic {
         let Some(payload) = fields.payload_without(&["type", "fromPeer"], nesting_max) else {
             return refuse(ErrorCode::TooDeep, "a message nests too deep");
         };
-        match announce::forward(kind, &fields, None, payload) {
+        let Some(room) = self.rooms().announced.as_ref().map(|announced| announced.by.hash.clone()) else {
+            return refuse(ErrorCode::RoomRequired, NO_ROOM);
+        };
+        match announce::forward(kind, &fields, Some(room), payload) {
             Some(deed) => Ok(vec![deed.into()]),
             None => refuse(ErrorCode::BadMessage, announce::NO_TARGET),
         }
@@ -167,6 +173,10 @@ impl Dialect for Classic {
 
     fn spell(&self, message: &ServerMessage) -> Frames {
         let object = match message {
+            ServerMessage::Left { .. } => {
+                self.rooms().announced = None;
+                return Frames::NONE;
+            }
             ServerMessage::Error(refusal) => refused(refusal),
             ServerMessage::Goodbye { code, .. } => json!({ "type": "error", "code": code.slug(), "message": code.sentence() }),
             _ => return Frames::NONE,
@@ -176,10 +186,6 @@ impl Dialect for Classic {
 }
 
 fn refused(Refusal { code, message, peer, .. }: &Refusal) -> serde_json::Value {
-    let message = match code {
-        ErrorCode::RoomRequired => "a signal is for the room that you announced, and you have announced none",
-        _ => message,
-    };
     let mut object = json!({ "type": "error", "code": code.slug(), "message": message });
     if let Some(peer) = peer {
         object["targetPeer"] = json!(peer);
@@ -223,6 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn an_announcement_counts_once_it_is_carried_out() {
+        let classic = Classic::new(true, true);
+        let (a, b) = (r#"{"type":"announce","hash":"a"}"#, r#"{"type":"announce","hash":"b"}"#);
+        let offer = r#"{"type":"offer","sdp":"secret"}"#;
+        // Perhaps it came too soon. What is said now is not for the lobby.
+        heard(&classic, a).unwrap();
+        assert_eq!(heard(&classic, offer).unwrap_err(), ErrorCode::RoomRequired);
+        let room = RoomId::parse("a", 9).unwrap();
+        classic.encode(&Envelope::new(ServerMessage::Joined { room: room.clone(), peer_id: PeerId::random(), peers: vec![] }));
+        heard(&classic, b).unwrap();
+        assert!(matches!(&heard(&classic, offer).unwrap()[..], [Deed::Broadcast { room: Some(room), .. }] if room == "a"));
+        assert!(matches!(&heard(&classic, a).unwrap()[..], [Deed::List { .. }]), "it never left");
+        classic.encode(&Envelope::new(ServerMessage::Left { room, reason: LeaveReason::Left }));
+        assert_eq!(heard(&classic, offer).unwrap_err(), ErrorCode::RoomRequired);
+    }
+
+    #[test]
     fn captured_frames_mean_what_they_meant() {
         let classic = Classic::new(true, false);
         let mut frames = FRAMES.lines();
@@ -231,9 +254,11 @@ mod tests {
             panic!("the first frame enters a room")
         };
         assert_eq!((room.as_str(), claim.name.as_str()), ("#room-42", "k3v9x1"));
+        let room = RoomId::parse(room, 32).unwrap();
+        classic.encode(&Envelope::new(ServerMessage::Joined { room, peer_id: PeerId::random(), peers: vec![] }));
         for (frame, expected) in frames.by_ref().take(3).zip([Kind::Offer, Kind::Answer, Kind::IceCandidate]) {
-            let [Deed::Forward { kind, to, room: None, payload }] = &heard(&classic, frame).unwrap()[..] else { panic!("{frame}") };
-            assert_eq!((*kind, to), (expected, &To::Name("q8w2e7".into())));
+            let [Deed::Forward { kind, to, room: Some(room), payload }] = &heard(&classic, frame).unwrap()[..] else { panic!("{frame}") };
+            assert_eq!((*kind, to, room.as_str()), (expected, &To::Name("q8w2e7".into()), "#room-42"));
             // What the other one gets is what was said, but for who said it.
             let fields = payload.spell(Codec::Json).into_owned();
             let fields = String::from_utf8(fields).unwrap();

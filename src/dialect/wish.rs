@@ -49,8 +49,8 @@ pub enum Deed {
 }
 
 impl Deed {
-    /// Does it cost as much as entering a room, where that is bounded?
-    pub fn is_join(&self) -> bool {
+    /// Does it count as entering a room, where that is bounded?
+    pub fn costs_a_join(&self) -> bool {
         matches!(self, Self::Join { .. } | Self::Rename { .. } | Self::List { .. })
     }
 }

@@ -55,7 +55,10 @@ impl Dialects {
             }
             // As the server of the library answers whatever it is asked.
             "/y" if self.has(ForeignDialect::YWebrtc) => Some((StatusCode::OK, "okay")),
-            _ => self.matchbox(path, "").map(|_| (StatusCode::UPGRADE_REQUIRED, "this is a room of matchbox, over WebSocket\n")),
+            _ => match self.matchbox(path, "")? {
+                Ok(_) => Some((StatusCode::UPGRADE_REQUIRED, "this is a room of matchbox, over WebSocket\n")),
+                Err(_) => Some((StatusCode::BAD_REQUEST, "this is no name of a room of matchbox\n")),
+            },
         }
     }
 

@@ -174,7 +174,7 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
         return answer_peerjs(peerjs, request.path(), &site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
-        return plain(status, text);
+        return if status == StatusCode::UPGRADE_REQUIRED { upgrade_required(text) } else { plain(status, text) };
     }
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
@@ -205,7 +205,7 @@ fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
         .body(text.into())
 }
 
-fn upgrade_required(text: String) -> HttpResponse {
+fn upgrade_required(text: impl Into<String>) -> HttpResponse {
     let mut wanted = plain(StatusCode::UPGRADE_REQUIRED, text);
     wanted.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
     wanted.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
@@ -406,8 +406,8 @@ where
         .client_disconnect_timeout(timeouts.close() + CLOCK_LAG)
         // Only the first request of a connection has a deadline in the crate, so there is no second.
         .keep_alive(KeepAlive::Disabled)
-        // Whoever says no more is gone, and no answer that is still waited for reaches it. One that is there at once does: all but a request for
-        // messages (`engineio::polling`), and the list of peers for PeerJS.
+        // Whoever says no more is gone, and no answer that is still waited for reaches it. One that is there at once does: all but one for
+        // messages or with some (`engineio::polling`), and the list of peers for PeerJS.
         .h1_allow_half_closed(false)
 }
 

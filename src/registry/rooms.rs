@@ -186,6 +186,7 @@ impl Rooms {
     /// Has a peer go by another name in a quiet room, where nobody is told of that.
     pub fn rename(&mut self, peer_id: PeerId, id: &RoomId, name: &PeerName) -> Result<(), ErrorCode> {
         let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
+        debug_assert!(room.is_quiet, "others would have to be told");
         let mut present = room.present_mut();
         let claim = Claim { name: name.clone(), secret: None, insists: true };
         let name = present.give_name(claim, room.is_quiet)?;

@@ -355,7 +355,7 @@ impl Hearing {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
         let is_join = match heard {
             Some(Heard::Request(request)) => matches!(request.message, ClientMessage::Join { .. }),
-            Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| wish.deed.is_join()),
+            Some(Heard::Wishes(wishes)) => wishes.iter().any(|wish| wish.deed.costs_a_join()),
             None => false,
         };
         self.has_paid_join = is_join;

@@ -49,7 +49,7 @@ export const LOCAL_CODES = [
   { slug: "connection-lost", reconnect: true }, // the connection ended without a goodbye
   { slug: "page-hidden", reconnect: true }, // the page was left, and may come back
   { slug: "too-much-waiting", reconnect: true }, // so much waits to be sent that this message was not taken
-  { slug: "message-too-large", reconnect: false }, // more than the server's `limits.messageBytes`, so it was not sent
+  { slug: "message-too-large", reconnect: false }, // more than the server, or for a line the peer, takes; so it was not sent
   { slug: "no-answer", reconnect: true }, // of a line: the peer is there, and did not answer in time
   { slug: "line-failed", reconnect: true }, // of a line: no way to the peer was found, or found again
   { slug: "closed", reconnect: false }, // this side closed it

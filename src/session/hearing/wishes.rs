@@ -43,7 +43,7 @@ const OVERHEAD_BYTES: usize = 256;
 impl Hearing {
     /// Deals with one, and tells the peer that is to be waited for behind it.
     pub(super) fn wish(&mut self, Wish { id, deed }: Wish, now: Instant) -> Option<Behind> {
-        if deed.is_join()
+        if deed.costs_a_join()
             && !std::mem::take(&mut self.has_paid_join)
             && let Some(throttle) = &mut self.throttle
             && let Err(too_soon) = throttle.take(0, self.joins.as_deref(), now)
