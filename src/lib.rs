@@ -25,8 +25,8 @@
 //!    [read no further](ingress) for a while.
 //! 5. [`ingress::webtransport`] writes all that is queued at once.
 //!
-//! A client of another server speaks a foreign dialect: a frame of its may be several [wishes](dialect::Wish), which the hearing grants one after another
-//! ([`session::hearing`] and its `wishes`), and what it hears of a message of ours is for its dialect to say. All else is the same.
+//! A client of another server speaks a foreign dialect: a frame of its may be several [wishes](dialect::Wish), which the hearing grants one after
+//! another ([`session::hearing`] and its `wishes`), and what it hears of a message of ours is for its dialect to say. All else is the same.
 //!
 //! Joining, leaving and metadata go the long way, through the [`registry`] actor, which alone changes membership; the rules are in
 //! [`registry::rooms`], a plain struct.

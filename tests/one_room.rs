@@ -1,5 +1,5 @@
-//! One room for clients of every dialect that can share one: each sees the others come and go, and signals pass between any two of them, with ids that
-//! each of them can use.
+//! One room for clients of every dialect that can share one: each sees the others come and go, and signals pass between any two of them, with ids
+//! that each of them can use.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Engine.IO 4 and Socket.IO 5: the cases of the protocol authors' suites against the echo of `--example conformance`, which is the door of the server
-//! and its packets; and clients of Socket.IO in the rooms that all dialects share.
+//! Engine.IO 4 and Socket.IO 5: the cases of the protocol authors' suites against the echo of `--example conformance`, which is the door of the
+//! server and its packets; and clients of Socket.IO in the rooms that all dialects share.
 //!
 //! The cases of both suites that are about Engine.IO alone are played on both paths.
 
@@ -313,8 +313,8 @@ async fn two_requests_with_messages_at_once_end_the_session() {
     assert_eq!(polling.get().await.0, 400);
 }
 
-/// A browser that closes a page breaks off the request that waits and says nothing more. The session lasted until it had been silent for too long, and
-/// messages of which only a part had come were dropped in silence.
+/// A browser that closes a page breaks off the request that waits and says nothing more. The session lasted until it had been silent for too long,
+/// and messages of which only a part had come were dropped in silence.
 #[tokio::test]
 async fn a_request_that_is_broken_off_ends_the_session_whatever_silence_is_allowed() {
     let server = TestServer::with(|config| (config.timeouts.heartbeat_ms, config.timeouts.silence_ms) = (300_000, 600_000));
@@ -452,8 +452,8 @@ async fn a_request_that_waits_is_let_go_while_the_session_moves_and_nothing_is_l
     assert_eq!(socket.hear().await, "4before");
 }
 
-/// Every request was answered with nothing as long as there was a WebSocket that had yet to prove itself, so a client asked again and again, as fast as
-/// it could.
+/// Every request was answered with nothing as long as there was a WebSocket that had yet to prove itself, so a client asked again and again, as
+/// fast as it could.
 #[tokio::test]
 async fn a_request_waits_for_a_message_until_the_websocket_has_been_probed() {
     let server = TestServer::start();

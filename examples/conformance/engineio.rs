@@ -1,5 +1,5 @@
-//! The echo of Engine.IO 4 and Socket.IO 5, as their public suites ask for it: on `/engine.io/` each message comes back; on `/socket.io/` there are the
-//! namespaces `/` and `/custom`, which say `auth` with what a client connects with, answer `message` by `message-back` and acknowledge
+//! The echo of Engine.IO 4 and Socket.IO 5, as their public suites ask for it: on `/engine.io/` each message comes back; on `/socket.io/` there are
+//! the namespaces `/` and `/custom`, which say `auth` with what a client connects with, answer `message` by `message-back` and acknowledge
 //! `message-with-ack`, each with all its arguments. The door, its transports and the packets are those of the server.
 
 use std::{

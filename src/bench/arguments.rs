@@ -108,8 +108,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: Option<u32>,
 
-    /// How long, in seconds, after one (or as many, if that is less) that does not count: all but connect and resume, which end when all clients are in or back
-    /// [default: 10]
+    /// How long, in seconds, after one (or as many, if that is less) that does not count: all but connect and resume, which end when all clients
+    /// are in or back [default: 10]
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,
 

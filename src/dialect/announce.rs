@@ -1,5 +1,5 @@
-//! The rooms of the tutorials, as far as all who speak of them say the same: `announce` with a `hash`, and signals for a `targetPeer` or for everybody
-//! else. How that becomes a frame is for each dialect to say.
+//! The rooms of the tutorials, as far as all who speak of them say the same: `announce` with a `hash`, and signals for a `targetPeer` or for
+//! everybody else. How that becomes a frame is for each dialect to say.
 
 use super::{Claim, Deed, IfTaken, To, fields::Fields};
 use crate::protocol::{Kind, Payload, Peer, PeerId, PeerName};
@@ -51,7 +51,8 @@ pub fn signal(name: &str) -> Option<Kind> {
     [Kind::Offer, Kind::Answer, Kind::IceCandidate].into_iter().find(|kind| kind.name() == name)
 }
 
-/// What is to be done with a signal of these fields: it goes to its target, or without one to the rest of the room. `None` if the target is no peer's.
+/// What is to be done with a signal of these fields: it goes to its target, or without one to the rest of the room. `None` if the target is no
+/// peer's.
 pub fn forward(kind: Kind, fields: &Fields<'_>, room: Option<String>, payload: Payload) -> Option<Deed> {
     match fields.text("targetPeer") {
         Some(target) => Some(Deed::Forward { kind, to: To::Name(target.into_owned()), room, payload }),

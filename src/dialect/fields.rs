@@ -70,8 +70,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Puts a payload behind what is in `object`, which is an object that is open and has fields already: the fields of the payload but `without` these, or
-/// a field `payload` if it is no object.
+/// Puts a payload behind what is in `object`, which is an object that is open and has fields already: the fields of the payload but `without`
+/// these, or a field `payload` if it is no object.
 pub fn write_payload(payload: &Payload, without: &[&str], object: &mut Vec<u8>) {
     write_json(&payload.spell(Codec::Json), without, object);
 }

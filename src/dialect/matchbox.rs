@@ -1,18 +1,19 @@
 //! The signaling of `matchbox`, as its socket for Rust speaks it (`matchbox_socket` and `matchbox_protocol` 0.15): WebRTC for games.
 //!
 //! A client is in a room by connecting to `/matchbox/ROOM`; without a name it is the room `world`. It is told `{"IdAssigned":ID}` first, and then
-//! `{"NewPeer":ID}` of each one who comes, to whom it makes an offer, and `{"PeerLeft":ID}` of each one who goes. Who was there before it is
-//! told of it, and not the other way round. An id is a UUID: the 128 bits of ours. `{"Signal":{"receiver":ID,"data":…}}` arrives as
-//! `{"Signal":{"sender":ID,"data":…}}`, and `"KeepAlive"` wants no answer. With `?next=N` the room is one of a queue: who comes is put together in groups
-//! of N, in the order in which they come; such rooms are matchbox's own, and the name and N together are the name of the queue.
+//! `{"NewPeer":ID}` of each one who comes, to whom it makes an offer, and `{"PeerLeft":ID}` of each one who goes. Who was there before it is told
+//! of it, and not the other way round. An id is a UUID: the 128 bits of ours. `{"Signal":{"receiver":ID,"data":…}}` arrives as
+//! `{"Signal":{"sender":ID,"data":…}}`, and `"KeepAlive"` wants no answer. With `?next=N` the room is one of a queue: who comes is put together in
+//! groups of N, in the order in which they come; such rooms are matchbox's own, and the name and N together are the name of the queue.
 //!
-//! The other rooms are those that clients of other dialects meet in as well, so what passes between two sockets of matchbox as data is a signal of ours
-//! on its way: `{"Offer":SDP}` and `{"Answer":SDP}` are descriptions as a browser takes them, `{"type":"offer","sdp":SDP}`, and
-//! `{"IceCandidate":TEXT}`, whose text is JSON, is the candidate that was written in it, or `null` behind the last. All other data is a
-//! message as it is. What others say that a socket could not read it is not told: some before 0.15 end at it. Between two sockets of matchbox all of it comes out as it went in, but for the way in which a string in a string is escaped.
+//! The other rooms are those that clients of other dialects meet in as well, so what passes between two sockets of matchbox as data is a signal of
+//! ours on its way: `{"Offer":SDP}` and `{"Answer":SDP}` are descriptions as a browser takes them, `{"type":"offer","sdp":SDP}`, and
+//! `{"IceCandidate":TEXT}`, whose text is JSON, is the candidate that was written in it, or `null` behind the last. All other data is a message as
+//! it is. What others say that a socket could not read it is not told: some before 0.15 end at it. Between two sockets of matchbox all of it comes
+//! out as it went in, but for the way in which a string in a string is escaped.
 //!
-//! Left out, for there is no word for it: who was there before, metadata, refusals, goodbyes. What is refused is ignored, as `matchbox_server` does; only
-//! who is not let into its room is told so by the end of the connection, for its socket waits for peers otherwise.
+//! Left out, for there is no word for it: who was there before, metadata, refusals, goodbyes. What is refused is ignored, as `matchbox_server`
+//! does; only who is not let into its room is told so by the end of the connection, for its socket waits for peers otherwise.
 
 use serde_json::{Value, value::RawValue};
 
@@ -36,7 +37,8 @@ const KEEP_ALIVE: &[u8] = br#""KeepAlive""#;
 const NO_MORE_CANDIDATES: &str = "null";
 
 impl Matchbox {
-    /// A connection to this path with this query; `None` if that is no path of matchbox's, and otherwise perhaps the reason why there is none, for a person.
+    /// A connection to this path with this query; `None` if that is no path of matchbox's, and otherwise perhaps the reason why there is none, for
+    /// a person.
     pub fn at(path: &str, query: &str) -> Option<Result<Self, String>> {
         let room = match path.strip_prefix('/')?.strip_prefix(NAME)? {
             "" | "/" => WORLD,
@@ -159,8 +161,8 @@ fn signal(kind: Kind, from: PeerId, payload: &Payload) -> Option<String> {
     Some(format!(r#"{{"Signal":{{"sender":"{}","data":{data}}}}}"#, uuid(from)))
 }
 
-/// The SDP of a description, which is either a string or an object with `sdp`. Clients of the WebSocket tutorials have the one or the other in a field
-/// `offer`, `answer` or `sdp`.
+/// The SDP of a description, which is either a string or an object with `sdp`. Clients of the WebSocket tutorials have the one or the other in a
+/// field `offer`, `answer` or `sdp`.
 fn sdp(kind: Kind, description: &str) -> Option<&str> {
     let outer = field(description, &["sdp", kind.name()]);
     let inner = outer.and_then(|value| field(value, &["sdp"]));

@@ -2,10 +2,10 @@
 //! differ).
 //!
 //! A client says who it is in the address of its WebSocket: `key`, `id`, `token`. It is told `OPEN`, or why not and that is the end: `ID-TAKEN` for
-//! an id that a client with another token has, `ERROR` for the rest. From then on its `OFFER`, `ANSWER`, `CANDIDATE`, `LEAVE` and `EXPIRE` go to the
-//! client with the id in `dst`, as exactly `{type, src, dst, payload}`: `src` is what the server knows, the payload the bytes that came. What is sent
-//! to an id that nobody has waits five seconds for it; then its sender hears `EXPIRE` from that id, once. `LEAVE` without `dst` gives the own id back.
-//! `HEARTBEAT` needs no answer: every frame is a sign of life here, and so is the answer to a ping. Whatever else comes is ignored.
+//! an id that a client with another token has, `ERROR` for the rest. From then on its `OFFER`, `ANSWER`, `CANDIDATE`, `LEAVE` and `EXPIRE` go to
+//! the client with the id in `dst`, as exactly `{type, src, dst, payload}`: `src` is what the server knows, the payload the bytes that came. What
+//! is sent to an id that nobody has waits five seconds for it; then its sender hears `EXPIRE` from that id, once. `LEAVE` without `dst` gives the
+//! own id back. `HEARTBEAT` needs no answer: every frame is a sign of life here, and so is the answer to a ping. Whatever else comes is ignored.
 //!
 //! An id is a name in a room that is quiet and for this dialect alone: who uses the library speaks to others who do, and only to those whose ids it
 //! knows. The room is called like the key.
@@ -259,8 +259,8 @@ mod tests {
         serde_json::from_str(&one(client().spell(&ServerMessage::Error(refusal)))).unwrap()
     }
 
-    /// Goes through what two clients of the library (`peerjs` 1.5.5 in Chromium) and its own server (`peer` 1.0.2) said to each other, and has to say the
-    /// very same where the server did: a connection for data, a call, nobody there, and those who were not let in.
+    /// Goes through what two clients of the library (`peerjs` 1.5.5 in Chromium) and its own server (`peer` 1.0.2) said to each other, and has to
+    /// say the very same where the server did: a connection for data, a call, nobody there, and those who were not let in.
     #[test]
     fn it_says_what_the_original_said() {
         for (captured, forwarded) in [

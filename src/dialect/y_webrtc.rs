@@ -5,9 +5,10 @@
 //! `clients`, the number of those who have it. `{"type":"ping"}` is answered by `{"type":"pong"}`, which the library cannot do without. A
 //! topic is a quiet room of this dialect: nobody is told who is there, for the library tells by itself. So nothing is remembered of a connection.
 //!
-//! The server in `bin/server.js` of the library also takes what is published by a client that did not subscribe; the library never does that, and here it
-//! is refused. It has no word for a refusal. Ours, `{"type":"error","code":…,"message":…}`, is one of the types that the library does not look at: it
-//! is for the person who wrote the client. A type that is not known is ignored, as there. Left out: everything else that our own clients can.
+//! The server in `bin/server.js` of the library also takes what is published by a client that did not subscribe; the library never does that, and
+//! here it is refused. It has no word for a refusal. Ours, `{"type":"error","code":…,"message":…}`, is one of the types that the library does not
+//! look at: it is for the person who wrote the client. A type that is not known is ignored, as there. Left out: everything else that our own
+//! clients can.
 
 use bytes::Bytes;
 use serde_json::{json, value::RawValue};

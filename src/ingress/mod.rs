@@ -69,7 +69,8 @@ pub struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned away.
+    /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned
+    /// away.
     pub async fn enter<Stop: From<CloseCode>>(
         &self,
         place: &Place,

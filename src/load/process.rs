@@ -24,9 +24,9 @@ pub struct Usage {
     pub cpu_in_ticks: Duration,
     /// How often its threads have gone to sleep, and so had to be woken.
     pub wake_ups: u64,
-    /// Calls of `read`, `write`, `readv`, `writev` and their kin (`/proc/PID/io`: syscr + syscw), on sockets as well, and on the eventfds by which threads
-    /// wake each other. Calls that are for sockets alone, `recv`, `send`, `sendmsg`, are not among them, nor is waiting: so it compares runs of one
-    /// server, and not two servers. `None` where the kernel does not tell.
+    /// Calls of `read`, `write`, `readv`, `writev` and their kin (`/proc/PID/io`: syscr + syscw), on sockets as well, and on the eventfds by which
+    /// threads wake each other. Calls that are for sockets alone, `recv`, `send`, `sendmsg`, are not among them, nor is waiting: so it compares
+    /// runs of one server, and not two servers. `None` where the kernel does not tell.
     pub reads_and_writes: Option<u64>,
 }
 

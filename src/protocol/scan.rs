@@ -59,7 +59,8 @@ fn has_control_characters(text: &[u8]) -> bool {
     text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
-/// Where the string that `text` is the rest of ends, if it has no escapes but line breaks: then no byte of it needs a look of its own. So it is with SDP.
+/// Where the string that `text` is the rest of ends, if it has no escapes but line breaks: then no byte of it needs a look of its own. So it is
+/// with SDP.
 fn length_of_lines(text: &[u8]) -> Option<usize> {
     let length = memchr(b'"', text)?;
     let is_other = |byte: u8, next: u8| u8::from(byte == b'\\') & u8::from(next != b'r') & u8::from(next != b'n');

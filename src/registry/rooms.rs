@@ -314,8 +314,8 @@ impl Room {
         member.take(&Envelope::new(message).with(name, 0))
     }
 
-    /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered before that
-    /// turn. If some do not take it, the others have it all the same.
+    /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered
+    /// before that turn. If some do not take it, the others have it all the same.
     pub fn broadcast_from(&self, from: PeerId, name: Option<PeerName>, message: ServerMessage, echo: bool, before: Option<u64>) -> Handed {
         let present = self.present();
         let envelope = Envelope::new(message).with(name, present.members.len());
@@ -371,8 +371,8 @@ impl Present {
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
     fn give_name(&mut self, Claim { name, secret, insists }: Claim, is_quiet: bool) -> Result<Option<PeerName>, ErrorCode> {
-        // Where the others know peers by their ids as well, nobody is called by the id of another, however that is spelled. With hyphens it looks like
-        // what pages make of `crypto.randomUUID()`, which is theirs unless it is somebody's id.
+        // Where the others know peers by their ids as well, nobody is called by the id of another, however that is spelled. With hyphens it looks
+        // like what pages make of `crypto.randomUUID()`, which is theirs unless it is somebody's id.
         let id = PeerId::parse(&name.as_str().replace('-', "").to_ascii_lowercase()).filter(|_| !is_quiet);
         if id.is_some_and(|id| !name.as_str().contains('-') || self.members.find(id).is_some()) {
             return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };

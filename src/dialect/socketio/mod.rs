@@ -9,11 +9,12 @@
 //! without their `type`.
 //!
 //! Rooms are shared with clients of every other dialect; an id of ours is what `socket.id` is there. An event that asks for an acknowledgement gets
-//! `{ok: true}` or `{ok: false, code, message, retryable, retryAfterMs?}`; what is refused and asked for none comes as the event `error` with the same,
-//! and so does the reason why the server ends a connection, with `reconnect` and `reconnectAfterMs`. Bytes travel as attachments, both ways.
+//! `{ok: true}` or `{ok: false, code, message, retryable, retryAfterMs?}`; what is refused and asked for none comes as the event `error` with the
+//! same, and so does the reason why the server ends a connection, with `reconnect` and `reconnectAfterMs`. Bytes travel as attachments, both ways.
 //!
-//! What is no packet, or is for a namespace that the client has not entered, ends the connection, as it does with the original server (`Client.ondata`,
-//! `Client.ondecoded`). Left out: namespaces beside `/`, acknowledgements that the server asks for, and connection state recovery.
+//! What is no packet, or is for a namespace that the client has not entered, ends the connection, as it does with the original server
+//! (`Client.ondata`, `Client.ondecoded`). Left out: namespaces beside `/`, acknowledgements that the server asks for, and connection state
+//! recovery.
 
 mod attachments;
 mod packet;

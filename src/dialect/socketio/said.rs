@@ -1,4 +1,5 @@
-//! What the server says: events on their way out, with the attachments of what is in them, and acknowledgements. Who is to hear them is not decided here.
+//! What the server says: events on their way out, with the attachments of what is in them, and acknowledgements. Who is to hear them is not decided
+//! here.
 
 use bytes::Bytes;
 use serde_json::json;

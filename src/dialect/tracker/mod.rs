@@ -1,17 +1,17 @@
 //! WebTorrent's tracker over WebSocket, as `bittorrent-tracker` speaks it: `announce` with offers, answers, and `scrape`.
 //!
-//! A swarm is a quiet room of this dialect, named after its `info_hash`; a peer's name there is its `peer_id`. Both are 20 bytes, on the wire a string
-//! of 20 code points up to 255, and for us their hexadecimal digits. One socket may be in many swarms, in each under one `peer_id`; another
+//! A swarm is a quiet room of this dialect, named after its `info_hash`; a peer's name there is its `peer_id`. Both are 20 bytes, on the wire a
+//! string of 20 code points up to 255, and for us their hexadecimal digits. One socket may be in many swarms, in each under one `peer_id`; another
 //! connection cannot take that over unless the first is dead. A peer with metadata is one that has everything (`complete`).
 //!
 //! The i-th offer of an announce goes to the i-th of the other peers, from a random one on; of more than there are peers nobody hears. An answer goes
 //! to the peer that made the offer, if this connection was offered it and has not answered: so much is remembered of the latest
 //! offers, [`OFFERED_MAX`] of them, and forgotten by number, for nothing here has a clock. Only what became of an answer that did not arrive is told.
 //!
-//! Lenient as the server of that package: a frame of either kind, `left` as a number or as text, an event that is missing or `empty`, offers that are none.
-//! Different from there: `left: null` is unknown and not zero (its clients write `Infinity` so); `downloaded` counts who
-//! completed while here; a scrape of no `info_hash` is of nothing, not of everything; whatever fails has an `action` and an `info_hash`, without which
-//! its client would drop the socket. No peer is ever evicted. Left out: two peers of one swarm on one socket, `numwant`, `trackerid`, `/stats`.
+//! Lenient as the server of that package: a frame of either kind, `left` as a number or as text, an event that is missing or `empty`, offers that
+//! are none. Different from there: `left: null` is unknown and not zero (its clients write `Infinity` so); `downloaded` counts who completed while
+//! here; a scrape of no `info_hash` is of nothing, not of everything; whatever fails has an `action` and an `info_hash`, without which its client
+//! would drop the socket. No peer is ever evicted. Left out: two peers of one swarm on one socket, `numwant`, `trackerid`, `/stats`.
 
 mod wire;
 
@@ -78,7 +78,8 @@ const NAME: &str = "tracker";
 const INTERVAL: u32 = 120;
 /// Seconds between two scrapes, which no client is known to heed.
 const SCRAPE_INTERVAL: u32 = 600;
-/// Offers to one connection that can still be answered. In each swarm it gets about as many in a minute as it makes itself, and answers within seconds.
+/// Offers to one connection that can still be answered. In each swarm it gets about as many in a minute as it makes itself, and answers within
+/// seconds.
 const OFFERED_MAX: usize = 256;
 
 impl Tracker {

@@ -35,8 +35,8 @@ const ANSWER: &[u8] = b"3probe";
 /// (`Socket._maybeUpgrade`).
 const LET_GO_EVERY: Duration = Duration::from_millis(100);
 
-/// Takes over a connection whose client asks for a WebSocket, for a session that it has or for a new one. `begin` is asked for the latter: it lets the
-/// client in, and is told whom to refuse. `connection` is kept for as long as there is one, if it is counted.
+/// Takes over a connection whose client asks for a WebSocket, for a session that it has or for a new one. `begin` is asked for the latter: it lets
+/// the client in, and is told whom to refuse. `connection` is kept for as long as there is one, if it is counted.
 pub async fn upgrade<Io, A>(
     request: Request,
     mut framed: Framed<Io, h1::Codec>,

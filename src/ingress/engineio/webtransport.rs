@@ -62,8 +62,8 @@ pub async fn serve(connection: wtransport::Connection, place: Place, doorkeeper:
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend(place, doorkeeper)));
 }
 
-/// Carries packets in both directions, beginning with these, and tells how it ends. The client has its time to go by itself once it has its goodbye: a
-/// connection that is closed at once may take that with it.
+/// Carries packets in both directions, beginning with these, and tells how it ends. The client has its time to go by itself once it has its
+/// goodbye: a connection that is closed at once may take that with it.
 async fn carry(mut reader: Reader, send: SendStream, mut frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket) -> Option<End> {
     let mut overdue = pin!(overdue(&socket.outbox, &engine.timeouts));
     let mut reading = pin!(async {
