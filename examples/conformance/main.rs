@@ -35,7 +35,8 @@ fn main() -> io::Result<()> {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
         let engine_io_addresses: Vec<_> = engine_io.iter().map(|listener| listener.address).collect();
         let server = echo::server(listeners)?.shutdown_timeout(1).run();
-        let engine_io = engineio::server(engine_io, TIMES)?.shutdown_timeout(1).disable_signals().run();
+        // The suites send by one connection and then by another, and expect that to be heard in this order.
+        let engine_io = engineio::server(engine_io, TIMES)?.workers(1).shutdown_timeout(1).disable_signals().run();
         for address in addresses {
             println!("listening on {address}");
         }
