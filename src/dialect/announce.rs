@@ -2,7 +2,7 @@
 //! everybody else. How that becomes a frame is for each dialect to say.
 
 use super::{Claim, Deed, IfTaken, To, fields::Fields};
-use crate::protocol::{Kind, Payload, Peer, PeerId, PeerName};
+use crate::protocol::{Kind, Payload, Peer, PeerId, PeerName, RoomId};
 
 /// What a client says of itself when it enters a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +12,19 @@ pub struct Announcement {
     pub name: Option<String>,
 }
 
-/// What came of it: the client is in the room, and called so.
+/// The room that a client announced itself in, and the one that it is about to. It is in a room from when the server says so, for an announcement may
+/// be refused, and until the server says otherwise.
+#[derive(Debug, Default)]
+pub struct Announcements {
+    standing: Option<Announced>,
+    begun: Option<Announcement>,
+}
+
+/// What came of an announcement: the client is in the room, and called so.
 #[derive(Debug)]
-pub struct Announced {
-    pub by: Announcement,
-    pub called: String,
+struct Announced {
+    by: Announcement,
+    called: String,
 }
 
 /// The fault of one that is none.
@@ -38,9 +46,42 @@ impl Announcement {
     }
 }
 
+impl Announcements {
+    /// What is asked for: who is there, if the client says no more than it has said, and otherwise to enter the room. Some announce themselves every now
+    /// and then, and nobody is to take them for others.
+    pub fn announce(&mut self, announcement: Announcement) -> Deed {
+        if self.standing.as_ref().is_some_and(|announced| announced.is_said_again(&announcement)) {
+            return Deed::List { room: announcement.hash };
+        }
+        self.begun = Some(announcement.clone());
+        announcement.join()
+    }
+
+    /// The room that the client is announced in.
+    pub fn room(&self) -> Option<&str> {
+        self.standing.as_ref().map(|announced| announced.by.hash.as_str())
+    }
+
+    /// The client is in a room, and called so. It entered this one by announcing itself if that is what it was about to do.
+    pub fn joined(&mut self, room: &RoomId, called: &str) {
+        if let Some(by) = self.begun.take_if(|begun| begun.hash == room.name()) {
+            self.standing = Some(Announced { by, called: called.to_owned() });
+        }
+    }
+
+    /// The next room is entered otherwise.
+    pub fn interrupt(&mut self) {
+        self.begun = None;
+    }
+
+    /// The client is out of a room.
+    pub fn left(&mut self, room: &RoomId) {
+        self.standing.take_if(|announced| announced.by.hash == room.name());
+    }
+}
+
 impl Announced {
-    /// Does the client say no more than it has said? Some do so every now and then, and nobody is to take it for another one.
-    pub fn is_said_again(&self, Announcement { hash, name }: &Announcement) -> bool {
+    fn is_said_again(&self, Announcement { hash, name }: &Announcement) -> bool {
         let is_name = |name: &String| self.by.name.as_ref() == Some(name) || self.called == *name;
         self.by.hash == *hash && name.as_ref().is_none_or(is_name)
     }

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{
     Deed, Dialect, Frames, Heard, Manners, Wish,
-    announce::{self, Announced, Announcement, id, seen},
+    announce::{self, Announcement, Announcements, id, seen},
     fields::{Fields, write_payload},
 };
 use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
@@ -35,14 +35,7 @@ pub struct Classic {
     announced: AtomicBool,
     /// Has it said something to the lobby?
     has_spoken: AtomicBool,
-    rooms: Mutex<Rooms>,
-}
-
-/// The room that a client is in, and the one that it is about to enter.
-#[derive(Default)]
-struct Rooms {
-    announced: Option<Announced>,
-    announcing: Option<Announcement>,
+    rooms: Mutex<Announcements>,
 }
 
 /// The only room of its own, which has no name on the wire.
@@ -63,16 +56,12 @@ impl Classic {
 
     fn announce(&self, announcement: Announcement) -> Vec<Wish> {
         self.announced.store(true, Ordering::Relaxed);
-        let mut rooms = self.rooms();
-        if rooms.announced.as_ref().is_some_and(|announced| announced.is_said_again(&announcement)) {
-            return vec![Deed::List { room: announcement.hash }.into()];
-        }
-        // It may yet be refused, and then all is as it was.
-        rooms.announcing = Some(announcement.clone());
-        vec![Deed::Leave { room: None }.into(), announcement.join().into()]
+        let deed = self.rooms().announce(announcement);
+        let leave = matches!(deed, Deed::Join { .. }).then_some(Deed::Leave { room: None });
+        leave.into_iter().chain([deed]).map(Wish::from).collect()
     }
 
-    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+    fn rooms(&self) -> MutexGuard<'_, Announcements> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,7 +86,7 @@ impl Classic {
         let Some(payload) = fields.payload_without(&["type", "fromPeer"], nesting_max) else {
             return refuse(ErrorCode::TooDeep, "a message nests too deep");
         };
-        let Some(room) = self.rooms().announced.as_ref().map(|announced| announced.by.hash.clone()) else {
+        let Some(room) = self.rooms().room().map(str::to_owned) else {
             return refuse(ErrorCode::RoomRequired, NO_ROOM);
         };
         match announce::forward(kind, &fields, Some(room), payload) {
@@ -156,14 +145,10 @@ impl Dialect for Classic {
             ServerMessage::Forwarded { kind, from, payload, .. } => {
                 Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
             }
-            ServerMessage::Joined { peer_id, peers, .. } => {
+            ServerMessage::Joined { room, peer_id, peers } => {
                 let (peers, called) = (Vec::from_iter(peers.iter().map(seen)), id(*peer_id, envelope.name()));
-                let list = json!({ "type": "peer-list", "peers": peers, "peerId": called });
-                let mut rooms = self.rooms();
-                if let Some(by) = rooms.announcing.take() {
-                    rooms.announced = Some(Announced { by, called });
-                }
-                spell(list.to_string().into())
+                self.rooms().joined(room, &called);
+                spell(json!({ "type": "peer-list", "peers": peers, "peerId": called }).to_string().into())
             }
             ServerMessage::PeerJoined { peer, .. } => spell(about("new-peer", &seen(peer))),
             ServerMessage::PeerLeft { peer_id, .. } => spell(about("peer-left", &id(*peer_id, envelope.name()))),
@@ -173,8 +158,8 @@ impl Dialect for Classic {
 
     fn spell(&self, message: &ServerMessage) -> Frames {
         let object = match message {
-            ServerMessage::Left { .. } => {
-                self.rooms().announced = None;
+            ServerMessage::Left { room, .. } => {
+                self.rooms().left(room);
                 return Frames::NONE;
             }
             ServerMessage::Error(refusal) => refused(refusal),

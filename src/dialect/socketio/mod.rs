@@ -32,7 +32,7 @@ use self::{
 };
 use super::{
     Deed, Dialect, Frames, Heard, Manners, To, Wish,
-    announce::{self, Announced, Announcement, id, seen},
+    announce::{self, Announcement, Announcements, id, seen},
     fields::Fields,
 };
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
@@ -51,9 +51,7 @@ struct State {
     is_connected: bool,
     /// Has it said what is no packet?
     is_broken: bool,
-    /// The room that it announced itself in, and the one that it is about to.
-    announced: Option<Announced>,
-    announcing: Option<Announcement>,
+    announced: Announcements,
     /// A packet that waits for its attachments.
     assembly: Option<Assembly>,
 }
@@ -103,7 +101,7 @@ impl SocketIo {
         match packet.kind {
             PacketKind::Disconnect => {
                 // From here on it hears of nothing that it was in.
-                (state.is_connected, state.announced, state.announcing) = (false, None, None);
+                (state.is_connected, state.announced) = (false, Announcements::default());
                 Ok(vec![Deed::Leave { room: None }.into()])
             }
             PacketKind::Event | PacketKind::BinaryEvent => match state.event(&packet, Arrived::new(attachments), nesting_max) {
@@ -167,18 +165,14 @@ impl State {
         let deed = match &*name {
             "announce" => {
                 let Some(announcement) = Announcement::read(&fields) else { return refuse(announce::NO_ANNOUNCEMENT) };
-                match &self.announced {
-                    Some(announced) if announced.is_said_again(&announcement) => Deed::List { room: announcement.hash },
-                    announced => {
-                        before = announced.as_ref().map(|announced| announced.by.hash.clone());
-                        self.announcing = Some(announcement.clone());
-                        announcement.join()
-                    }
-                }
+                let room = self.announced.room().map(str::to_owned);
+                let deed = self.announced.announce(announcement);
+                before = room.filter(|_| matches!(deed, Deed::Join { .. }));
+                deed
             }
             "join" => {
                 let Some(room) = room() else { return refuse("`join` has a `room`, which is text") };
-                self.announcing = None;
+                self.announced.interrupt();
                 Deed::Join { room, metadata: described().map(&mut payload).transpose()?, claim: None, seats: None }
             }
             "leave" => Deed::Leave { room: room() },
@@ -202,8 +196,7 @@ impl State {
                     }
                     _ => {
                         let payload = payload(fields.payload_without(&[FROM_PEER], nesting_max))?;
-                        match announce::forward(kind, &fields, self.announced.as_ref().map(|announced| announced.by.hash.clone()), payload)
-                        {
+                        match announce::forward(kind, &fields, self.announced.room().map(str::to_owned), payload) {
                             Some(deed) => deed,
                             None => return refuse(announce::NO_TARGET),
                         }
@@ -217,7 +210,7 @@ impl State {
 
     /// Is this the room that the client announced itself in?
     fn is_announced(&self, room: &RoomId) -> bool {
-        self.announced.as_ref().is_some_and(|announced| announced.by.hash == room.name())
+        self.announced.room() == Some(room.name())
     }
 }
 
@@ -264,9 +257,7 @@ impl Dialect for SocketIo {
             }
             ServerMessage::Joined { room, peer_id, peers } => {
                 let called = id(*peer_id, envelope.name());
-                if let Some(by) = state.announcing.take_if(|announcing| announcing.hash == room.name()) {
-                    state.announced = Some(Announced { by, called: called.clone() });
-                }
+                state.announced.joined(room, &called);
                 if !state.is_announced(room) {
                     return joined(room, *peer_id, peers).into_frames();
                 }
@@ -298,7 +289,7 @@ impl Dialect for SocketIo {
             }
             _ if !state.is_connected => Frames::NONE,
             ServerMessage::Left { room, .. } if state.is_announced(room) => {
-                state.announced = None;
+                state.announced.left(room);
                 Frames::NONE
             }
             ServerMessage::Left { room, reason } => said("left", json!({ "room": room.name(), "reason": reason.name() })),
