@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
+    auth::origin::Origins,
     config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
@@ -215,6 +216,7 @@ impl Parts {
             registry: registry.clone(),
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            origins: Origins::new(config.origins.clone()),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });

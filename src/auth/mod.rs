@@ -4,5 +4,6 @@
 //! server without settings is open. Nothing here knows what a session is, or a socket.
 
 pub mod grant;
+pub mod origin;
 
 pub use grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern};

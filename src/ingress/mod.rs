@@ -9,6 +9,7 @@ pub mod engineio;
 pub mod handshakes;
 pub mod http;
 pub mod listener;
+pub mod origins;
 pub mod self_signed;
 pub mod tls;
 pub mod websocket;
@@ -33,6 +34,7 @@ use tokio::{
 
 use self::address::{Addresses, Visit};
 use crate::{
+    auth::origin::Origins,
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
     protocol::{
@@ -63,6 +65,8 @@ pub struct Doorkeeper {
     pub registry: Addr<RoomRegistry>,
     pub clients: Arc<Clients>,
     pub addresses: Arc<Addresses>,
+    /// Which pages may come in.
+    pub origins: Origins,
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
