@@ -9,14 +9,15 @@ use std::{
 /// Each part of the library, and the parts that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("auth", &["protocol"]),
     ("config", &[]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["protocol"]),
-    ("registry", &["protocol"]),
-    ("session", &["dialect", "protocol", "registry"]),
-    ("ingress", &["config", "dialect", "protocol", "registry", "session"]),
-    ("server", &["config", "ingress", "protocol", "registry", "session"]),
+    ("registry", &["auth", "protocol"]),
+    ("session", &["auth", "dialect", "protocol", "registry"]),
+    ("ingress", &["auth", "config", "dialect", "protocol", "registry", "session"]),
+    ("server", &["auth", "config", "ingress", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

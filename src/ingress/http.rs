@@ -50,7 +50,8 @@ use super::{
 };
 use crate::{
     config::Timeouts,
-    protocol::{CloseCode, PeerId},
+    dialect::PEERJS,
+    protocol::{CloseCode, PeerId, RoomId},
     registry::command::TakeNames,
 };
 
@@ -171,7 +172,7 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
         return refusal;
     }
     if let (None, Some(peerjs)) = (&file, peerjs) {
-        return answer_peerjs(peerjs, request.path(), &site).await;
+        return answer_peerjs(peerjs, &request, &site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
         return if status == StatusCode::UPGRADE_REQUIRED { upgrade_required(text) } else { plain(status, text) };
@@ -213,8 +214,9 @@ fn upgrade_required(text: impl Into<String>) -> HttpResponse {
 }
 
 /// Answers the `peerjs` library, as its own server does.
-async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpResponse {
-    match request {
+async fn answer_peerjs(asked: PeerJsRequest, request: &HttpRequest, site: &Site) -> HttpResponse {
+    let path = request.path();
+    match asked {
         PeerJsRequest::About => json(&PeerJsServer {
             name: "PeerJS Server",
             description: "A server side element to broker connections between PeerJS clients.",
@@ -230,11 +232,22 @@ async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpR
             .body(PeerId::random().to_string()),
         // To this status the library knows what to say.
         PeerJsRequest::Peers(None) => plain(StatusCode::UNAUTHORIZED, "the setting peerjs.discovery is off\n"),
+        PeerJsRequest::Peers(Some(room)) if !may_list(&room, request, site).await => {
+            plain(StatusCode::UNAUTHORIZED, "not without a good token in the place of the key\n")
+        }
         PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.registry.send(TakeNames(room)).await {
             Ok(names) => json(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         },
     }
+}
+
+/// May who asks know who is in this room?
+async fn may_list(room: &RoomId, request: &HttpRequest, site: &Site) -> bool {
+    let token = site.dialects.token(request.path(), request.query_string());
+    let visit = request.conn_data::<Option<Arc<Visit>>>();
+    let Some(visit) = visit.and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers())) else { return false };
+    site.doorkeeper.may_observe(room, token, visit.address(), PEERJS).await
 }
 
 #[derive(Serialize)]
@@ -467,7 +480,7 @@ where
                 }
                 let Some(visit) = site.visitor(&request) else { return Ok(()) };
                 let place = match site.doorkeeper.clients.admit(visit) {
-                    Ok(place) => place,
+                    Ok(place) => place.with_token(site.dialects.token(request.path(), query)),
                     Err(code) => {
                         return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
                     }
