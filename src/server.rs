@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    auth::origin::Origins,
+    auth::{Authorize, origin::Origins},
     config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
@@ -70,6 +70,11 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same for a program that decides itself who may come in.
+    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
         let listeners = listener::bind(config.listen)?;
@@ -81,7 +86,7 @@ impl Server {
         let (started, outcome) = mpsc::channel();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, certificates, listeners).await {
+                match Parts::start(&config, authority, certificates, listeners).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -192,7 +197,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: &Config, certificates: Arc<Certificates>, listeners: Vec<Listener>) -> Result<Self, StartError> {
+    async fn start(
+        config: &Config,
+        authority: Option<Arc<dyn Authorize>>,
+        certificates: Arc<Certificates>,
+        listeners: Vec<Listener>,
+    ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
             quiet_peers_max: config.limits.clients_max,
@@ -217,10 +227,12 @@ impl Parts {
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
             origins: Origins::new(config.origins.clone()),
+            authority,
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
         });
-        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
+        let has_tokens = doorkeeper.authority.is_some();
+        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
         let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));

@@ -14,8 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["protocol"]),
-    ("registry", &["protocol"]),
-    ("session", &["dialect", "protocol", "registry"]),
+    ("registry", &["auth", "protocol"]),
+    ("session", &["auth", "dialect", "protocol", "registry"]),
     ("ingress", &["auth", "config", "dialect", "protocol", "registry", "session"]),
     ("server", &["auth", "config", "ingress", "protocol", "registry", "session"]),
 ];

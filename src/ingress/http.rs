@@ -51,7 +51,8 @@ use super::{
 };
 use crate::{
     config::Timeouts,
-    protocol::{CloseCode, PeerId},
+    dialect::PEERJS,
+    protocol::{CloseCode, PeerId, RoomId},
     registry::command::TakeNames,
 };
 
@@ -153,12 +154,14 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
 async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
     let path = request.path();
     let is_socket_io = site.socket_io(path).is_some();
-    let is_peerjs = || site.dialects.peerjs(path).is_some() && file_at(path).is_none();
-    if !is_socket_io && path != DISCOVERY_PATH && !is_peerjs() {
+    let is_peerjs = site.dialects.peerjs(path).is_some() && file_at(path).is_none();
+    if !is_socket_io && !is_peerjs && path != DISCOVERY_PATH {
         return answer_anybody(&request, body, &site).await;
     }
     let headers = request.headers();
-    if !site.doorkeeper.admits_request(headers, request.peer_addr(), path) {
+    // In front of its last part may be a token, which is not to be told of.
+    let told = if is_peerjs { &path[path.rfind('/').unwrap_or_default()..] } else { path };
+    if !site.doorkeeper.admits_request(headers, request.peer_addr(), told) {
         let mut refusal = plain(StatusCode::FORBIDDEN, FORBIDDEN);
         share(refusal.headers_mut(), None, false);
         return refusal;
@@ -191,7 +194,7 @@ async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) 
         return refusal;
     }
     if let (None, Some(peerjs)) = (&file, peerjs) {
-        return answer_peerjs(peerjs, request.path(), site).await;
+        return answer_peerjs(peerjs, request, site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
         return if status == StatusCode::UPGRADE_REQUIRED { upgrade_required(text) } else { plain(status, text) };
@@ -235,8 +238,9 @@ fn upgrade_required(text: impl Into<String>) -> HttpResponse {
 }
 
 /// Answers the `peerjs` library, as its own server does.
-async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpResponse {
-    match request {
+async fn answer_peerjs(asked: PeerJsRequest, request: &HttpRequest, site: &Site) -> HttpResponse {
+    let path = request.path();
+    match asked {
         PeerJsRequest::About => json(&PeerJsServer {
             name: "PeerJS Server",
             description: "A server side element to broker connections between PeerJS clients.",
@@ -251,11 +255,22 @@ async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpR
             .body(PeerId::random().to_string()),
         // To this status the library knows what to say.
         PeerJsRequest::Peers(None) => plain(StatusCode::UNAUTHORIZED, "the setting peerjs.discovery is off\n"),
+        PeerJsRequest::Peers(Some(room)) if !may_list(&room, request, site).await => {
+            plain(StatusCode::UNAUTHORIZED, "not without a good token in the place of the key\n")
+        }
         PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.registry.send(TakeNames(room)).await {
             Ok(names) => json(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         },
     }
+}
+
+/// May who asks know who is in this room?
+async fn may_list(room: &RoomId, request: &HttpRequest, site: &Site) -> bool {
+    let token = site.dialects.token(request.path(), request.query_string());
+    let visit = request.conn_data::<Option<Arc<Visit>>>();
+    let Some(visit) = visit.and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers())) else { return false };
+    site.doorkeeper.may_observe(room, token, visit.address(), PEERJS).await
 }
 
 #[derive(Serialize)]
@@ -486,7 +501,7 @@ where
                 }
                 let Some(visit) = site.visitor(&request) else { return Ok(()) };
                 let place = match site.doorkeeper.clients.admit(visit) {
-                    Ok(place) => place,
+                    Ok(place) => place.with_token(site.dialects.token(request.path(), query)),
                     Err(code) => {
                         return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
                     }
