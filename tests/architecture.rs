@@ -9,14 +9,15 @@ use std::{
 /// Each part of the library, and the parts that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("metrics", &["protocol"]),
     ("config", &[]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
-    ("dialect", &["protocol"]),
-    ("registry", &["protocol"]),
-    ("session", &["dialect", "protocol", "registry"]),
-    ("ingress", &["config", "dialect", "protocol", "registry", "session"]),
-    ("server", &["config", "ingress", "protocol", "registry", "session"]),
+    ("dialect", &["metrics", "protocol"]),
+    ("registry", &["metrics", "protocol"]),
+    ("session", &["dialect", "metrics", "protocol", "registry"]),
+    ("ingress", &["config", "dialect", "metrics", "protocol", "registry", "session"]),
+    ("server", &["config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

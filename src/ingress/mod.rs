@@ -35,6 +35,7 @@ use self::address::{Addresses, Visit};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
+    metrics::Metrics,
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
         Welcome, framing::Frame,
@@ -66,6 +67,7 @@ pub struct Doorkeeper {
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Doorkeeper {
