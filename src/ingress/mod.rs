@@ -38,6 +38,7 @@ use crate::{
     auth::{Authorize, Grant, Visitor},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
+    metrics::Metrics,
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
         ServerMessage, Token, Welcome, framing::Frame,
@@ -72,6 +73,7 @@ pub struct Doorkeeper {
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Doorkeeper {
