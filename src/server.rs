@@ -31,6 +31,7 @@ use crate::{
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
+    metrics::Metrics,
     protocol::ClientRates,
     registry::{
         RoomRegistry,
@@ -46,6 +47,7 @@ pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
     registry: Addr<RoomRegistry>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -82,11 +84,13 @@ impl Server {
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
 
+        let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
+        let counts = metrics.clone();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, authority, certificates, listeners).await {
+                match Parts::start(&config, authority, certificates, listeners, counts).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -100,7 +104,7 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, registry, stop, thread: Some(thread) })
+        Ok(Self { url, addresses, registry, metrics, stop, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -116,6 +120,11 @@ impl Server {
     /// Who is where, now.
     pub async fn snapshot(&self) -> Snapshot {
         self.registry.send(TakeSnapshot).await.unwrap_or_default()
+    }
+
+    /// What it has counted so far, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
     }
 
     /// Tells it to shut down: no new clients, a goodbye to all that are there, and an end when the last is gone or the grace period over.
@@ -202,6 +211,7 @@ impl Parts {
         authority: Option<Arc<dyn Authorize>>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
@@ -230,6 +240,7 @@ impl Parts {
             authority,
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
+            metrics: metrics.clone(),
         });
         let has_tokens = doorkeeper.authority.is_some();
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));

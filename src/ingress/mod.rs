@@ -39,6 +39,7 @@ use crate::{
     auth::{Authorize, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
+    metrics::Metrics,
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
         ServerMessage, Token, Welcome, framing::Frame,
@@ -75,6 +76,7 @@ pub struct Doorkeeper {
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Doorkeeper {
