@@ -42,6 +42,7 @@
 //! | [`ingress`] | sockets, TLS, HTTP: bytes in, bytes out | what a frame means |
 //! | [`server`] | the parts, joined; the order of shutdown | |
 //! | [`auth`] | who may come in, and what for | sessions, sockets |
+//! | [`metrics`] | what is counted, and how it is told | who counts it |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
@@ -61,6 +62,7 @@ pub mod config;
 pub mod dialect;
 pub mod ingress;
 pub mod load;
+pub mod metrics;
 pub mod protocol;
 pub mod registry;
 pub mod server;

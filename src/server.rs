@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
+    auth::{Authorize, origin::Origins},
     config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
@@ -30,6 +31,7 @@ use crate::{
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
+    metrics::Metrics,
     protocol::ClientRates,
     registry::{
         RoomRegistry,
@@ -45,6 +47,7 @@ pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
     registry: Addr<RoomRegistry>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -69,6 +72,11 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same for a program that decides itself who may come in.
+    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
         let listeners = listener::bind(config.listen)?;
@@ -76,11 +84,13 @@ impl Server {
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
 
+        let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
+        let counts = metrics.clone();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, certificates, listeners).await {
+                match Parts::start(&config, authority, certificates, listeners, counts).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -94,7 +104,7 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, registry, stop, thread: Some(thread) })
+        Ok(Self { url, addresses, registry, metrics, stop, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -110,6 +120,11 @@ impl Server {
     /// Who is where, now.
     pub async fn snapshot(&self) -> Snapshot {
         self.registry.send(TakeSnapshot).await.unwrap_or_default()
+    }
+
+    /// What it has counted so far, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
     }
 
     /// Tells it to shut down: no new clients, a goodbye to all that are there, and an end when the last is gone or the grace period over.
@@ -191,7 +206,13 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: &Config, certificates: Arc<Certificates>, listeners: Vec<Listener>) -> Result<Self, StartError> {
+    async fn start(
+        config: &Config,
+        authority: Option<Arc<dyn Authorize>>,
+        certificates: Arc<Certificates>,
+        listeners: Vec<Listener>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
             quiet_peers_max: config.limits.clients_max,
@@ -215,10 +236,14 @@ impl Parts {
             registry: registry.clone(),
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            origins: Origins::new(config.origins.clone()),
+            authority,
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
+            metrics: metrics.clone(),
         });
-        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
+        let has_tokens = doorkeeper.authority.is_some();
+        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
         let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));

@@ -137,6 +137,11 @@ impl Addresses {
 }
 
 impl Visit {
+    /// The address itself, or the block of IPv6 that it is counted with.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Notes a session that begins on this connection, which is soon gone.
     pub fn session(&self, now: Instant) -> Self {
         self.addresses.visit_beside(self.address, 1, now)
