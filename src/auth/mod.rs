@@ -3,6 +3,7 @@
 //! Every door and every dialect asks here, once when a client has said who it is and once for each room, where somebody has to be asked at all: a
 //! server without settings is open. Nothing here knows what a session is, or a socket.
 
+pub mod callback;
 pub mod claims;
 pub mod grant;
 pub mod jwks;
