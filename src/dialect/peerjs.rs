@@ -134,7 +134,9 @@ impl Dialect for PeerJs {
             ServerMessage::Error(refusal) => refused(refusal, self.id()).map_or(Frames::NONE, Frames::text),
             ServerMessage::Goodbye { code, .. } => match code {
                 CloseCode::ServerFull | CloseCode::TooManyConnections => Frames::text(error(FULL)),
-                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => Frames::text(error(code.sentence())),
+                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited | CloseCode::Removed => {
+                    Frames::text(error(code.sentence()))
+                }
                 // Whose connection just ends is `disconnected`, and the application may call `reconnect()`.
                 _ => Frames::NONE,
             },

@@ -63,6 +63,8 @@ codes! {
         TooLarge = 4200 "too-large",
         /// A newer connection took the session over.
         Replaced = 4201 "replaced",
+        /// Whoever runs the server has ended the session.
+        Removed = 4204 "removed",
     }
 }
 
@@ -128,6 +130,7 @@ impl CloseCode {
             Self::TooManyConnections => "your address has as many connections as it may",
             Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than this server takes",
+            Self::Removed => "whoever runs this server has ended your session",
         }
     }
 }

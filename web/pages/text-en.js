@@ -69,6 +69,7 @@ export const en = {
   "code.too-many-connections": "The server has too many connections from your address. Close some tabs, or try again later.",
   "code.too-large": "This page sent more at once than the server takes.",
   "code.replaced": "This session goes on in another connection.",
+  "code.removed": "Whoever runs the server has ended this session.",
   "code.bad-message": "This page sent what the server does not understand.",
   "code.too-deep": "What this page sent is nested deeper than the server takes.",
   "code.bad-room-name": "This is no good name for a room: it is too long, or has characters that cannot be seen.",

@@ -69,6 +69,7 @@ export const es = {
   "code.too-many-connections": "El servidor tiene demasiadas conexiones desde tu dirección. Cierra pestañas o inténtalo más tarde.",
   "code.too-large": "Esta página ha enviado de una vez más de lo que acepta el servidor.",
   "code.replaced": "Esta sesión continúa en otra conexión.",
+  "code.removed": "Quien lleva el servidor ha terminado esta sesión.",
   "code.bad-message": "Esta página ha enviado algo que el servidor no entiende.",
   "code.too-deep": "Lo que ha enviado esta página está anidado más hondo de lo que acepta el servidor.",
   "code.bad-room-name": "Este nombre no sirve para una sala: es demasiado largo o tiene caracteres que no se ven.",

@@ -18,6 +18,7 @@ export const CLOSE_CODES = [
   { number: 4104, slug: "too-many-connections", reconnect: true },
   { number: 4200, slug: "too-large", reconnect: false },
   { number: 4201, slug: "replaced", reconnect: false },
+  { number: 4204, slug: "removed", reconnect: false },
 ];
 
 /** Why the server refuses one message; `retryable` says whether the very same message may succeed later. */
