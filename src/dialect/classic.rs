@@ -97,6 +97,10 @@ impl Classic {
 }
 
 impl Dialect for Classic {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn manners(&self) -> Manners {
         let rooms_of = self.is_in_lobby().then_some(NAME);
         Manners { speaks_first: !self.has_lobby, rooms_of, ..Manners::FOREIGN }

@@ -72,6 +72,10 @@ impl Matchbox {
 }
 
 impl Dialect for Matchbox {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn manners(&self) -> Manners {
         Manners { speaks_first: false, rooms_of: self.seats.map(|_| NAME), ..Manners::FOREIGN }
     }

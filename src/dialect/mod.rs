@@ -31,6 +31,9 @@ use crate::protocol::{Envelope, Refusal, Request, ServerMessage, framing::Frame}
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
+    /// What it is called, as in the setting `dialects`; our own is `native`.
+    fn name(&self) -> &'static str;
+
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
 

@@ -18,6 +18,10 @@ impl Native {
 }
 
 impl Dialect for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let bytes = match (self.0, frame) {
             (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,

@@ -88,6 +88,10 @@ fn is_id(text: &str) -> bool {
 }
 
 impl Dialect for PeerJs {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn manners(&self) -> Manners {
         Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, patience: EXPIRE_TIMEOUT, ..Manners::FOREIGN }
     }

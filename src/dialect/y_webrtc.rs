@@ -24,6 +24,10 @@ const NAME: &str = "y-webrtc";
 const IDEMPOTENT: u64 = 1;
 
 impl Dialect for YWebrtc {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn manners(&self) -> Manners {
         Manners { rooms_of: Some(NAME), is_quiet: true, broadcasts: true, ..Manners::FOREIGN }
     }

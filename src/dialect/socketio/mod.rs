@@ -224,6 +224,10 @@ fn to(fields: &Fields<'_>) -> Result<Option<To>, Unheard> {
 }
 
 impl Dialect for SocketIo {
+    fn name(&self) -> &'static str {
+        "socket.io"
+    }
+
     fn manners(&self) -> Manners {
         Manners::FOREIGN
     }

@@ -203,6 +203,10 @@ fn scrape(fields: &Fields<'_>) -> Result<Vec<Wish>, Refusal> {
 }
 
 impl Dialect for Tracker {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     /// A client may gather its first offers for longer than others take for a first message, or want its socket only later.
     fn manners(&self) -> Manners {
         Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, ..Manners::FOREIGN }
