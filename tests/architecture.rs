@@ -16,7 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["protocol"]),
     ("session", &["dialect", "protocol", "registry"]),
     ("ingress", &["config", "dialect", "protocol", "registry", "session"]),
-    ("server", &["config", "ingress", "protocol", "registry", "session"]),
+    ("admin", &["config", "protocol", "registry"]),
+    ("server", &["admin", "config", "ingress", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use switchboard::{
     Config, Server,
+    admin::Program,
     client::{Client, Connector, Door, Options, RequestError},
     config::Rates,
     protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Kind, Payload, PeerId, Request, ServerMessage, framing::Frame},
@@ -52,13 +53,19 @@ impl TestServer {
     /// A server with some settings changed. Unless a test wants it otherwise, nobody may come back, who is gone is gone
     /// at once, and a shutdown tells everybody at once.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::in_program(change, Program::default())
+    }
+
+    /// The same in a program that knows more than the server.
+    pub fn in_program(change: impl FnOnce(&mut Config), program: Program) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
         config.timeouts.resume_window_ms = 0;
         config.timeouts.drain_ms = 0;
+        config.admin.token_file = directory.path().join("admin-token");
         change(&mut config);
-        let server = Server::start(config).expect("the server starts");
+        let server = Server::start_in(config, program).expect("the server starts");
         Self { server: Some(server), directory }
     }
 
