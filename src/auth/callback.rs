@@ -143,7 +143,9 @@ impl Application {
         let answer = self.post(&asked).await.map_err(Denied::new)?;
         let answer = match answer.allow {
             true => Ok(answer.read().map_err(Denied::new)?),
-            false => Err(Denied::new(answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")))),
+            false => Err(Denied::new(
+                answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
+            )),
         };
         self.keep(question, &answer, Instant::now());
         answer
