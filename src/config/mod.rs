@@ -82,7 +82,8 @@ pub struct Config {
     pub dialects: Vec<ForeignDialect>,
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
-    /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
+    /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
+    /// told of a secure WebSocket. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
 

@@ -201,7 +201,7 @@ async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) 
     }
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
-        (DISCOVERY_PATH, _) => discovery(request.headers(), site),
+        (DISCOVERY_PATH, _) => discovery(request, site),
         ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
         ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
@@ -342,13 +342,15 @@ impl From<&Hash> for CertificateHash {
 }
 
 /// Names the doors by the host that the client asked for: it has reached that one.
-fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
+fn discovery(request: &HttpRequest, site: &Site) -> HttpResponse {
+    let headers = request.headers();
     let host = match headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())) {
         Some(Some(host)) if !host.as_str().contains('@') => host.to_string(),
         Some(_) => return plain(StatusCode::BAD_REQUEST, "the Host header is no host\n"),
         None => site.address.to_string(),
     };
-    let tls = if site.certificates.is_self_signed() { "" } else { "s" };
+    let ended_by_proxy = || request.peer_addr().is_some_and(|peer| site.doorkeeper.addresses.is_secure(peer.ip(), headers));
+    let tls = if !site.certificates.is_self_signed() || ended_by_proxy() { "s" } else { "" };
     let document = Discovery {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
