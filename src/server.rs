@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Desk, Program, TokenError},
-    auth::{Authorize, origin::Origins},
+    auth::{Authorize, failures::FailureLimits, origin::Origins},
     config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
@@ -29,6 +29,7 @@ use crate::{
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
+        slowdown::{Slowdown, Unhurried},
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
@@ -255,6 +256,13 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
+        let failure_limits = FailureLimits {
+            free: limits.address_failures_max,
+            resumes_free: u32::try_from(limits.address_connections_max).unwrap_or(u32::MAX),
+            delay_max: config.timeouts.failure_delay(),
+        };
+        let slowdown = Slowdown::new(failure_limits, clients.clone());
+        let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
@@ -262,7 +270,8 @@ impl Parts {
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
             origins: Origins::new(config.origins.clone()),
-            authority,
+            authority: authority.map(unhurried),
+            slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
             metrics: metrics.clone(),
