@@ -6,7 +6,7 @@
 use std::{env, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use switchboard::config::{Config, InvalidConfig, Sources};
+use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
 use crate::{bench, soak};
 
@@ -97,6 +97,11 @@ pub struct Serve {
     #[arg(long, verbatim_doc_comment, value_name = "FILE")]
     tls_key: Option<String>,
 
+    /// Where to look at the running server and act on it, in plain HTTP, with the token of admin.token_file
+    /// [env: SWITCHBOARD_ADMIN_LISTEN]
+    #[arg(long, verbatim_doc_comment, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+
     /// Directory of the self-signed certificate
     /// [default: certs] [env: SWITCHBOARD_CERT_DIR]
     #[arg(long, verbatim_doc_comment, value_name = "DIR")]
@@ -130,11 +135,12 @@ pub struct Serve {
 
 impl Serve {
     /// The settings to serve with: these flags, this process's environment, and the file that either of them names.
-    pub fn config(self) -> Result<Config, InvalidConfig> {
+    pub fn config(self) -> Result<(Config, SettingOrigins), InvalidConfig> {
         let sources = Sources::new()
             .flag("listen", self.listen.as_deref())
             .flag("tls_cert", self.tls_cert.as_deref())
             .flag("tls_key", self.tls_key.as_deref())
+            .flag("admin_listen", self.admin_listen.as_deref())
             .flag("cert_dir", self.cert_dir.as_deref())
             .flag("log", self.log.as_deref())
             .flag("log_format", self.log_format.as_deref())
@@ -144,8 +150,8 @@ impl Serve {
             .known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
         let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         match self.config.or(variable.map(PathBuf::from)) {
-            Some(path) => sources.file(&path).finish(),
-            None => sources.finish(),
+            Some(path) => sources.file(&path).finish_with_origins(),
+            None => sources.finish_with_origins(),
         }
     }
 }

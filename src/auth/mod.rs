@@ -3,14 +3,29 @@
 //! Every door and every dialect asks here, once when a client has said who it is and once for each room, where somebody has to be asked at all: a
 //! server without settings is open. Nothing here knows what a session is, or a socket.
 
+pub mod callback;
+pub mod claims;
 pub mod grant;
+pub mod jwks;
+pub mod jwt;
+pub mod keys;
 pub mod origin;
+pub mod signing;
+#[cfg(test)]
+mod wycheproof;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-pub use self::grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern};
+pub use self::{
+    claims::Rules,
+    grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
+    jwks::PublishedKeys,
+    jwt::{BadToken, Tokens},
+    keys::{Algorithm, Key, KeyError},
+    signing::SigningKey,
+};
 use crate::protocol::PeerId;
 
 /// Who decides. A server that has nobody to ask lets everybody do everything.

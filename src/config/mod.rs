@@ -4,6 +4,7 @@
 //! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
 //! Nothing here opens a socket or knows what a setting is good for.
 
+mod in_force;
 mod listen;
 mod sources;
 mod value;
@@ -12,11 +13,13 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    in_force::InForce,
     listen::{Listen, ListenError},
-    sources::{Fault, InvalidConfig, Origin, Sources},
+    sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
+    value::log_filter_fault,
 };
 use self::{
     sources::Conflict,
@@ -31,7 +34,7 @@ pub use crate::auth::origin::OriginRule;
 /// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 // An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
 // SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
     /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
@@ -51,8 +54,8 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_CERT_DIR", default = "certs", deserialize_with = path)]
     pub cert_dir: PathBuf,
 
-    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine. In the environment they are
-    /// separated by commas.
+    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine; by the names the administration may be asked for
+    /// as well. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_CERT_NAMES", default = [], deserialize_with = certificate_names)]
     pub cert_names: Vec<String>,
 
@@ -95,6 +98,15 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
     pub origins: Vec<OriginRule>,
 
+    /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
+    /// from another machine should come by SSH or a proxy with TLS. Never the port of listen. Flag: --admin-listen.
+    #[config(env = "SWITCHBOARD_ADMIN_LISTEN")]
+    pub admin_listen: Option<Listen>,
+
+    /// The administration, where admin_listen is set.
+    #[config(nested)]
+    pub admin: Admin,
+
     /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
     #[config(nested)]
     pub peerjs: PeerJs,
@@ -109,7 +121,7 @@ pub struct Config {
 }
 
 /// How much of everything there may be at most.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Limits {
     /// Clients on this server, over all doors. One more is closed as `server-full`.
     /// Range: 1 to 1000000.
@@ -217,7 +229,7 @@ pub struct Limits {
 }
 
 /// How long things may take, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Timeouts {
     /// From a client's connection to its first message; then `hello-timeout`.
     /// Range: 10 to 600000 (10 minutes).
@@ -273,8 +285,16 @@ pub struct Timeouts {
     pub certificate_check_ms: u64,
 }
 
+/// The administration, where admin_listen is set.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Admin {
+    /// The file with the token that is wanted there, as `Authorization: Bearer TOKEN`. If there is none, it is made, readable for its owner alone.
+    #[config(env = "SWITCHBOARD_ADMIN_TOKEN_FILE", default = "certs/admin-token", deserialize_with = path)]
+    pub token_file: PathBuf,
+}
+
 /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct PeerJs {
     /// Where it is: the WebSocket at PATHpeerjs, ids at PATHKEY/id. It begins and ends with a slash.
     #[config(env = "SWITCHBOARD_PEERJS_PATH", default = "/", deserialize_with = url_path)]
@@ -326,8 +346,14 @@ impl ForeignDialect {
     }
 }
 
+impl Serialize for ForeignDialect {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -337,7 +363,7 @@ pub enum Rates {
 }
 
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -480,7 +506,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -507,7 +533,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key and workers have a default.
+        // All but tls_cert, tls_key, workers and admin_listen have a default.
         assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 41);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
@@ -518,6 +544,7 @@ mod tests {
     #[test]
     fn a_section_has_the_defaults_that_the_whole_has() {
         let config = Config::default();
+        assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
