@@ -8,7 +8,7 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
-use crate::{bench, soak};
+use crate::{bench, console, soak};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -24,6 +24,7 @@ Examples:
   switchboard config > switchboard.toml           begin a configuration file
   switchboard config --check switchboard.toml     tell what is wrong with it
   SWITCHBOARD_LIMITS_ROOMS_MAX=500 switchboard    change one setting
+  switchboard --admin-listen 127.0.0.1:9090       be looked at by `switchboard admin`, or in a browser
 ";
 
 /// WebRTC signaling server: browsers meet in a room over WebTransport or WebSocket.
@@ -52,6 +53,8 @@ pub enum Command {
     /// Put load on a server, and tell latency, throughput and what the server needed for it; fail if a message was lost, came twice or in
     /// another order
     Bench(bench::Arguments),
+    /// Look at a running server and act on it, by its admin_listen
+    Admin(console::Arguments),
 }
 
 #[derive(Args)]

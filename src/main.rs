@@ -2,7 +2,11 @@
 
 mod bench;
 mod cli;
+<<<<<<< HEAD
 mod health;
+=======
+mod console;
+>>>>>>> admin
 mod local_server;
 mod logging;
 mod soak;
@@ -44,6 +48,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Health(serve)) => print(&health::ask(&serve.config()?.0)?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
+        Some(Command::Admin(arguments)) => console::run(&arguments),
         None => {
             let (config, origins) = cli.serve.config()?;
             logging::start(&config);
@@ -57,7 +62,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let program = Program { settings: config.in_force(&origins), log: None };
             let server = Server::start_in(config, None, program)?;
             // Nobody has to read it.
-            Ok(server.serve(|server| drop(print(&format!("Switchboard is open: {}\n", server.url()))))?)
+            Ok(server.serve(|server| {
+                let administration = server.admin_addresses().first().map(|address| format!("Its administration: http://{address}/\n"));
+                drop(print(&format!("Switchboard is open: {}\n{}", server.url(), administration.unwrap_or_default())));
+            })?)
         }
     }
 }

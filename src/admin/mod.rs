@@ -93,6 +93,8 @@ pub struct Desk {
 
 /// Connections at once. Whoever runs the server has a few tabs, a Prometheus and some scripts.
 const CONNECTIONS_MAX: usize = 128;
+/// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`).
+const CLOCK_LAG: Duration = Duration::from_millis(500);
 /// How long answers may take to be read when the server ends.
 const LAST_ANSWERS_S: u64 = 1;
 
@@ -105,8 +107,8 @@ pub fn serve(desk: Desk, listeners: Vec<(SocketAddr, TcpListener)>) -> std::io::
         .workers(1)
         .disable_signals()
         .max_connections(CONNECTIONS_MAX)
-        .client_request_timeout(patience)
-        .client_disconnect_timeout(patience)
+        .client_request_timeout(patience + CLOCK_LAG)
+        .client_disconnect_timeout(patience + CLOCK_LAG)
         // Only the first request of a connection has a deadline in the crate, so there is no second.
         .keep_alive(KeepAlive::Disabled)
         .h1_allow_half_closed(false)
