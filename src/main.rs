@@ -2,11 +2,8 @@
 
 mod bench;
 mod cli;
-<<<<<<< HEAD
-mod health;
-=======
 mod console;
->>>>>>> admin
+mod health;
 mod local_server;
 mod logging;
 mod soak;
