@@ -150,7 +150,7 @@ impl Jwks {
 }
 
 /// A client that trusts what the system trusts.
-fn client(is_secure: bool, deadline: Duration) -> Result<Client, FetchError> {
+pub(super) fn client(is_secure: bool, deadline: Duration) -> Result<Client, FetchError> {
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();
     let tls = tls.expect("ring has what TLS 1.3 and 1.2 take");
     let tls = if is_secure {

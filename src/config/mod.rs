@@ -4,6 +4,7 @@
 //! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
 //! Nothing here opens a socket or knows what a setting is good for.
 
+mod in_force;
 mod listen;
 mod sources;
 mod value;
@@ -13,11 +14,13 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 use confique::Config as _;
 use ipnet::IpNet;
 use reqwest::Url;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    in_force::InForce,
     listen::{Listen, ListenError},
-    sources::{Fault, InvalidConfig, Origin, Sources},
+    sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
+    value::log_filter_fault,
 };
 use self::{
     sources::Conflict,
@@ -32,7 +35,7 @@ pub use crate::auth::origin::OriginRule;
 /// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 // An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
 // SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
     /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
@@ -52,8 +55,8 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_CERT_DIR", default = "certs", deserialize_with = path)]
     pub cert_dir: PathBuf,
 
-    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine. In the environment they are
-    /// separated by commas.
+    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine; by the names the administration may be asked for
+    /// as well. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_CERT_NAMES", default = [], deserialize_with = certificate_names)]
     pub cert_names: Vec<String>,
 
@@ -96,6 +99,15 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
     pub origins: Vec<OriginRule>,
 
+    /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
+    /// from another machine should come by SSH or a proxy with TLS. Never the port of listen. Flag: --admin-listen.
+    #[config(env = "SWITCHBOARD_ADMIN_LISTEN")]
+    pub admin_listen: Option<Listen>,
+
+    /// The administration, where admin_listen is set.
+    #[config(nested)]
+    pub admin: Admin,
+
     /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
     #[config(nested)]
     pub peerjs: PeerJs,
@@ -114,7 +126,7 @@ pub struct Config {
 }
 
 /// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; without, everybody.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Auth {
     /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
     /// of kind `oct`, whose secret has 32 bytes at least. A token says by its `kid` which of them it is for; that of a key in PEM is the name of its file
@@ -125,6 +137,7 @@ pub struct Auth {
     /// Where an identity provider publishes its keys, a JWKS: `https:`, or `http:` on this machine. They are fetched again for a token whose `kid` is not
     /// among them, at most every 10 seconds.
     #[config(env = "SWITCHBOARD_AUTH_JWKS_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
     pub jwks_url: Option<Url>,
 
     /// How often they are fetched, in milliseconds.
@@ -147,7 +160,7 @@ pub struct Auth {
 }
 
 /// How much of everything there may be at most.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Limits {
     /// Clients on this server, over all doors. One more is closed as `server-full`.
     /// Range: 1 to 1000000.
@@ -252,10 +265,17 @@ pub struct Limits {
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_connections_max: usize,
+
+    /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
+    /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
+    /// many as address_connections_max: after a restart every client has one.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_failures_max: u32,
 }
 
 /// How long things may take, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Timeouts {
     /// From a client's connection to its first message; then `hello-timeout`.
     /// Range: 10 to 600000 (10 minutes).
@@ -305,14 +325,28 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub shutdown_grace_ms: u64,
 
+    /// The longest that clients of an address wait where wrong credentials came from, see limits.address_failures_max. Clients give up after ten seconds, so
+    /// with more than nine a genuine one may not come in. 0 does not wait.
+    /// Range: 0 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
+    pub failure_delay_ms: u64,
+
     /// How often the files of the certificate and of keys for tokens are looked at, to take new ones, or to make a certificate in time.
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
 }
 
+/// The administration, where admin_listen is set.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Admin {
+    /// The file with the token that is wanted there, as `Authorization: Bearer TOKEN`. If there is none, it is made, readable for its owner alone.
+    #[config(env = "SWITCHBOARD_ADMIN_TOKEN_FILE", default = "certs/admin-token", deserialize_with = path)]
+    pub token_file: PathBuf,
+}
+
 /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct PeerJs {
     /// Where it is: the WebSocket at PATHpeerjs, ids at PATHKEY/id. It begins and ends with a slash.
     #[config(env = "SWITCHBOARD_PEERJS_PATH", default = "/", deserialize_with = url_path)]
@@ -364,8 +398,14 @@ impl ForeignDialect {
     }
 }
 
+impl Serialize for ForeignDialect {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -375,7 +415,7 @@ pub enum Rates {
 }
 
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -529,6 +569,11 @@ impl Timeouts {
         Duration::from_millis(self.shutdown_grace_ms)
     }
 
+    /// The longest wait before a credential is looked at.
+    pub fn failure_delay(&self) -> Duration {
+        Duration::from_millis(self.failure_delay_ms)
+    }
+
     /// How often the files of the certificate and of keys are looked at.
     pub fn certificate_check(&self) -> Duration {
         Duration::from_millis(self.certificate_check_ms)
@@ -546,7 +591,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, PeerJs, Auth, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -573,8 +618,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key, workers, auth.jwks_url, auth.issuer and auth.audience have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 44);
+        // All but tls_cert, tls_key, workers, admin_listen, auth.jwks_url, auth.issuer and auth.audience have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 46);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -584,6 +629,7 @@ mod tests {
     #[test]
     fn a_section_has_the_defaults_that_the_whole_has() {
         let config = Config::default();
+        assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.auth, Auth::default());
         assert_eq!(config.limits, Limits::default());
@@ -610,6 +656,7 @@ mod tests {
             close_ms: 6,
             drain_ms: 7,
             shutdown_grace_ms: 15,
+            failure_delay_ms: 18,
             certificate_check_ms: 16,
         };
         let all = [
@@ -623,8 +670,9 @@ mod tests {
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
             timeouts.slow_peer(),
+            timeouts.failure_delay(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]);
         let late = Timeouts { drain_ms: 10, ..timeouts };
         assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }

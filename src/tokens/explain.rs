@@ -27,7 +27,7 @@ pub fn run(arguments: Token) -> anyhow::Result<String> {
     let Token { check, key, iss, aud, config, .. } = arguments;
     let token = read(check.expect("it is what is to be explained"))?;
     let tokens = if key.is_empty() {
-        of_server(&cli::settings(Sources::new(), config)?.auth)?
+        of_server(&cli::settings(Sources::new(), config)?.0.auth)?
     } else {
         let keys: anyhow::Result<Vec<_>> = key.iter().map(|file| public(file).map_err(|error| anyhow!("--key: {error}"))).collect();
         let rules = Rules { issuer: iss, audience: aud, leeway: Auth::default().leeway() };
