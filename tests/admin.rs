@@ -302,10 +302,7 @@ async fn a_room_is_found_whatever_it_is_called() {
 }
 
 /// A client of `peerjs`, as the library connects.
-async fn peerjs(
-    server: &TestServer,
-    id: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
+async fn peerjs(server: &TestServer, id: &str) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>> {
     let url = format!("{}/peerjs?key=peerjs&id={id}&token=t", server.base().replacen("http", "ws", 1));
     let (mut socket, _) = within("a socket", tokio_tungstenite::connect_async(url)).await.unwrap();
     let open = within("OPEN", socket.next()).await.unwrap().unwrap();
