@@ -43,11 +43,12 @@
 //! | [`server`] | the parts, joined; the order of shutdown | |
 //! | [`admin`] | what whoever runs the server sees of it and does to it | doors, dialects |
 //! | [`auth`] | who may come in, and what for | sessions, sockets |
+//! | [`metrics`] | what is counted, and how it is told | who counts it |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
 //!
-//! Beside these, `cli`, `console`, `logging`, `local_server`, `soak` and `bench` belong to the program alone, in `main.rs`.
+//! Beside these, `cli`, `console`, `health`, `logging`, `local_server`, `soak` and `bench` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!
@@ -63,6 +64,7 @@ pub mod config;
 pub mod dialect;
 pub mod ingress;
 pub mod load;
+pub mod metrics;
 pub mod protocol;
 pub mod registry;
 pub mod server;

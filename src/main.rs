@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod console;
+mod health;
 mod local_server;
 mod logging;
 mod soak;
@@ -41,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Sources::new().file(&file).finish()?;
             print(&format!("{}: fine\n", file.display()))
         }
+        Some(Command::Health(serve)) => print(&health::ask(&serve.config()?.0)?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
         Some(Command::Admin(arguments)) => console::run(&arguments),

@@ -18,7 +18,8 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Desk, Program, TokenError},
-    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Origins, Rates},
+    auth::{Authorize, origin::Origins},
+    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -31,6 +32,7 @@ use crate::{
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
+    metrics::Metrics,
     protocol::ClientRates,
     registry::{
         RoomRegistry,
@@ -47,6 +49,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
     registry: Addr<RoomRegistry>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     /// Tells that its administration has stopped it.
     drained: Arc<Notify>,
@@ -79,12 +82,17 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let settings = config.in_force(&Origins::new());
-        Self::start_in(config, Program { settings, ..Program::default() })
+        Self::start_with(config, None)
+    }
+
+    /// The same for a program that decides itself who may come in.
+    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
+        let settings = config.in_force(&config::Origins::new());
+        Self::start_in(config, authority, Program { settings, ..Program::default() })
     }
 
     /// The same for a program that lets its administration see, and change, what it does beside the server.
-    pub fn start_in(config: Config, program: Program) -> Result<Self, StartError> {
+    pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
@@ -95,14 +103,16 @@ impl Server {
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
 
+        let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
         let drained = Arc::new(Notify::new());
         let shutdown = Shutdown { stop: stop.clone(), drained: drained.clone(), stopped: stopped.clone() };
         let administration = administration.map(|administration| (administration, shutdown));
+        let counts = metrics.clone();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, certificates, listeners, administration).await {
+                match Parts::start(&config, authority, certificates, listeners, administration, counts).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -116,7 +126,7 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, admin_addresses, registry, stop, drained, thread: Some(thread) })
+        Ok(Self { url, addresses, admin_addresses, registry, metrics, stop, drained, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -137,6 +147,11 @@ impl Server {
     /// Who is where, now.
     pub async fn snapshot(&self) -> Snapshot {
         self.registry.send(TakeSnapshot).await.unwrap_or_default()
+    }
+
+    /// What it has counted so far, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
     }
 
     /// Tells it to shut down: no new clients, a goodbye to all that are there, and an end when the last is gone or the grace period over.
@@ -222,9 +237,11 @@ struct Parts {
 impl Parts {
     async fn start(
         config: &Config,
+        authority: Option<Arc<dyn Authorize>>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
         administration: Option<(Administration, Shutdown)>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
@@ -249,10 +266,14 @@ impl Parts {
             registry: registry.clone(),
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            origins: Origins::new(config.origins.clone()),
+            authority,
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
+            metrics: metrics.clone(),
         });
-        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
+        let has_tokens = doorkeeper.authority.is_some();
+        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
         let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
@@ -360,7 +381,7 @@ impl Administration {
     }
 
     fn start(self, config: &Config, doorkeeper: &Doorkeeper, shutdown: Shutdown) -> std::io::Result<actix_server::ServerHandle> {
-        let clients = doorkeeper.clients.clone();
+        let (clients, metrics) = (doorkeeper.clients.clone(), doorkeeper.metrics.clone());
         let Shutdown { stop, drained, stopped } = shutdown;
         let drain = move || {
             stop.send_replace(true);
@@ -371,7 +392,7 @@ impl Administration {
             program: self.program,
             token: self.token,
             names: config.cert_names.clone(),
-            metrics: Box::new(String::new),
+            metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
             failures: None,
             drain: Box::new(drain),

@@ -301,10 +301,7 @@ async fn a_room_is_found_whatever_it_is_called() {
 }
 
 /// A client of `peerjs`, as the library connects.
-async fn peerjs(
-    server: &TestServer,
-    id: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
+async fn peerjs(server: &TestServer, id: &str) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>> {
     let url = format!("{}/peerjs?key=peerjs&id={id}&token=t", server.base().replacen("http", "ws", 1));
     let (mut socket, _) = within("a socket", tokio_tungstenite::connect_async(url)).await.unwrap();
     let open = within("OPEN", socket.next()).await.unwrap().unwrap();
@@ -826,6 +823,8 @@ async fn metrics_are_text_as_prometheus_reads_it() {
         (answer.status(), &answer.headers()[header::CONTENT_TYPE]),
         (StatusCode::OK, &"text/plain; version=0.0.4; charset=utf-8".parse().unwrap())
     );
+    let text = answer.text().await.unwrap();
+    assert!(text.starts_with("# ") && text.contains("\nswitchboard_rooms "), "{text}");
 }
 
 #[tokio::test]

@@ -9,15 +9,17 @@ use std::{
 /// Each part of the library, and the parts that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
-    ("config", &[]),
+    ("auth", &["protocol"]),
+    ("metrics", &["protocol"]),
+    ("config", &["auth"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
-    ("dialect", &["protocol"]),
-    ("registry", &["protocol"]),
-    ("session", &["dialect", "protocol", "registry"]),
-    ("ingress", &["config", "dialect", "protocol", "registry", "session"]),
+    ("dialect", &["metrics", "protocol"]),
+    ("registry", &["auth", "metrics", "protocol"]),
+    ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
+    ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
     ("admin", &["config", "protocol", "registry"]),
-    ("server", &["admin", "config", "ingress", "protocol", "registry", "session"]),
+    ("server", &["admin", "auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

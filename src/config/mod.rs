@@ -23,8 +23,9 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, path, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, integer, log_filter, origins, path, url_path, url_segment},
 };
+pub use crate::auth::origin::OriginRule;
 
 /// The settings of Switchboard.
 ///
@@ -84,9 +85,19 @@ pub struct Config {
     pub dialects: Vec<ForeignDialect>,
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
-    /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
+    /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
+    /// told of a secure WebSocket. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The web pages that may come in, by every door and dialect: `same-host`, those of the host that they ask, whatever their port; `localhost`, those of
+    /// the browser's own machine (localhost, *.localhost, 127.0.0.0/8 and `[::1]`); an origin such as `https://app.example.org` or
+    /// `https://app.example.org:8443`; `https://*.example.org`, the hosts below example.org and not that one itself; `null`, pages of files and sandboxes;
+    /// `*`, all. Pages of others are refused, with status 403. Programs that are no browsers send no origin and come in. `same-host` believes the request's
+    /// Host, or of a proxy in trusted_proxies its X-Forwarded-Host. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
+    #[serde(serialize_with = "texts")]
+    pub origins: Vec<OriginRule>,
 
     /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
     /// from another machine should come by SSH or a proxy with TLS. Never the port of listen. Flag: --admin-listen.
@@ -336,6 +347,11 @@ impl ForeignDialect {
     }
 }
 
+/// A list as it is written.
+fn texts<S: serde::Serializer>(items: &[impl ToString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items.iter().map(ToString::to_string))
+}
+
 impl Serialize for ForeignDialect {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
@@ -524,7 +540,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers and admin_listen have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 41);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 42);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

@@ -26,6 +26,7 @@ use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
+    origins::Asking,
     overdue,
 };
 use crate::{
@@ -125,6 +126,17 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
         if path != PATH && socket_io.is_none() {
             debug!(path, "a WebTransport session for a path that is none");
             request.not_found().await;
+            return Ok(None);
+        }
+        // Browsers send one. Of several the crate keeps the last, which is no loss: who is no browser may write any.
+        let asking = Asking {
+            origins: request.origin().map(str::as_bytes).into_iter().collect(),
+            host: Some(request.authority()),
+            address: request.remote_address().ip(),
+            path,
+        };
+        if !doorkeeper.admits_origin(&asking) {
+            request.forbidden().await;
             return Ok(None);
         }
         request.accept().await.map(|connection| Some((connection, socket_io)))

@@ -23,7 +23,7 @@ use self::{
     members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
-use crate::protocol::{ErrorCode, LeaveReason, PeerId, RoomId};
+use crate::protocol::{ErrorCode, PeerId, RoomId};
 
 /// The actor that owns membership.
 pub struct RoomRegistry {
@@ -143,11 +143,13 @@ impl Handler<TakeNames> for RoomRegistry {
 impl Handler<Leave> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, Leave { peer_id, inlet, rooms }: Leave, _: &mut Context<Self>) {
+    fn handle(&mut self, Leave { peer_id, inlet, rooms, reason, is_awaited }: Leave, _: &mut Context<Self>) {
         for room in rooms {
-            self.rooms.leave(peer_id, &room, Some(LeaveReason::Left));
+            self.rooms.leave(peer_id, &room, Some(reason));
         }
-        inlet.answer(Answer::Left);
+        if is_awaited {
+            inlet.answer(Answer::Left);
+        }
     }
 }
 
