@@ -6,7 +6,7 @@
 use std::{env, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use switchboard::config::{Config, InvalidConfig, Origins, Sources};
+use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
 use crate::{bench, console, soak};
 
@@ -138,7 +138,7 @@ pub struct Serve {
 
 impl Serve {
     /// The settings to serve with: these flags, this process's environment, and the file that either of them names.
-    pub fn config(self) -> Result<(Config, Origins), InvalidConfig> {
+    pub fn config(self) -> Result<(Config, SettingOrigins), InvalidConfig> {
         let sources = Sources::new()
             .flag("listen", self.listen.as_deref())
             .flag("tls_cert", self.tls_cert.as_deref())

@@ -57,7 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 );
             }
             let program = Program { settings: config.in_force(&origins), log: None };
-            let server = Server::start_in(config, program)?;
+            let server = Server::start_in(config, None, program)?;
             // Nobody has to read it.
             Ok(server.serve(|server| {
                 let administration = server.admin_addresses().first().map(|address| format!("Its administration: http://{address}/\n"));

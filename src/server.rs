@@ -18,8 +18,12 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Desk, Program, TokenError},
-    auth::{Authorize, origin::Origins},
-    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates},
+    auth::{
+        Authorize,
+        failures::{FailureLimits, Failures},
+        origin::Origins,
+    },
+    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -29,6 +33,7 @@ use crate::{
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
+        slowdown::{Slowdown, Unhurried},
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
@@ -82,16 +87,11 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, None)
+        let settings = config.in_force(&SettingOrigins::new());
+        Self::start_in(config, None, Program { settings, ..Program::default() })
     }
 
-    /// The same for a program that decides itself who may come in.
-    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
-        let settings = config.in_force(&config::Origins::new());
-        Self::start_in(config, authority, Program { settings, ..Program::default() })
-    }
-
-    /// The same for a program that lets its administration see, and change, what it does beside the server.
+    /// The same for a program that decides itself who may come in, and lets its administration see, and change, what it does beside the server.
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
@@ -106,13 +106,13 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
+        let counts = metrics.clone();
         let drained = Arc::new(Notify::new());
         let shutdown = Shutdown { stop: stop.clone(), drained: drained.clone(), stopped: stopped.clone() };
         let administration = administration.map(|administration| (administration, shutdown));
-        let counts = metrics.clone();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, authority, certificates, listeners, administration, counts).await {
+                match Parts::start(&config, authority, certificates, listeners, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -240,8 +240,8 @@ impl Parts {
         authority: Option<Arc<dyn Authorize>>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
-        administration: Option<(Administration, Shutdown)>,
         metrics: Arc<Metrics>,
+        administration: Option<(Administration, Shutdown)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
@@ -260,6 +260,8 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
+        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
+        let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
@@ -267,7 +269,8 @@ impl Parts {
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
             origins: Origins::new(config.origins.clone()),
-            authority,
+            authority: authority.map(unhurried),
+            slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
             metrics: metrics.clone(),
@@ -394,7 +397,7 @@ impl Administration {
             names: config.cert_names.clone(),
             metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
-            failures: None,
+            failures: Failures::new(failure_limits(config)),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
@@ -410,6 +413,14 @@ impl Administration {
 const HTTP_CONNECTIONS: usize = 1024;
 /// How long QUIC may take to tell everybody that an endpoint is closed.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
+
+fn failure_limits(config: &Config) -> FailureLimits {
+    FailureLimits {
+        free: config.limits.address_failures_max,
+        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        delay_max: config.timeouts.failure_delay(),
+    }
+}
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
     let (setting, source) = match (&config.tls_cert, &config.tls_key) {

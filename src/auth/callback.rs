@@ -101,7 +101,7 @@ impl Application {
         let base = verified.unwrap_or(Grant { asks_about_rooms: true, ..Grant::ALL });
         let expires_at = [base.expires_at, claims.expires_at].into_iter().flatten().min();
         if expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
-            return Err(Denied::new("the application's answer has run out"));
+            return Err(Denied::blameless("the application's answer has run out"));
         }
         Ok(Grant {
             user: claims.user.or(base.user),
@@ -140,7 +140,7 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(Denied::new)?;
+        let answer = self.post(&asked).await.map_err(Denied::blameless)?;
         let answer = match answer.allow {
             true => Ok(answer.read().map_err(Denied::new)?),
             false => Err(Denied::new(

@@ -5,6 +5,7 @@
 
 pub mod callback;
 pub mod claims;
+pub mod failures;
 pub mod grant;
 pub mod jwks;
 pub mod jwt;
@@ -61,17 +62,31 @@ pub struct RoomAccess {
 
 /// Why somebody is not let in: for the log, never for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied(String);
+pub struct Denied {
+    reason: String,
+    is_blameless: bool,
+}
 
 impl Denied {
     /// For this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self { reason: reason.into(), is_blameless: false }
+    }
+
+    /// For this reason, which is nobody's attempt at what is not theirs: the token was good once, or nobody can be asked. It is not counted as a failure of
+    /// the client's address, where all clients of an office may have it at once.
+    pub fn blameless(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_blameless: true }
+    }
+
+    /// Is it no failure to be counted?
+    pub fn is_blameless(&self) -> bool {
+        self.is_blameless
     }
 }
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }

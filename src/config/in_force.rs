@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Config, Origin, Origins,
+    Config, Origin, SettingOrigins,
     sources::{Setting, settings},
 };
 
@@ -27,7 +27,7 @@ const NO_SECRETS: [&str; 1] = ["tls_key"];
 
 impl Config {
     /// All settings, in the order of the manual.
-    pub fn in_force(&self, origins: &Origins) -> Vec<InForce> {
+    pub fn in_force(&self, origins: &SettingOrigins) -> Vec<InForce> {
         let values = serde_json::to_value(self).expect("settings can be spelled");
         let in_force = |name: String| {
             let value = values.pointer(&format!("/{}", name.replace('.', "/"))).cloned().unwrap_or_default();

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     in_force::InForce,
     listen::{Listen, ListenError},
-    sources::{Fault, InvalidConfig, Origin, Origins, Sources},
+    sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
     value::log_filter_fault,
 };
 use self::{
@@ -96,7 +96,6 @@ pub struct Config {
     /// `*`, all. Pages of others are refused, with status 403. Programs that are no browsers send no origin and come in. `same-host` believes the request's
     /// Host, or of a proxy in trusted_proxies its X-Forwarded-Host. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
-    #[serde(serialize_with = "texts")]
     pub origins: Vec<OriginRule>,
 
     /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
@@ -227,6 +226,13 @@ pub struct Limits {
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_connections_max: usize,
+
+    /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
+    /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
+    /// many as address_connections_max: after a restart every client has one.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_failures_max: u32,
 }
 
 /// How long things may take, in milliseconds.
@@ -279,6 +285,12 @@ pub struct Timeouts {
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub shutdown_grace_ms: u64,
+
+    /// The longest that clients of an address wait where wrong credentials came from, see limits.address_failures_max. Clients give up after ten seconds, so
+    /// with more than nine a genuine one may not come in. 0 does not wait.
+    /// Range: 0 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
+    pub failure_delay_ms: u64,
 
     /// How often the certificate's files are looked at, to take a new one or to make one in time.
     /// Range: 10 to 3600000 (1 hour).
@@ -345,11 +357,6 @@ impl ForeignDialect {
             Self::Matchbox => "matchbox",
         }
     }
-}
-
-/// A list as it is written.
-fn texts<S: serde::Serializer>(items: &[impl ToString], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(items.iter().map(ToString::to_string))
 }
 
 impl Serialize for ForeignDialect {
@@ -495,6 +502,11 @@ impl Timeouts {
         Duration::from_millis(self.shutdown_grace_ms)
     }
 
+    /// The longest wait before a credential is looked at.
+    pub fn failure_delay(&self) -> Duration {
+        Duration::from_millis(self.failure_delay_ms)
+    }
+
     /// How often the certificate's files are looked at.
     pub fn certificate_check(&self) -> Duration {
         Duration::from_millis(self.certificate_check_ms)
@@ -540,7 +552,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers and admin_listen have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 42);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 43);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -576,6 +588,7 @@ mod tests {
             close_ms: 6,
             drain_ms: 7,
             shutdown_grace_ms: 15,
+            failure_delay_ms: 18,
             certificate_check_ms: 16,
         };
         let all = [
@@ -589,8 +602,9 @@ mod tests {
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
             timeouts.slow_peer(),
+            timeouts.failure_delay(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]);
         let late = Timeouts { drain_ms: 10, ..timeouts };
         assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }

@@ -30,7 +30,7 @@ type Layer = <Config as confique::Config>::Layer;
 /// [`environment`](Self::environment), then [`file`](Self::file). What an earlier one sets, a later one does not change.
 pub struct Sources {
     layer: Layer,
-    origins: Origins,
+    origins: SettingOrigins,
     faults: Vec<Fault>,
 }
 
@@ -53,7 +53,7 @@ pub struct Fault {
 }
 
 /// Where values were written, by the names of their settings.
-pub type Origins = BTreeMap<String, Origin>;
+pub type SettingOrigins = BTreeMap<String, Origin>;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Sources {
     }
 
     /// The same, and where those that do not stand at their default were written.
-    pub fn finish_with_origins(mut self) -> Result<(Config, Origins), InvalidConfig> {
+    pub fn finish_with_origins(mut self) -> Result<(Config, SettingOrigins), InvalidConfig> {
         let config = Config::from_layer(self.layer.with_fallback(Layer::default_values()));
         let config = config.expect("every setting has a default or is optional");
         for Conflict { settings, problem } in config.conflicts() {

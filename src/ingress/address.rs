@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,7 @@ use std::{
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 
-use crate::session::throttle::AddressJoins;
+use crate::{auth::failures::block, session::throttle::AddressJoins};
 
 /// The bounds of every address.
 #[derive(Clone, Copy, Debug)]
@@ -190,14 +190,6 @@ fn parse(name: &str) -> Option<IpAddr> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let address = bare.parse().ok().or_else(|| name.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))?;
     Some(address.to_canonical())
-}
-
-/// The address itself, or the block that it is counted with.
-fn block(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use tracing::info;
 
 use super::Doorkeeper;
-use crate::auth::origin::Verdict;
+use crate::{auth::origin::Verdict, metrics::HandshakeFailure};
 
 /// Where a request says that it comes from, and whom it is for.
 pub struct Asking<'a> {
@@ -29,6 +29,7 @@ impl Doorkeeper {
     pub fn admits_origin(&self, asking: &Asking<'_>) -> bool {
         let admits = self.origins.judge(asking.origins.iter().copied(), asking.host) != Verdict::Refused;
         if !admits {
+            self.metrics.handshake_failed(HandshakeFailure::Origin);
             let origin = asking.origins.join(&b", "[..]);
             let origin = String::from_utf8_lossy(&origin[..origin.len().min(TOLD_BYTES)]);
             info!(?origin, host = ?asking.host, address = %asking.address, path = ?asking.path, "a page of an origin that is not among `origins` is refused");

@@ -29,7 +29,6 @@ use switchboard::{
     client::{Client, Connector, Door, Options, RequestError},
     config::Rates,
     protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Kind, Payload, PeerId, Request, ServerMessage, framing::Frame},
-    server::StartError,
 };
 use tempfile::TempDir;
 
@@ -61,15 +60,11 @@ impl TestServer {
 
     /// The same, where somebody decides who may come in.
     pub fn asking(authority: Option<Arc<dyn Authorize>>, change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_with(change, |config| Server::start_with(config, authority))
+        Self::in_program(authority, change, Program::default())
     }
 
     /// The same in a program that knows more than the server.
-    pub fn in_program(change: impl FnOnce(&mut Config), program: Program) -> Self {
-        Self::start_with(change, |config| Server::start_in(config, None, program))
-    }
-
-    fn start_with(change: impl FnOnce(&mut Config), start: impl FnOnce(Config) -> Result<Server, StartError>) -> Self {
+    pub fn in_program(authority: Option<Arc<dyn Authorize>>, change: impl FnOnce(&mut Config), program: Program) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
@@ -77,7 +72,7 @@ impl TestServer {
         config.timeouts.drain_ms = 0;
         config.admin.token_file = directory.path().join("admin-token");
         change(&mut config);
-        let server = start(config).expect("the server starts");
+        let server = Server::start_in(config, authority, program).expect("the server starts");
         Self { server: Some(server), directory }
     }
 
