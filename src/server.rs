@@ -23,7 +23,7 @@ use crate::{
     auth::{
         Authorize, FetchError, KeyError, PublishedKeys, Rules, Tokens,
         callback::{Application, CallbackSettings, Secret},
-        failures::FailureLimits,
+        failures::{FailureLimits, Failures},
         origin::Origins,
     },
     config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
@@ -275,12 +275,7 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
-        let failure_limits = FailureLimits {
-            free: limits.address_failures_max,
-            resumes_free: u32::try_from(limits.address_connections_max).unwrap_or(u32::MAX),
-            delay_max: config.timeouts.failure_delay(),
-        };
-        let slowdown = Slowdown::new(failure_limits, clients.clone());
+        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
         let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
@@ -404,7 +399,7 @@ impl Administration {
     }
 
     fn start(self, config: &Config, doorkeeper: &Doorkeeper, shutdown: Shutdown) -> std::io::Result<actix_server::ServerHandle> {
-        let clients = doorkeeper.clients.clone();
+        let (clients, metrics) = (doorkeeper.clients.clone(), doorkeeper.metrics.clone());
         let Shutdown { stop, drained, stopped } = shutdown;
         let drain = move || {
             stop.send_replace(true);
@@ -415,9 +410,9 @@ impl Administration {
             program: self.program,
             token: self.token,
             names: config.cert_names.clone(),
-            metrics: Box::new(String::new),
+            metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
-            failures: None,
+            failures: Failures::new(failure_limits(config)),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
@@ -459,6 +454,14 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
     let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
     let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
     Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
+fn failure_limits(config: &Config) -> FailureLimits {
+    FailureLimits {
+        free: config.limits.address_failures_max,
+        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        delay_max: config.timeouts.failure_delay(),
+    }
 }
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
