@@ -52,7 +52,7 @@ use crate::{
     session::{
         Session, SessionSettings,
         admission::Admission,
-        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
+        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Door, Ended, Ending},
         hearing::SharedHearing,
         outbox::{End, Outbox},
         replay::ReplayLimits,
@@ -357,9 +357,9 @@ impl Place {
     }
 
     /// What a door brings to a session that takes this place.
-    pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
-        let address = AddressShare { visit: self.visit.clone(), joins: self.visit.joins.clone() };
-        Connection { dialect, outbox, address, place: self.clone() }
+    pub fn connection(self: &Arc<Self>, door: Door, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
+        let address = AddressShare { address: self.visit.client, visit: self.visit.clone(), joins: self.visit.joins.clone() };
+        Connection { door, dialect, outbox, address, place: self.clone() }
     }
 
     /// Waits for what a client has to do before it is in, and tells why it is not if that takes too long. One that is refused can only be let in for

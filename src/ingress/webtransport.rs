@@ -36,7 +36,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        connection::{Connection, Ending},
+        connection::{Connection, Door, Ending},
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -286,7 +286,7 @@ enum Stop {
 
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
+        let connection = place.connection(Door::WebTransport, Arc::new(Native(Codec::MsgPack)), outbox.clone());
         match self.attend(quic, place, connection, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
