@@ -4,8 +4,8 @@
 //! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, mpsc},
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -13,12 +13,13 @@ use std::{
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use time::OffsetDateTime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    auth::Authorize,
-    config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
+    admin::{self, Desk, Program, TokenError},
+    auth::{Authorize, failures::FailureLimits, origin::Origins},
+    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -28,9 +29,11 @@ use crate::{
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
+        slowdown::{Slowdown, Unhurried},
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
+    metrics::Metrics,
     protocol::ClientRates,
     registry::{
         RoomRegistry,
@@ -45,8 +48,12 @@ use crate::{
 pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
     registry: Addr<RoomRegistry>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
+    /// Tells that its administration has stopped it.
+    drained: Arc<Notify>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -58,10 +65,16 @@ pub enum StartError {
     Config(#[from] InvalidConfig),
     /// The setting `listen` names an address that is not to be had.
     #[error("listen: {0}")]
-    Listen(#[from] BindError),
+    Listen(BindError),
     /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
     #[error("{setting}: {source}")]
     Certificate { setting: &'static str, source: Box<CertificateError> },
+    /// The setting `admin_listen` names an address that is not to be had.
+    #[error("admin_listen: {0}")]
+    AdminListen(BindError),
+    /// The setting `admin.token_file` names a file that holds no token.
+    #[error("admin.token_file: {0}")]
+    AdminToken(#[from] TokenError),
     /// The system lacks something that every server needs.
     #[error("the server cannot run on this system: {0}")]
     System(String),
@@ -70,23 +83,32 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, None)
+        let settings = config.in_force(&SettingOrigins::new());
+        Self::start_in(config, None, Program { settings, ..Program::default() })
     }
 
-    /// The same for a program that decides itself who may come in.
-    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
+    /// The same for a program that decides itself who may come in, and lets its administration see, and change, what it does beside the server.
+    pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
-        let listeners = listener::bind(config.listen)?;
+        let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
+        let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
+        let admin_addresses =
+            administration.iter().flat_map(|administration| &administration.listeners).map(|(address, _)| *address).collect();
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
 
+        let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
+        let counts = metrics.clone();
+        let drained = Arc::new(Notify::new());
+        let shutdown = Shutdown { stop: stop.clone(), drained: drained.clone(), stopped: stopped.clone() };
+        let administration = administration.map(|administration| (administration, shutdown));
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, authority, certificates, listeners).await {
+                match Parts::start(&config, authority, certificates, listeners, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -100,7 +122,7 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, registry, stop, thread: Some(thread) })
+        Ok(Self { url, addresses, admin_addresses, registry, metrics, stop, drained, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -113,9 +135,19 @@ impl Server {
         &self.addresses
     }
 
+    /// Where its administration listens: nowhere without the setting `admin_listen`.
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        &self.admin_addresses
+    }
+
     /// Who is where, now.
     pub async fn snapshot(&self) -> Snapshot {
         self.registry.send(TakeSnapshot).await.unwrap_or_default()
+    }
+
+    /// What it has counted so far, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
     }
 
     /// Tells it to shut down: no new clients, a goodbye to all that are there, and an end when the last is gone or the grace period over.
@@ -139,6 +171,7 @@ impl Server {
             let ended = self.stop.clone();
             tokio::select! {
                 () = signals.next() => self.stop(),
+                () = self.drained.notified() => {}
                 () = ended.closed() => {}
             }
             tokio::select! {
@@ -193,6 +226,7 @@ struct Parts {
     registry: Addr<RoomRegistry>,
     clients: Arc<Clients>,
     tcp: actix_server::ServerHandle,
+    admin: Option<actix_server::ServerHandle>,
     quic: Vec<quinn::Endpoint>,
 }
 
@@ -202,6 +236,8 @@ impl Parts {
         authority: Option<Arc<dyn Authorize>>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
+        metrics: Arc<Metrics>,
+        administration: Option<(Administration, Shutdown)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let registry = RoomRegistry::new(RoomLimits {
@@ -220,15 +256,25 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
+        let failure_limits = FailureLimits {
+            free: limits.address_failures_max,
+            resumes_free: u32::try_from(limits.address_connections_max).unwrap_or(u32::MAX),
+            delay_max: config.timeouts.failure_delay(),
+        };
+        let slowdown = Slowdown::new(failure_limits, clients.clone());
+        let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
-            authority,
+            origins: Origins::new(config.origins.clone()),
+            authority: authority.map(unhurried),
+            slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
+            metrics: metrics.clone(),
         });
         let has_tokens = doorkeeper.authority.is_some();
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
@@ -292,7 +338,9 @@ impl Parts {
             let endpoint = outcome.await.map_err(|_| failed(&"its workers did not start"))?;
             quic.push(endpoint.map_err(|error| failed(&error))?);
         }
-        Ok(Self { registry, clients, tcp, quic })
+        let admin = administration.map(|(administration, shutdown)| administration.start(config, &doorkeeper, shutdown)).transpose();
+        let admin = admin.map_err(|error| failed(&error))?;
+        Ok(Self { registry, clients, tcp, admin, quic })
     }
 
     /// Serves until told to stop, then shuts down: first nobody new, then goodbye to all, then the doors.
@@ -308,7 +356,57 @@ impl Parts {
         }
         futures_util::future::join_all(self.quic.into_iter().map(|endpoint| webtransport::shut(endpoint, LAST_PACKETS))).await;
         self.tcp.stop(false).await;
+        // Last, so that whoever ended the server sees it end.
+        if let Some(admin) = self.admin {
+            admin.stop(true).await;
+        }
         info!("shut down");
+    }
+}
+
+/// How the administration ends the server, and learns that it ends.
+struct Shutdown {
+    stop: watch::Sender<bool>,
+    drained: Arc<Notify>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What the administration needs before the server runs.
+struct Administration {
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    token: admin::Token,
+    program: Program,
+}
+
+impl Administration {
+    fn prepare(listen: Listen, settings: &config::Admin, program: Program) -> Result<Self, StartError> {
+        let listeners = listener::bind_tcp(listen).map_err(StartError::AdminListen)?;
+        Ok(Self { listeners, token: admin::Token::load(&settings.token_file)?, program })
+    }
+
+    fn start(self, config: &Config, doorkeeper: &Doorkeeper, shutdown: Shutdown) -> std::io::Result<actix_server::ServerHandle> {
+        let clients = doorkeeper.clients.clone();
+        let Shutdown { stop, drained, stopped } = shutdown;
+        let drain = move || {
+            stop.send_replace(true);
+            drained.notify_one();
+        };
+        let desk = Desk {
+            registry: doorkeeper.registry.clone(),
+            program: self.program,
+            token: self.token,
+            names: config.cert_names.clone(),
+            metrics: Box::new(String::new),
+            clients: Box::new(move || clients.count()),
+            failures: None,
+            drain: Box::new(drain),
+            stopped,
+            message_bytes_max: config.limits.message_bytes_max,
+            nesting_max: config.limits.nesting_max,
+            patience: config.timeouts.hello(),
+            watching: AtomicUsize::new(0),
+        };
+        admin::serve(desk, self.listeners)
     }
 }
 

@@ -10,14 +10,16 @@ use std::{
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("auth", &["protocol"]),
-    ("config", &[]),
+    ("metrics", &["protocol"]),
+    ("config", &["auth"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
-    ("dialect", &["protocol"]),
-    ("registry", &["auth", "protocol"]),
-    ("session", &["auth", "dialect", "protocol", "registry"]),
-    ("ingress", &["auth", "config", "dialect", "protocol", "registry", "session"]),
-    ("server", &["auth", "config", "ingress", "protocol", "registry", "session"]),
+    ("dialect", &["metrics", "protocol"]),
+    ("registry", &["auth", "metrics", "protocol"]),
+    ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
+    ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
+    ("admin", &["config", "protocol", "registry"]),
+    ("server", &["admin", "auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

@@ -3,13 +3,30 @@
 //! Every door and every dialect asks here, once when a client has said who it is and once for each room, where somebody has to be asked at all: a
 //! server without settings is open. Nothing here knows what a session is, or a socket.
 
+pub mod callback;
+pub mod claims;
+pub mod failures;
 pub mod grant;
+pub mod jwks;
+pub mod jwt;
+pub mod keys;
+pub mod origin;
+pub mod signing;
+#[cfg(test)]
+mod wycheproof;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-pub use self::grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern};
+pub use self::{
+    claims::Rules,
+    grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
+    jwks::PublishedKeys,
+    jwt::{BadToken, Tokens},
+    keys::{Algorithm, Key, KeyError},
+    signing::SigningKey,
+};
 use crate::protocol::PeerId;
 
 /// Who decides. A server that has nobody to ask lets everybody do everything.
@@ -45,17 +62,31 @@ pub struct RoomAccess {
 
 /// Why somebody is not let in: for the log, never for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denied(String);
+pub struct Denied {
+    reason: String,
+    is_blameless: bool,
+}
 
 impl Denied {
     /// For this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self { reason: reason.into(), is_blameless: false }
+    }
+
+    /// For this reason, which is nobody's attempt at what is not theirs: the token was good once, or nobody can be asked. It is not counted as a failure of
+    /// the client's address, where all clients of an office may have it at once.
+    pub fn blameless(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_blameless: true }
+    }
+
+    /// Is it no failure to be counted?
+    pub fn is_blameless(&self) -> bool {
+        self.is_blameless
     }
 }
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }

@@ -4,6 +4,7 @@
 //! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
 //! Nothing here opens a socket or knows what a setting is good for.
 
+mod in_force;
 mod listen;
 mod sources;
 mod value;
@@ -12,16 +13,19 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    in_force::InForce,
     listen::{Listen, ListenError},
-    sources::{Fault, InvalidConfig, Origin, Sources},
+    sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
+    value::log_filter_fault,
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, path, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, integer, log_filter, origins, path, url_path, url_segment},
 };
+pub use crate::auth::origin::OriginRule;
 
 /// The settings of Switchboard.
 ///
@@ -30,7 +34,7 @@ use self::{
 /// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 // An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
 // SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
     /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
@@ -50,8 +54,8 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_CERT_DIR", default = "certs", deserialize_with = path)]
     pub cert_dir: PathBuf,
 
-    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine. In the environment they are
-    /// separated by commas.
+    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine; by the names the administration may be asked for
+    /// as well. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_CERT_NAMES", default = [], deserialize_with = certificate_names)]
     pub cert_names: Vec<String>,
 
@@ -81,9 +85,27 @@ pub struct Config {
     pub dialects: Vec<ForeignDialect>,
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
-    /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
+    /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
+    /// told of a secure WebSocket. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The web pages that may come in, by every door and dialect: `same-host`, those of the host that they ask, whatever their port; `localhost`, those of
+    /// the browser's own machine (localhost, *.localhost, 127.0.0.0/8 and `[::1]`); an origin such as `https://app.example.org` or
+    /// `https://app.example.org:8443`; `https://*.example.org`, the hosts below example.org and not that one itself; `null`, pages of files and sandboxes;
+    /// `*`, all. Pages of others are refused, with status 403. Programs that are no browsers send no origin and come in. `same-host` believes the request's
+    /// Host, or of a proxy in trusted_proxies its X-Forwarded-Host. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
+    pub origins: Vec<OriginRule>,
+
+    /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
+    /// from another machine should come by SSH or a proxy with TLS. Never the port of listen. Flag: --admin-listen.
+    #[config(env = "SWITCHBOARD_ADMIN_LISTEN")]
+    pub admin_listen: Option<Listen>,
+
+    /// The administration, where admin_listen is set.
+    #[config(nested)]
+    pub admin: Admin,
 
     /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
     #[config(nested)]
@@ -99,7 +121,7 @@ pub struct Config {
 }
 
 /// How much of everything there may be at most.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Limits {
     /// Clients on this server, over all doors. One more is closed as `server-full`.
     /// Range: 1 to 1000000.
@@ -204,10 +226,17 @@ pub struct Limits {
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_connections_max: usize,
+
+    /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
+    /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
+    /// many as address_connections_max: after a restart every client has one.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_failures_max: u32,
 }
 
 /// How long things may take, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Timeouts {
     /// From a client's connection to its first message; then `hello-timeout`.
     /// Range: 10 to 600000 (10 minutes).
@@ -257,14 +286,28 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub shutdown_grace_ms: u64,
 
+    /// The longest that clients of an address wait where wrong credentials came from, see limits.address_failures_max. Clients give up after ten seconds, so
+    /// with more than nine a genuine one may not come in. 0 does not wait.
+    /// Range: 0 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
+    pub failure_delay_ms: u64,
+
     /// How often the certificate's files are looked at, to take a new one or to make one in time.
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
 }
 
+/// The administration, where admin_listen is set.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Admin {
+    /// The file with the token that is wanted there, as `Authorization: Bearer TOKEN`. If there is none, it is made, readable for its owner alone.
+    #[config(env = "SWITCHBOARD_ADMIN_TOKEN_FILE", default = "certs/admin-token", deserialize_with = path)]
+    pub token_file: PathBuf,
+}
+
 /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct PeerJs {
     /// Where it is: the WebSocket at PATHpeerjs, ids at PATHKEY/id. It begins and ends with a slash.
     #[config(env = "SWITCHBOARD_PEERJS_PATH", default = "/", deserialize_with = url_path)]
@@ -316,8 +359,14 @@ impl ForeignDialect {
     }
 }
 
+impl Serialize for ForeignDialect {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -327,7 +376,7 @@ pub enum Rates {
 }
 
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -453,6 +502,11 @@ impl Timeouts {
         Duration::from_millis(self.shutdown_grace_ms)
     }
 
+    /// The longest wait before a credential is looked at.
+    pub fn failure_delay(&self) -> Duration {
+        Duration::from_millis(self.failure_delay_ms)
+    }
+
     /// How often the certificate's files are looked at.
     pub fn certificate_check(&self) -> Duration {
         Duration::from_millis(self.certificate_check_ms)
@@ -470,7 +524,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -497,8 +551,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 40);
+        // All but tls_cert, tls_key, workers and admin_listen have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 43);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -508,6 +562,7 @@ mod tests {
     #[test]
     fn a_section_has_the_defaults_that_the_whole_has() {
         let config = Config::default();
+        assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
@@ -533,6 +588,7 @@ mod tests {
             close_ms: 6,
             drain_ms: 7,
             shutdown_grace_ms: 15,
+            failure_delay_ms: 18,
             certificate_check_ms: 16,
         };
         let all = [
@@ -546,8 +602,9 @@ mod tests {
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
             timeouts.slow_peer(),
+            timeouts.failure_delay(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]);
         let late = Timeouts { drain_ms: 10, ..timeouts };
         assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }

@@ -9,7 +9,7 @@ use serde::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::ForeignDialect;
+use super::{ForeignDialect, OriginRule};
 
 /// An integer from `MIN` to `MAX`, both included.
 pub(super) fn integer<'de, D, T, const MIN: i128, const MAX: i128>(deserializer: D) -> Result<T, D::Error>
@@ -113,6 +113,11 @@ pub(super) fn blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<I
     Vec::<String>::deserialize(deserializer)?.iter().map(block).collect()
 }
 
+/// Rules for the origins of pages.
+pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OriginRule>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
 fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -126,22 +131,24 @@ fn is_dns_name(name: &str) -> bool {
 /// A filter of log lines, kept as text; what is kept is known to parse.
 pub(super) fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
+    match log_filter_fault(&text) {
+        None => Ok(text),
+        Some(fault) => Err(D::Error::custom(fault)),
+    }
+}
+
+/// What is wrong with a filter of log lines, if anything is.
+pub fn log_filter_fault(text: &str) -> Option<String> {
     if text.trim().is_empty() {
-        return Err(D::Error::custom(format_args!("{text:?} is not a log filter, `off` logs nothing")));
+        return Some(format!("{text:?} is not a log filter, `off` logs nothing"));
     }
     // The crate takes any other bare word for a part of the program, of which everything is logged and of the rest nothing.
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let bare = |word: &&str| !word.contains(['=', '[']) && !LEVELS.contains(&word.to_ascii_lowercase().as_str());
     if let Some(word) = text.split(',').map(str::trim).find(bare) {
-        return Err(D::Error::custom(format_args!(
-            "{text:?} is not a log filter: {word:?} is no level, which is one of {}",
-            LEVELS.join(", ")
-        )));
+        return Some(format!("{text:?} is not a log filter: {word:?} is no level, which is one of {}", LEVELS.join(", ")));
     }
-    match EnvFilter::try_new(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(D::Error::custom(format_args!("{text:?} is not a log filter: {error}"))),
-    }
+    EnvFilter::try_new(text).err().map(|error| format!("{text:?} is not a log filter: {error}"))
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ use super::{
     dialects::{Dialects, PeerJsRequest},
     engineio::{self, EngineIo},
     handshakes::Handshakes,
+    origins::share,
     self_signed::Hash,
     tls::Certificates,
     websocket::{self, Handover},
@@ -137,6 +138,7 @@ impl Site {
 #[include = "*.css"]
 #[include = "*.js"]
 #[include = "*.svg"]
+#[exclude = "admin/*"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
 #[exclude = "examples/*"]
@@ -148,8 +150,29 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
     Web::get(path).or_else(|| Web::get(&format!("{path}.html")))
 }
 
-/// Answers every request that asks for no upgrade.
-pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
+/// Answers every request that asks for no upgrade. What leads to sessions, or tells of peers, is for pages that may come in. The rest is the same for
+/// everybody and says nothing of anybody: the pages and modules, which are imported from other origins, the health, and help for whoever went astray.
+async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
+    let path = request.path();
+    let is_socket_io = site.socket_io(path).is_some();
+    let is_peerjs = site.dialects.peerjs(path).is_some() && file_at(path).is_none();
+    if !is_socket_io && !is_peerjs && path != DISCOVERY_PATH {
+        return answer_anybody(&request, body, &site).await;
+    }
+    let headers = request.headers();
+    // In front of its last part may be a token, which is not to be told of.
+    let told = if is_peerjs { &path[path.rfind('/').unwrap_or_default()..] } else { path };
+    if !site.doorkeeper.admits_request(headers, request.peer_addr(), told) {
+        let mut refusal = plain(StatusCode::FORBIDDEN, FORBIDDEN);
+        share(refusal.headers_mut(), None, false);
+        return refusal;
+    }
+    let mut response = answer_anybody(&request, body, &site).await;
+    share(response.headers_mut(), headers.get(header::ORIGIN), is_socket_io);
+    response
+}
+
+async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) -> HttpResponse {
     if let Some(engine) = site.socket_io(request.path()) {
         let connection = request.conn_data::<Option<Arc<Visit>>>().cloned().flatten();
         let begin = || {
@@ -160,7 +183,7 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
             };
             site.admit(visit).map(|place| engineio::attend(place, site.doorkeeper.clone()))
         };
-        return engineio::answer(&request, body, engine, connection.clone(), begin).await;
+        return engineio::answer(request, body, engine, connection.clone(), begin).await;
     }
     let file = file_at(request.path());
     let peerjs = site.dialects.peerjs(request.path());
@@ -172,14 +195,14 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
         return refusal;
     }
     if let (None, Some(peerjs)) = (&file, peerjs) {
-        return answer_peerjs(peerjs, &request, &site).await;
+        return answer_peerjs(peerjs, request, site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
         return if status == StatusCode::UPGRADE_REQUIRED { upgrade_required(text) } else { plain(status, text) };
     }
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
-        (DISCOVERY_PATH, _) => discovery(request.headers(), &site),
+        (DISCOVERY_PATH, _) => discovery(request, site),
         ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
         ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
@@ -196,6 +219,8 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
     }
 }
 
+/// What a page hears that may not come in. Why is in the log.
+const FORBIDDEN: &str = "forbidden\n";
 const SEE_DISCOVERY: &str = "connect with a client, /.well-known/switchboard says where\n";
 
 fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
@@ -226,7 +251,6 @@ async fn answer_peerjs(asked: PeerJsRequest, request: &HttpRequest, site: &Site)
         // It says what it is and means it no more than there: the library reads text.
         PeerJsRequest::Id => HttpResponse::Ok()
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .content_type("text/html; charset=utf-8")
             .body(PeerId::random().to_string()),
@@ -260,7 +284,6 @@ struct PeerJsServer {
 fn json(document: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .content_type("application/json")
         .body(serde_json::to_string(document).expect("JSON can be written"))
 }
@@ -320,13 +343,15 @@ impl From<&Hash> for CertificateHash {
 }
 
 /// Names the doors by the host that the client asked for: it has reached that one.
-fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
+fn discovery(request: &HttpRequest, site: &Site) -> HttpResponse {
+    let headers = request.headers();
     let host = match headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())) {
         Some(Some(host)) if !host.as_str().contains('@') => host.to_string(),
         Some(_) => return plain(StatusCode::BAD_REQUEST, "the Host header is no host\n"),
         None => site.address.to_string(),
     };
-    let tls = if site.certificates.is_self_signed() { "" } else { "s" };
+    let ended_by_proxy = || request.peer_addr().is_some_and(|peer| site.doorkeeper.addresses.is_secure(peer.ip(), headers));
+    let tls = if !site.certificates.is_self_signed() || ended_by_proxy() { "s" } else { "" };
     let document = Discovery {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
@@ -347,11 +372,7 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
         dialects: site.dialects.names(),
     };
     let text = serde_json::to_string_pretty(&document).expect("JSON can be written") + "\n";
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-        .content_type("application/json")
-        .body(text)
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).content_type("application/json").body(text)
 }
 
 /// Serves connections in the clear.
@@ -455,6 +476,9 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
+    if !site.doorkeeper.admits_request(request.headers(), request.peer_addr(), request.path()) {
+        return write_response(&mut framed, StatusCode::FORBIDDEN, FORBIDDEN).await;
+    }
     if let Some(engine) = site.socket_io(request.path()) {
         let visit = site.visitor(&request);
         let begin = || site.admit(visit.clone()).map(|place| engineio::attend(place, site.doorkeeper.clone()));

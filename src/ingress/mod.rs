@@ -9,7 +9,9 @@ pub mod engineio;
 pub mod handshakes;
 pub mod http;
 pub mod listener;
+pub mod origins;
 pub mod self_signed;
+pub mod slowdown;
 pub mod tls;
 pub mod websocket;
 pub mod webtransport;
@@ -33,11 +35,15 @@ use tokio::{
 };
 use tracing::info;
 
-use self::address::{Addresses, Visit};
+use self::{
+    address::{Addresses, Visit},
+    slowdown::Slowdown,
+};
 use crate::{
-    auth::{Authorize, Grant, Visitor},
+    auth::{Authorize, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
+    metrics::Metrics,
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
         ServerMessage, Token, Welcome, framing::Frame,
@@ -46,7 +52,7 @@ use crate::{
     session::{
         Session, SessionSettings,
         admission::Admission,
-        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
+        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Door, Ended, Ending},
         hearing::SharedHearing,
         outbox::{End, Outbox},
         replay::ReplayLimits,
@@ -67,11 +73,15 @@ pub struct Doorkeeper {
     pub registry: Addr<RoomRegistry>,
     pub clients: Arc<Clients>,
     pub addresses: Arc<Addresses>,
+    /// Which pages may come in.
+    pub origins: Origins,
     /// Who decides who may come in; missing where everybody may.
     pub authority: Option<Arc<dyn Authorize>>,
+    pub slowdown: Arc<Slowdown>,
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Doorkeeper {
@@ -94,22 +104,36 @@ impl Doorkeeper {
     /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
     /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
     async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
-        if let Some(line) = self.resume(place, connection, frames).await {
-            frames.pop_front();
-            return Ok(line);
+        if let Some(code) = place.refusal
+            && self.slowdown.is_slow(place.visit.address())
+        {
+            // There are few places for those who are refused, and none to wait in.
+            return Err(code);
         }
-        match place.refusal {
-            Some(code) => Err(code),
-            None => {
-                let peer_id = PeerId::random();
-                let admission = match &self.authority {
-                    Some(authority) => Some(self.admit(authority, self.visitor(place, connection, frames.front(), peer_id)).await?),
-                    None => None,
-                };
-                let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
-                Ok(Line { session, hearing, connection: ConnectionId::FIRST })
+        let peer_id = PeerId::random();
+        let judged = match self.resume(place, connection, frames, peer_id).await? {
+            Ok(line) => {
+                frames.pop_front();
+                return Ok(line);
             }
+            Err(judged) => judged,
+        };
+        if let Some(code) = place.refusal {
+            return Err(code);
         }
+        let admission = match &self.authority {
+            Some(authority) => {
+                let visitor = self.visitor(place, connection, frames.front(), peer_id);
+                let judged = match judged {
+                    Some(grant) => Some(grant),
+                    None => self.judge(authority, &visitor).await,
+                };
+                Some(Admission::new(authority.clone(), visitor, judged.ok_or(CloseCode::Unauthorized)?))
+            }
+            None => None,
+        };
+        let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
+        Ok(Line { session, hearing, connection: ConnectionId::FIRST })
     }
 
     /// Who has come with this first frame.
@@ -120,12 +144,6 @@ impl Doorkeeper {
             false => place.token.clone(),
         };
         Visitor { token, peer_id, address: place.visit.address(), dialect: dialect.name() }
-    }
-
-    /// Lets a client in with what it is granted.
-    async fn admit(&self, authority: &Arc<dyn Authorize>, visitor: Visitor) -> Result<Admission, CloseCode> {
-        let grant = self.judge(authority, &visitor).await.ok_or(CloseCode::Unauthorized)?;
-        Ok(Admission::new(authority.clone(), visitor, grant))
     }
 
     /// May who says this token know who is in this room?
@@ -146,36 +164,52 @@ impl Doorkeeper {
         judged.inspect_err(|denied| info!(address = %visitor.address, dialect = visitor.dialect, %denied, "a client is not let in")).ok()
     }
 
-    /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
-    async fn resume(&self, place: &Place, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
-        let Heard::Request(request) = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()? else {
-            return None;
-        };
+    /// The line to the session that the first frame resumes, if there is such a session and it takes the connection; or else what its client is granted,
+    /// where that is known by now.
+    async fn resume(
+        &self,
+        place: &Place,
+        connection: &Connection,
+        frames: &VecDeque<Frame>,
+        peer_id: PeerId,
+    ) -> Result<Result<Line, Option<Grant>>, CloseCode> {
+        let decoded = frames.front().map(|first| connection.dialect.decode(first, self.limits.nesting_max));
+        let Some(Ok(Heard::Request(request))) = decoded else { return Ok(Err(None)) };
         let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token: Some(token), received }) } } = request
         else {
-            return None;
+            return Ok(Err(None));
         };
-        // Before the secret is used, so that a token that is no good costs nobody a session.
+        let address = place.visit.address();
         let grant = match self.authority.as_ref().zip(said) {
-            Some((authority, _)) => Some(self.judge(authority, &self.visitor(place, connection, frames.front(), PeerId::random())).await?),
-            None => None,
+            // Before the secret is used, so that a token that is no good costs nobody a session.
+            Some((authority, _)) => {
+                let judged = self.judge(authority, &self.visitor(place, connection, frames.front(), peer_id)).await;
+                Some(judged.ok_or(place.refusal.unwrap_or(CloseCode::Unauthorized))?)
+            }
+            None => {
+                self.slowdown.over(address).await;
+                None
+            }
         };
-        let session = self.resumables.take(token)?;
+        let Some(session) = self.resumables.take(token) else {
+            self.slowdown.failed_to_resume(address);
+            return Ok(Err(grant));
+        };
         let has_place = match place.refusal {
             // A session that waits is counted for its address already.
             Some(CloseCode::TooManyConnections) => place.reserve(),
             refusal => refusal.is_none(),
         };
         let (attached, answer) = oneshot::channel();
-        session.do_send(Attach { connection: connection.clone(), token, received, id, grant, has_place, attached });
+        session.do_send(Attach { connection: connection.clone(), token, received, id, grant: grant.clone(), has_place, attached });
         let Ok(Attached { connection, hearing, place_before }) = answer.await else {
             place.give_back();
-            return None;
+            return Ok(Err(grant));
         };
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
-        Some(Line { session, hearing, connection })
+        Ok(Ok(Line { session, hearing, connection }))
     }
 
     fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> (Addr<Session>, SharedHearing) {
@@ -323,9 +357,9 @@ impl Place {
     }
 
     /// What a door brings to a session that takes this place.
-    pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
-        let address = AddressShare { visit: self.visit.clone(), joins: self.visit.joins.clone() };
-        Connection { dialect, outbox, address, place: self.clone() }
+    pub fn connection(self: &Arc<Self>, door: Door, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
+        let address = AddressShare { address: self.visit.client, visit: self.visit.clone(), joins: self.visit.joins.clone() };
+        Connection { door, dialect, outbox, address, place: self.clone() }
     }
 
     /// Waits for what a client has to do before it is in, and tells why it is not if that takes too long. One that is refused can only be let in for

@@ -26,6 +26,7 @@ use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
+    origins::Asking,
     overdue,
 };
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        connection::{Connection, Ending},
+        connection::{Connection, Door, Ending},
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -125,6 +126,17 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
         if path != PATH && socket_io.is_none() {
             debug!(path, "a WebTransport session for a path that is none");
             request.not_found().await;
+            return Ok(None);
+        }
+        // Browsers send one. Of several the crate keeps the last, which is no loss: who is no browser may write any.
+        let asking = Asking {
+            origins: request.origin().map(str::as_bytes).into_iter().collect(),
+            host: Some(request.authority()),
+            address: request.remote_address().ip(),
+            path,
+        };
+        if !doorkeeper.admits_origin(&asking) {
+            request.forbidden().await;
             return Ok(None);
         }
         request.accept().await.map(|connection| Some((connection, socket_io)))
@@ -274,7 +286,7 @@ enum Stop {
 
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
+        let connection = place.connection(Door::WebTransport, Arc::new(Native(Codec::MsgPack)), outbox.clone());
         match self.attend(quic, place, connection, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),

@@ -4,6 +4,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     auth::Grant,
     dialect::Dialect,
-    protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, Welcome},
+    protocol::{CloseCode, LeaveReason, ResumeToken, RoomId, ServerMessage, Welcome},
     registry::drain::DrainWindow,
 };
 
@@ -31,15 +32,40 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// What a door brings to a session. The place is held as long as the session may use the connection.
 #[derive(Clone)]
 pub struct Connection {
+    pub door: Door,
     pub dialect: Arc<dyn Dialect>,
     pub outbox: Arc<Outbox>,
     pub place: Arc<dyn Any + Send + Sync>,
     pub address: AddressShare,
 }
 
+/// Where a connection came in. What is told of it, and nothing depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// A WebSocket.
+    WebSocket,
+    /// A WebTransport session.
+    WebTransport,
+    /// Engine.IO, which changes between polling, a WebSocket and a WebTransport session.
+    EngineIo,
+}
+
+impl Door {
+    /// The name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::WebTransport => "webtransport",
+            Self::EngineIo => "engine.io",
+        }
+    }
+}
+
 /// What a client takes of its address, for as long as its session lasts: with a connection or without.
 #[derive(Clone)]
 pub struct AddressShare {
+    /// The address itself.
+    pub address: IpAddr,
     /// Given back when dropped.
     pub visit: Arc<dyn Any + Send + Sync>,
     /// What all clients of the address share; nothing where rates are not bounded.
@@ -128,6 +154,15 @@ impl Session {
         }
     }
 
+    /// Tells the client that it is out of a room that was closed. One whose dialect has no word for that would wait for ever: its connection ends, as
+    /// it would if it had been the room.
+    pub(super) fn expelled(&mut self, room: RoomId, ctx: &mut Context<Self>) {
+        self.hearing().expelled(&room);
+        if !self.delivery.tell(&ServerMessage::Left { room, reason: LeaveReason::Removed }) {
+            self.close(CloseCode::Removed, Instant::now(), ctx);
+        }
+    }
+
     /// Ends the session for a server that shuts down, at a time of its own.
     pub(super) fn drain(&mut self, window: DrainWindow, ctx: &mut Context<Self>) {
         self.draining = Some(window);
@@ -187,7 +222,7 @@ impl Session {
     }
 
     /// Goes on over another connection. False if the client missed something that is no longer known: then this session is over.
-    fn attach(&mut self, Connection { dialect, outbox, place, address }: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
+    fn attach(&mut self, Connection { door, dialect, outbox, place, address }: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
         if let Some(window) = self.window.take() {
             ctx.cancel_future(window);
         }
@@ -202,7 +237,7 @@ impl Session {
         self.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
         self.hearing().attach(self.connection, dialect, address.joins.clone());
-        (self.welcome, self.place, self.address) = (welcome, Some(place), address);
+        (self.welcome, self.place, self.address, self.door) = (welcome, Some(place), address, door);
         true
     }
 

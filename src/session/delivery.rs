@@ -14,6 +14,7 @@ use std::{
 
 use actix::Addr;
 use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::sync::oneshot;
 
 use super::{
     Session, SessionSettings,
@@ -24,11 +25,12 @@ use super::{
 };
 use crate::{
     dialect::{Dialect, Frames},
-    protocol::{CloseCode, Envelope, ServerMessage, framing::Frame},
+    protocol::{CloseCode, Envelope, RoomId, ServerMessage, framing::Frame},
     registry::{
         command::{Answer, Deliver},
         drain::DrainWindow,
         inlet::{Inlet, Untaken},
+        view::SessionView,
     },
 };
 
@@ -66,11 +68,13 @@ impl Delivery {
         Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, closed: false.into(), saying: saying.into() })
     }
 
-    /// Says something to this client alone.
-    pub fn tell(&self, message: &ServerMessage) {
+    /// Says something to this client alone. False if its dialect has no word for it.
+    pub fn tell(&self, message: &ServerMessage) -> bool {
         let mut saying = self.saying();
         let frames = saying.dialect.spell(message);
+        let is_said = !frames.as_slice().is_empty();
         self.say_all(&mut saying, frames, false);
+        is_said
     }
 
     /// Says something that is spelled already.
@@ -86,6 +90,16 @@ impl Delivery {
     /// Forgets what the client has received.
     pub fn acknowledge(&self, received: u64) -> Result<(), NeverSent> {
         self.saying().replay.acknowledge(received)
+    }
+
+    /// How the latest connection spells.
+    pub fn dialect(&self) -> Arc<dyn Dialect> {
+        self.saying().dialect.clone()
+    }
+
+    /// Bytes that wait to be written, on this connection or on the next.
+    pub fn waiting_bytes(&self) -> usize {
+        self.backlog.waiting()
     }
 
     /// Is there a connection?
@@ -260,5 +274,19 @@ impl Inlet for Delivery {
 
     fn drain(&self, window: DrainWindow) {
         self.session.do_send(Deliver::Drain(window));
+    }
+
+    fn remove(&self) {
+        self.session.do_send(Deliver::Removed);
+    }
+
+    fn expel(&self, room: &RoomId) {
+        self.session.do_send(Deliver::Expelled(room.clone()));
+    }
+
+    fn describe(&self) -> BoxFuture<'static, Option<SessionView>> {
+        let (asked, told) = oneshot::channel();
+        self.session.do_send(Deliver::Describe(asked));
+        told.map(Result::ok).boxed()
     }
 }

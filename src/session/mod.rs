@@ -22,14 +22,14 @@ pub mod throttle;
 use std::{
     any::Any,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::prelude::*;
 
 use self::{
     admission::Admission,
-    connection::{AddressShare, Connection, ConnectionId},
+    connection::{AddressShare, Connection, ConnectionId, Door},
     delivery::Delivery,
     hearing::{Hearing, SharedHearing},
     replay::ReplayLimits,
@@ -41,6 +41,7 @@ use crate::{
         RoomRegistry,
         command::{Deliver, Register, Unregister},
         drain::DrainWindow,
+        view::SessionView,
     },
 };
 
@@ -55,7 +56,10 @@ pub struct Session {
     hearing: SharedHearing,
     delivery: Arc<Delivery>,
     address: AddressShare,
+    /// The latest connection, and by which door it came.
     connection: ConnectionId,
+    door: Door,
+    began: SystemTime,
     /// Ends a session that nobody comes back to.
     window: Option<SpawnHandle>,
     /// Is it being asked for a sign of life?
@@ -112,7 +116,7 @@ impl Session {
             let hearing = Arc::new(Mutex::new(hearing.granted(grant)));
             heard = Some(hearing.clone());
             delivery.tell(&ServerMessage::Welcome(Box::new(welcome.clone())));
-            let Connection { address, place, .. } = connection;
+            let Connection { door, address, place, .. } = connection;
             Self {
                 welcome,
                 settings,
@@ -123,6 +127,8 @@ impl Session {
                 delivery,
                 address,
                 connection: ConnectionId::FIRST,
+                door,
+                began: SystemTime::now(),
                 window: None,
                 is_challenged: false,
                 draining: None,
@@ -131,6 +137,20 @@ impl Session {
             }
         });
         (session, heard.expect("an actor is created at once"))
+    }
+
+    /// What it looks like to whoever runs the server.
+    fn view(&self) -> SessionView {
+        SessionView {
+            user: None,
+            rooms: self.hearing().rooms(),
+            door: self.door.name(),
+            dialect: self.delivery.dialect().name(),
+            address: self.address.address,
+            is_connected: self.delivery.has_connection(),
+            since: self.began,
+            waiting_bytes: self.delivery.waiting_bytes(),
+        }
     }
 
     fn hearing(&self) -> MutexGuard<'_, Hearing> {
@@ -176,6 +196,12 @@ impl Handler<Deliver> for Session {
             Deliver::Challenged => self.challenge(ctx),
             Deliver::Patience => self.be_patient(ctx),
             Deliver::Drain(window) => self.drain(window, ctx),
+            Deliver::Removed => self.close(CloseCode::Removed, Instant::now(), ctx),
+            Deliver::Expelled(room) => self.expelled(room, ctx),
+            Deliver::Describe(asked) => {
+                // Who asked may have gone.
+                let _ = asked.send(self.view());
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     },
     protocol::{ClientRates, CloseCode, LeaveReason, ResumeToken, framing::Frame},
     session::{
-        connection::Ending,
+        connection::{Door, Ending},
         heartbeat::{Beat, Heartbeat},
         outbox::Outbox,
         throttle::Throttle,
@@ -404,7 +404,7 @@ pub fn attend(place: Place, doorkeeper: Arc<Doorkeeper>) -> impl AsyncFnOnce(&mu
         // Nobody else lets it in.
         let _ = incoming.socket.visit.set(place.visit.clone());
         let limits = &doorkeeper.limits;
-        let connection = place.connection(Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
+        let connection = place.connection(Door::EngineIo, Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
         let entering = doorkeeper.enter(&place, &connection, async |frames| incoming.frames(frames).await);
         let (line, frames) = match Box::pin(entering).await {
             Ok(entered) => entered,

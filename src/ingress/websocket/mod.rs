@@ -29,7 +29,10 @@ use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Native},
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
-    session::{connection::Connection, outbox::Outbox},
+    session::{
+        connection::{Connection, Door},
+        outbox::Outbox,
+    },
 };
 
 /// What a client is probed with.
@@ -65,7 +68,7 @@ where
     outbox.use_shortcut(shortcut);
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
-    let connection = place.connection(dialect, outbox.clone());
+    let connection = place.connection(Door::WebSocket, dialect, outbox.clone());
     let attend = async |reader: &mut Reader<'_, _>| attend(reader, connection, &place, &doorkeeper).await;
     exchange(io, leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
     outbox.use_shortcut(None);
