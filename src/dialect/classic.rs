@@ -25,6 +25,7 @@ use super::{
     announce::{self, Announcement, Announcements, id, seen},
     fields::{Fields, write_payload},
 };
+use crate::metrics::DialectName;
 use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// One connection that speaks classic.
@@ -97,6 +98,10 @@ impl Classic {
 }
 
 impl Dialect for Classic {
+    fn name(&self) -> DialectName {
+        DialectName::Classic
+    }
+
     fn manners(&self) -> Manners {
         let rooms_of = self.is_in_lobby().then_some(NAME);
         Manners { speaks_first: !self.has_lobby, rooms_of, ..Manners::FOREIGN }

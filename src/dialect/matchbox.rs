@@ -18,6 +18,7 @@
 use serde_json::{Value, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, To, Wish, fields::Fields};
+use crate::metrics::DialectName;
 use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
 /// One connection that speaks matchbox.
@@ -72,6 +73,10 @@ impl Matchbox {
 }
 
 impl Dialect for Matchbox {
+    fn name(&self) -> DialectName {
+        DialectName::Matchbox
+    }
+
     fn manners(&self) -> Manners {
         Manners { speaks_first: false, rooms_of: self.seats.map(|_| NAME), ..Manners::FOREIGN }
     }

@@ -27,10 +27,14 @@ pub use y_webrtc::YWebrtc;
 
 use std::time::Duration;
 
+use crate::metrics::DialectName;
 use crate::protocol::{Envelope, Refusal, Request, ServerMessage, framing::Frame};
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
+    /// Which one it is, for whoever counts.
+    fn name(&self) -> DialectName;
+
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
 

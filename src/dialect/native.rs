@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Dialect, Frames, Heard};
+use crate::metrics::DialectName;
 use crate::protocol::{Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, framing::Frame};
 
 /// The native dialect on a connection of this codec.
@@ -18,6 +19,10 @@ impl Native {
 }
 
 impl Dialect for Native {
+    fn name(&self) -> DialectName {
+        DialectName::Native
+    }
+
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let bytes = match (self.0, frame) {
             (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, value::RawValue};
 
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
+use crate::metrics::DialectName;
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// One connection of the library.
@@ -88,6 +89,10 @@ fn is_id(text: &str) -> bool {
 }
 
 impl Dialect for PeerJs {
+    fn name(&self) -> DialectName {
+        DialectName::PeerJs
+    }
+
     fn manners(&self) -> Manners {
         Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, patience: EXPIRE_TIMEOUT, ..Manners::FOREIGN }
     }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde_json::{json, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, Wish, fields::Fields};
+use crate::metrics::DialectName;
 use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// Any connection that speaks it.
@@ -24,6 +25,10 @@ const NAME: &str = "y-webrtc";
 const IDEMPOTENT: u64 = 1;
 
 impl Dialect for YWebrtc {
+    fn name(&self) -> DialectName {
+        DialectName::YWebrtc
+    }
+
     fn manners(&self) -> Manners {
         Manners { rooms_of: Some(NAME), is_quiet: true, broadcasts: true, ..Manners::FOREIGN }
     }

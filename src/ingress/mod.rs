@@ -35,7 +35,7 @@ use self::address::{Addresses, Visit};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
-    metrics::Metrics,
+    metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said},
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
         Welcome, framing::Frame,
@@ -71,6 +71,11 @@ pub struct Doorkeeper {
 }
 
 impl Doorkeeper {
+    /// Counts a connection that is opened, for as long as this is kept.
+    pub fn meter(&self, door: Door, dialect: DialectName) -> ConnectionMeter {
+        ConnectionMeter::new(self.metrics.clone(), door, dialect)
+    }
+
     /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned
     /// away.
     pub async fn enter<Stop: From<CloseCode>>(
@@ -105,13 +110,17 @@ impl Doorkeeper {
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
     async fn resume(&self, place: &Place, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
-        let Heard::Request(request) = connection.dialect.decode(frames.front()?, self.limits.nesting_max).ok()? else {
+        let frame = frames.front()?;
+        let Heard::Request(request) = connection.dialect.decode(frame, self.limits.nesting_max).ok()? else {
             return None;
         };
-        let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token: Some(token), received }) } } = request else {
+        let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token, received }) } } = request else {
             return None;
         };
-        let session = self.resumables.take(token)?;
+        let Some((token, session)) = token.and_then(|token| Some((token, self.resumables.take(token)?))) else {
+            self.metrics.resumed(ResumeOutcome::TooLate);
+            return None;
+        };
         let has_place = match place.refusal {
             // A session that waits is counted for its address already.
             Some(CloseCode::TooManyConnections) => place.reserve(),
@@ -119,10 +128,19 @@ impl Doorkeeper {
         };
         let (attached, answer) = oneshot::channel();
         session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
-        let Ok(Attached { connection, hearing, place_before }) = answer.await else {
-            place.give_back();
-            return None;
+        let outbox = &connection.outbox;
+        // A session that says nothing has ended meanwhile.
+        let Attached { connection, hearing, place_before } = match answer.await.unwrap_or(Err(ResumeOutcome::TooLate)) {
+            Ok(attached) => attached,
+            Err(outcome) => {
+                self.metrics.resumed(outcome);
+                place.give_back();
+                return None;
+            }
         };
+        self.metrics.resumed(ResumeOutcome::Succeeded);
+        self.metrics.heard(outbox.meter().door(), frame.bytes().len());
+        self.metrics.received(Said::Hello);
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
@@ -224,7 +242,8 @@ pub struct Line {
 impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
     pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
-        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
+        let mut taken_up = None;
+        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames, &mut taken_up);
         while let Some(pause) = hear() {
             pause.over().await;
         }

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     dialect::Native,
+    metrics::{DialectName, Door, HandshakeFailure},
     protocol::{
         CloseCode, Codec, H3_INTERNAL_ERROR, LeaveReason,
         framing::{self, Frame},
@@ -95,6 +96,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
     while let Some(incoming) = endpoint.accept().await {
         // A connection may outlive its place while its client does not let it end, so they have a bound of their own.
         if endpoint.open_connections() >= doorkeeper.clients.connections_max() {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::ServerFull);
             incoming.refuse();
             continue;
         }
@@ -107,6 +109,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
             continue;
         }
         if proven && doorkeeper.addresses.is_swamped(incoming.remote_address().ip()) {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::TooManyConnections);
             incoming.refuse();
             continue;
         }
@@ -136,24 +139,37 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
                 (Ok(place), Some(engine)) => engineio::webtransport::serve(connection, place, doorkeeper, &engine).await,
                 (Ok(place), None) => serve(connection, place, &doorkeeper).await,
-                (Err(code), _) => close(&connection, code),
+                (Err(code), _) => {
+                    doorkeeper.metrics.handshake_failed(code);
+                    close(&connection, code);
+                }
             }
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
-        Err(given_up) => debug!(%given_up, "a WebTransport handshake failed"),
+        Ok(Ok(None)) => doorkeeper.metrics.handshake_failed(HandshakeFailure::NoSuchPath),
+        Ok(Err(error)) => {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::WebTransport);
+            debug!(%error, "a WebTransport handshake failed");
+        }
+        Err(given_up) => {
+            doorkeeper.metrics.handshake_failed(given_up);
+            debug!(%given_up, "a WebTransport handshake failed");
+        }
     }
 }
 
 /// Serves one session to its end.
 async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     // Boxed, for what it takes is not to be kept room for as long as the session lasts.
+    let meter = doorkeeper.meter(Door::WebTransport, DialectName::Native);
     let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
-        Err(code) => return close(&connection, code),
+        Err(code) => {
+            doorkeeper.metrics.closed_with(code);
+            return close(&connection, code);
+        }
     };
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(meter);
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
     let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));

@@ -101,7 +101,7 @@ families! {
     Counter delivered: Told = "switchboard_messages_delivered_total";
     /// Best-effort messages that were lost, for their client had too much to read already.
     Counter lost: () = "switchboard_messages_lost_total";
-    /// Bytes of the messages that sessions heard, without what the door adds to them (frames, TLS, packets of Engine.IO).
+    /// Bytes of the messages that sessions heard, without what the door adds to them (frames, TLS, HTTP).
     Counter bytes_received: Door = "switchboard_message_bytes_received_total";
     /// Bytes of the messages that were handed to connections, those that are sent again included, without what the door adds to them.
     Counter bytes_sent: Door = "switchboard_message_bytes_sent_total";

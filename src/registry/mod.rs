@@ -19,6 +19,7 @@ use self::{
     members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
+use crate::metrics::Metrics;
 use crate::protocol::{ErrorCode, LeaveReason, PeerId, RoomId};
 
 /// The actor that owns membership.
@@ -26,13 +27,33 @@ pub struct RoomRegistry {
     rooms: Rooms,
     sessions: HashMap<PeerId, Arc<dyn Inlet>, PeerIdHasher>,
     draining: Option<DrainWindow>,
+    metrics: Arc<Metrics>,
+    /// So many rooms are in the metrics.
+    rooms_counted: usize,
 }
 
 impl RoomRegistry {
     /// Nobody is anywhere yet.
-    pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None }
+    pub fn new(limits: RoomLimits, metrics: Arc<Metrics>) -> Self {
+        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None, metrics, rooms_counted: 0 }
     }
+
+    fn count_rooms(&mut self) {
+        let before = std::mem::replace(&mut self.rooms_counted, self.rooms.len());
+        if before != self.rooms_counted {
+            self.metrics.rooms(self.rooms_counted as i64 - before as i64);
+        }
+    }
+}
+
+/// Puts a command into the registry's mailbox, where it is counted until its turn.
+pub fn ask<C>(registry: &Addr<RoomRegistry>, metrics: &Metrics, command: C)
+where
+    C: Message<Result = ()> + Send + 'static,
+    RoomRegistry: Handler<C, Result = ()>,
+{
+    metrics.registry_mailbox(1);
+    registry.do_send(command);
 }
 
 impl Actor for RoomRegistry {
@@ -43,6 +64,7 @@ impl Handler<Register> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Register { peer_id, inlet }: Register, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         if let Some(window) = self.draining {
             inlet.drain(window);
         }
@@ -54,10 +76,12 @@ impl Handler<Unregister> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Unregister { peer_id, rooms, reason }: Unregister, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         self.sessions.remove(&peer_id);
         for room in rooms {
             self.rooms.leave(peer_id, &room, reason);
         }
+        self.count_rooms();
     }
 }
 
@@ -65,6 +89,7 @@ impl Handler<Join> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, join: Join, ctx: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         let mut entry = join.entry.clone();
         // Who would come in without its name waits for it as well: a name that only a dead connection holds is nobody's.
         if let Some(claim) = &mut entry.claim {
@@ -82,6 +107,7 @@ impl Handler<Join> for RoomRegistry {
             }
             Err(code) => join.inlet.answer(Answer::Refused(code)),
         }
+        self.count_rooms();
     }
 }
 
@@ -97,6 +123,7 @@ impl RoomRegistry {
         {
             inlet.answer(Answer::Refused(code));
         }
+        self.count_rooms();
     }
 }
 
@@ -104,6 +131,7 @@ impl Handler<Rename> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, rename: Rename, ctx: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         match self.rooms.rename(rename.peer_id, &rename.room, &rename.name) {
             Err(ErrorCode::NameTaken) if self.rooms.challenge(&rename.room, &rename.name) => {
                 ctx.run_later(CHALLENGE, |registry, _| {
@@ -120,6 +148,7 @@ impl Handler<Count> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Count { inlet, rooms }: Count, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         let count = |room: RoomId| {
             let census = self.rooms.census(&room);
             (room, census)
@@ -140,9 +169,11 @@ impl Handler<Leave> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Leave { peer_id, inlet, rooms }: Leave, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         for room in rooms {
             self.rooms.leave(peer_id, &room, Some(LeaveReason::Left));
         }
+        self.count_rooms();
         inlet.answer(Answer::Left);
     }
 }
@@ -151,6 +182,7 @@ impl Handler<Update> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Update { peer_id, inlet, room, metadata }: Update, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         inlet.answer(match self.rooms.update(peer_id, &room, metadata) {
             Ok(()) => Answer::Updated,
             Err(code) => Answer::Refused(code),

@@ -34,9 +34,10 @@ use self::{
     resumable::Resumables,
 };
 use crate::{
+    metrics::Connected,
     protocol::{ClientRates, CloseCode, LeaveReason, ServerMessage, Welcome},
     registry::{
-        RoomRegistry,
+        RoomRegistry, ask,
         command::{Deliver, Register, Unregister},
         drain::DrainWindow,
     },
@@ -52,7 +53,7 @@ pub struct Session {
     delivery: Arc<Delivery>,
     address: AddressShare,
     connection: ConnectionId,
-    /// Ends a session that nobody comes back to.
+    /// Ends a session that nobody comes back to. There as long as there is no connection.
     window: Option<SpawnHandle>,
     /// Is it being asked for a sign of life?
     is_challenged: bool,
@@ -105,6 +106,7 @@ impl Session {
                 Hearing::new(welcome.peer_id, settings, ctx.address(), registry.clone(), resumables.clone(), delivery.clone(), &connection);
             let hearing = Arc::new(Mutex::new(hearing));
             heard = Some(hearing.clone());
+            delivery.metrics().session_started();
             delivery.tell(&ServerMessage::Welcome(Box::new(welcome.clone())));
             let Connection { address, place, .. } = connection;
             Self {
@@ -135,7 +137,8 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.registry.do_send(Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() });
+        let register = Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() };
+        ask(&self.registry, self.delivery.metrics(), register);
         if !self.settings.resume_window.is_zero() {
             self.resumables.insert(self.welcome.resume_token, ctx.address());
         }
@@ -151,7 +154,9 @@ impl Drop for Session {
         hearing.confirm();
         let rooms = hearing.take_rooms();
         drop(hearing);
-        self.registry.do_send(Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
+        let metrics = self.delivery.metrics();
+        metrics.session_ended(if self.window.is_none() { Connected::Yes } else { Connected::No }, self.reason);
+        ask(&self.registry, metrics, Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod bystanders;
 pub mod foreign;
+pub mod metrics;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -35,6 +35,7 @@ use super::{
     announce::{self, Announcement, Announcements, id, seen},
     fields::Fields,
 };
+use crate::metrics::DialectName;
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
 /// One connection that speaks Socket.IO.
@@ -224,6 +225,10 @@ fn to(fields: &Fields<'_>) -> Result<Option<To>, Unheard> {
 }
 
 impl Dialect for SocketIo {
+    fn name(&self) -> DialectName {
+        DialectName::SocketIo
+    }
+
     fn manners(&self) -> Manners {
         Manners::FOREIGN
     }

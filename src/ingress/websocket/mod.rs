@@ -28,6 +28,7 @@ use super::{Doorkeeper, Place, overdue};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Native},
+    metrics::Door,
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
     session::{connection::Connection, outbox::Outbox},
 };
@@ -60,7 +61,7 @@ where
     Io: Handover,
 {
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, dialect.name()));
     let (io, shortcut) = io.hand_over();
     outbox.use_shortcut(shortcut);
     // Held by the session as well, and here until the last byte is written.
