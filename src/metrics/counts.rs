@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     histogram::Histogram,
-    labels::{Closed, Connected, Departure, Door, HandshakeFailure, Labels, ResumeOutcome, Said, TokenFailure, Told, Way},
+    labels::{Closed, Connected, Departure, Door, HandshakeFailure, Labels, Pairs, ResumeOutcome, Said, TokenFailure, Told, Way},
 };
 use crate::protocol::ErrorCode;
 
@@ -17,7 +17,7 @@ pub struct Family {
     /// Its part of the counts.
     pub cells: fn(&Counts) -> &[AtomicU64],
     /// Where each of its series is, and the labels of that.
-    pub series: fn() -> Vec<(usize, Vec<(&'static str, &'static str)>)>,
+    pub series: fn() -> Vec<(usize, Pairs)>,
 }
 
 /// What can become of a count.

@@ -2,6 +2,9 @@
 
 use crate::protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, ServerMessage};
 
+/// The labels of a series: the name and the value of each.
+pub type Pairs = Vec<(&'static str, &'static str)>;
+
 /// What one count of a family stands for.
 pub trait Labels: Copy + 'static {
     /// The counts of a family.
@@ -10,8 +13,8 @@ pub trait Labels: Copy + 'static {
     fn index(self) -> usize;
     /// All that there can be.
     fn all() -> Vec<Self>;
-    /// Its labels: the name and the value of each.
-    fn pairs(self) -> Vec<(&'static str, &'static str)>;
+    /// Its labels.
+    fn pairs(self) -> Pairs;
 }
 
 macro_rules! label {
@@ -42,7 +45,7 @@ macro_rules! label {
                 Self::ALL.to_vec()
             }
 
-            fn pairs(self) -> Vec<(&'static str, &'static str)> {
+            fn pairs(self) -> Pairs {
                 vec![($label, self.name())]
             }
         }
@@ -108,7 +111,7 @@ impl Labels for Way {
         .collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         [self.door.pairs(), self.dialect.pairs()].concat()
     }
 }
@@ -124,7 +127,7 @@ impl Labels for () {
         vec![()]
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![]
     }
 }
@@ -288,7 +291,7 @@ impl Labels for Closed {
         CloseCode::ALL.iter().map(|code| Self::Code(*code)).chain(Self::OTHERS.map(|(other, _)| other)).collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         let value = match self {
             Self::Code(code) => code.slug(),
             other => Self::OTHERS.iter().find(|(this, _)| *this == other).expect("it is one of them").1,
@@ -308,7 +311,7 @@ impl Labels for ErrorCode {
         Self::ALL.to_vec()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![("code", self.slug())]
     }
 }
@@ -330,7 +333,7 @@ impl Labels for Departure {
         reasons.map(|reason| Self(Some(*reason))).chain([Self(None)]).collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![("reason", self.0.map_or("draining", LeaveReason::name))]
     }
 }
