@@ -83,7 +83,7 @@ fn told(codec: Codec) -> Vec<(&'static str, ServerMessage)> {
         let payload = as_it_came(payload, codec);
         (what, ServerMessage::Forwarded { kind, from: peer_id, room: room(1), payload, to: None, best_effort: false })
     };
-    let peer = || Peer { peer_id: PeerId::random(), metadata: Some(as_it_came(metadata(), codec)), name: None };
+    let peer = || Peer { peer_id: PeerId::random(), metadata: Some(as_it_came(metadata(), codec)), user: None, name: None };
     vec![
         ("joined, one peer", ServerMessage::Joined { room: room(1), peer_id, peers: vec![peer()] }),
         ("joined, 1000 peers", ServerMessage::Joined { room: room(1), peer_id, peers: (0..1_000).map(|_| peer()).collect() }),

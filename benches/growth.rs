@@ -19,7 +19,7 @@ use actix::prelude::*;
 use support::{Nowhere, room};
 use switchboard::{
     load::process::Process,
-    protocol::{PeerId, RoomId},
+    protocol::{LeaveReason, PeerId, RoomId},
     registry::{
         RoomRegistry,
         command::{Join, Leave, Register},
@@ -120,7 +120,9 @@ async fn measure_registry(comers: impl Iterator<Item = (PeerId, RoomId)>) -> Res
             registry.do_send(Register { peer_id, inlet: inlet.clone() });
             registry.do_send(Join { peer_id, inlet: inlet.clone(), room, entry: Entry::default() });
         }
-        registry.send(Leave { peer_id: PeerId::random(), inlet: inlet.clone(), rooms: vec![] }).await?;
+        registry
+            .send(Leave { peer_id: PeerId::random(), inlet: inlet.clone(), rooms: vec![], reason: LeaveReason::Left, is_awaited: true })
+            .await?;
         meter.count(joins, begin.elapsed());
     }
     meter.figures()

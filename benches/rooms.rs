@@ -99,7 +99,7 @@ impl Full {
     }
 
     fn fan_out(&self) {
-        let peer = Peer { peer_id: self.comer.0, metadata: None, name: None };
+        let peer = Peer { peer_id: self.comer.0, metadata: None, user: None, name: None };
         let envelope = Envelope::new(ServerMessage::PeerJoined { room: self.id.clone(), peer });
         for inlet in &self.inlets {
             let _ = black_box(inlet.deliver(&envelope));

@@ -44,6 +44,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         check: Option<PathBuf>,
     },
+    /// Ask the server that runs on this machine with the same settings whether it is alive; exit status 1 if it is not
+    Health(Serve),
     /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message, and fail if one
     /// was lost, came twice or in another order
     Soak(Soak),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cli;
+mod health;
 mod local_server;
 mod logging;
 mod soak;
@@ -39,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Sources::new().file(&file).finish()?;
             print(&format!("{}: fine\n", file.display()))
         }
+        Some(Command::Health(serve)) => print(&health::ask(&serve.config()?)?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
         None => {

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
+    auth::{Authorize, origin::Origins},
     config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
     ingress::{
         Clients, Doorkeeper,
@@ -71,6 +72,11 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same for a program that decides itself who may come in.
+    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
         let listeners = listener::bind(config.listen)?;
@@ -84,7 +90,7 @@ impl Server {
         let counts = metrics.clone();
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, certificates, listeners, counts).await {
+                match Parts::start(&config, authority, certificates, listeners, counts).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -202,6 +208,7 @@ struct Parts {
 impl Parts {
     async fn start(
         config: &Config,
+        authority: Option<Arc<dyn Authorize>>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
         metrics: Arc<Metrics>,
@@ -229,11 +236,14 @@ impl Parts {
             registry: registry.clone(),
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            origins: Origins::new(config.origins.clone()),
+            authority,
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
             metrics: metrics.clone(),
         });
-        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone()));
+        let has_tokens = doorkeeper.authority.is_some();
+        let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
         let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates, metrics.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));

@@ -9,15 +9,16 @@ use std::{
 /// Each part of the library, and the parts that it may import.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("auth", &["protocol"]),
     ("metrics", &["protocol"]),
-    ("config", &[]),
+    ("config", &["auth"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["metrics", "protocol"]),
-    ("registry", &["metrics", "protocol"]),
-    ("session", &["dialect", "metrics", "protocol", "registry"]),
-    ("ingress", &["config", "dialect", "metrics", "protocol", "registry", "session"]),
-    ("server", &["config", "ingress", "metrics", "protocol", "registry", "session"]),
+    ("registry", &["auth", "metrics", "protocol"]),
+    ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
+    ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
+    ("server", &["auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

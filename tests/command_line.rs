@@ -9,7 +9,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::process::{ServerProcess, switchboard};
+use support::{
+    authority::Authority,
+    process::{ServerProcess, switchboard},
+};
 use tempfile::TempDir;
 
 fn run(directory: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -138,6 +141,30 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         assert_eq!((status, &*output), (Some(1), ""), "{arguments:?}: {error}");
         assert!(last.starts_with(&said), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn health_is_asked_of_the_server_with_the_same_settings() {
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new().sign(directory.path());
+    let tls = ["--tls-cert", "chain.pem", "--tls-key", "key.pem"];
+    for settings in [&[][..], &tls] {
+        let server = ServerProcess::start(switchboard(&directory).args(["--listen", "127.0.0.1:0"]).args(settings), &directory);
+        let port = server.url().trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
+        // By whatever address it listens on, the loopback one reaches it.
+        for host in ["127.0.0.1", "0.0.0.0", "localhost"] {
+            let listen = format!("{host}:{port}");
+            let asked = run(&directory, &[&["health", "--listen", &listen], settings].concat());
+            assert_eq!(asked, (Some(0), "alive\n".into(), String::new()), "{host}, {settings:?}");
+        }
+        server.signal("-TERM");
+        server.end();
+        let (status, output, error) = run(&directory, &["health", "--listen", &format!("127.0.0.1:{port}")]);
+        assert_eq!((status, &*output), (Some(1), ""));
+        assert!(error.starts_with(&format!("http://127.0.0.1:{port}/healthz does not answer: ")) && error.contains("refused"), "{error}");
+    }
+    let (status, _, error) = run(&directory, &["health", "--listen", ":0"]);
+    assert_eq!((status, &*error), (Some(1), "listen: port 0 is one that only the server itself knows\n"));
 }
 
 #[test]

@@ -333,7 +333,7 @@ async fn where_the_server_is_full_a_client_comes_back_to_its_own_place() {
         .await;
         let mut early = connector.connect(door).await.unwrap();
         let resume = Some(Resume { token: Some(anna.token), received: anna.received });
-        early.send(&unanswered(ClientMessage::Hello { resume })).await.unwrap();
+        early.send(&unanswered(ClientMessage::Hello { token: None, resume })).await.unwrap();
         assert_eq!(goodbye(&mut early).await, CloseCode::ServerFull, "{door}");
         other.close().await;
         eventually("a place", async || ResumingClient::resume(&mut anna, door).await.is_ok_and(|resumed| resumed)).await;
@@ -443,7 +443,7 @@ async fn lose_a_welcome(connector: &Arc<Connector>, door: Door) {
     // It asks, and never hears the answer.
     let mut deaf = connector.connect(door).await.unwrap();
     let resume = Some(Resume { token: Some(token), received });
-    deaf.send(&unanswered(ClientMessage::Hello { resume })).await.unwrap();
+    deaf.send(&unanswered(ClientMessage::Hello { token: None, resume })).await.unwrap();
     eventually("the secret to be used", async || anna.left_behind[0].receive().await.is_err()).await;
 
     let mut thief = connector.connect(door).await.unwrap();

@@ -50,7 +50,10 @@ async fn while_it_shuts_down_it_is_not_ready_and_newcomers_are_told_why() {
         let mut late = within("a connection", Client::connect(server.base(), door)).await.unwrap();
         // The goodbye may be there before the hello is out.
         let _ = late
-            .send(&switchboard::protocol::Request { id: None, message: switchboard::protocol::ClientMessage::Hello { resume: None } })
+            .send(&switchboard::protocol::Request {
+                id: None,
+                message: switchboard::protocol::ClientMessage::Hello { token: None, resume: None },
+            })
             .await;
         let told = within("a goodbye", late.receive()).await;
         assert!(matches!(told, Ok(ServerMessage::Goodbye { code: CloseCode::Draining, .. })), "{door}: {told:?}");

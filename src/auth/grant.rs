@@ -2,6 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use super::RoomAccess;
+use crate::protocol::ClientRates;
+
 /// What one client may do. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -13,6 +16,8 @@ pub struct Grant {
     pub rates: RateLimits,
     /// When it runs out; never if missing.
     pub expires_at: Option<SystemTime>,
+    /// Is the application asked about each room?
+    pub asks_about_rooms: bool,
 }
 
 /// What a client may do in some rooms.
@@ -66,13 +71,27 @@ impl Grant {
         rooms: None,
         rates: RateLimits { messages_per_second: None, bytes_per_second: None, joins_per_second: None },
         expires_at: None,
+        asks_about_rooms: false,
     };
 
     /// What it says of the room of this name: the exact name counts before the longest prefix. None if the room is not for this client.
-    pub fn room(&self, name: &str) -> Option<(Rights, Option<usize>)> {
-        let Some(rooms) = &self.rooms else { return Some((Rights::ALL, None)) };
+    pub fn room(&self, name: &str) -> Option<RoomAccess> {
+        let Some(rooms) = &self.rooms else { return Some(RoomAccess::default()) };
         let granted = rooms.iter().filter_map(|room| Some((room.rooms.matches(name)?, room)));
-        granted.max_by_key(|(weight, _)| *weight).map(|(_, room)| (room.rights, room.peers_max))
+        granted.max_by_key(|(weight, _)| *weight).map(|(_, room)| RoomAccess { rights: room.rights, peers_max: room.peers_max })
+    }
+}
+
+impl RateLimits {
+    /// The rates of a client that may have these at most. Where rates are not bounded, neither are its.
+    pub fn bound(&self, rates: Option<ClientRates>) -> Option<ClientRates> {
+        let rates = rates?;
+        let least = |own: Option<u32>, all: u32| own.map_or(all, |own| own.clamp(1, all));
+        Some(ClientRates {
+            messages_per_second: least(self.messages_per_second, rates.messages_per_second),
+            bytes_per_second: least(self.bytes_per_second, rates.bytes_per_second),
+            joins_per_second: least(self.joins_per_second, rates.joins_per_second),
+        })
     }
 }
 
@@ -121,7 +140,7 @@ mod tests {
     #[test]
     fn a_room_is_granted_by_its_name_or_by_how_it_begins() {
         let grant = grant(&[("team-*", true), ("team-secret", false), ("team-secret-*", false), ("lobby", true)]);
-        let publishes = |name| grant.room(name).map(|(rights, _)| rights.publish);
+        let publishes = |name| grant.room(name).map(|access| access.rights.publish);
         assert_eq!(publishes("team-"), Some(true));
         assert_eq!(publishes("team-a"), Some(true));
         assert_eq!(publishes("team-secret"), Some(false));

@@ -3,6 +3,88 @@
 //! Every door and every dialect asks here, once when a client has said who it is and once for each room, where somebody has to be asked at all: a
 //! server without settings is open. Nothing here knows what a session is, or a socket.
 
+pub mod callback;
+pub mod claims;
 pub mod grant;
+pub mod jwks;
+pub mod jwt;
+pub mod keys;
+pub mod origin;
+pub mod signing;
+#[cfg(test)]
+mod wycheproof;
 
-pub use grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+pub use self::{
+    claims::Rules,
+    grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
+    jwks::PublishedKeys,
+    jwt::{BadToken, Tokens},
+    keys::{Algorithm, Key, KeyError},
+    signing::SigningKey,
+};
+use crate::protocol::PeerId;
+
+/// Who decides. A server that has nobody to ask lets everybody do everything.
+pub trait Authorize: Send + Sync {
+    /// What may this client do? Asked before it has a session, and when it comes with a new token.
+    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>>;
+
+    /// May this client enter this room? Asked where the grant says so.
+    fn join(&self, _visitor: Visitor, _user: Option<Arc<str>>, _room: String) -> BoxFuture<'_, Result<RoomAccess, Denied>> {
+        std::future::ready(Err(Denied::new("nobody is asked about rooms"))).boxed()
+    }
+}
+
+/// Who wants to come in.
+#[derive(Clone)]
+pub struct Visitor {
+    /// What it says to prove who it is. Never logged.
+    pub token: Option<String>,
+    pub peer_id: PeerId,
+    /// Where it comes from: IPv4, or the first 64 bits of IPv6.
+    pub address: IpAddr,
+    /// The dialect that it speaks.
+    pub dialect: &'static str,
+}
+
+/// What a client may do in a room that it enters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomAccess {
+    pub rights: Rights,
+    /// With so many peers the room is full for it; as many as any room may have if missing.
+    pub peers_max: Option<usize>,
+}
+
+/// Why somebody is not let in: for the log, never for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    reason: String,
+    slug: &'static str,
+}
+
+impl Denied {
+    /// For this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), slug: "denied" }
+    }
+
+    /// The same for counts, which know it by this word.
+    pub fn counted_as(self, slug: &'static str) -> Self {
+        Self { slug, ..self }
+    }
+
+    /// One word for counts.
+    pub fn slug(&self) -> &'static str {
+        self.slug
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}

@@ -33,7 +33,7 @@ pub use self::{
     resuming::{ComeInError, ResumingClient},
 };
 use crate::protocol::{
-    ClientMessage, Codec, Payload, Peer, PeerId, Refusal, Request, Resume, ResumeToken, ServerMessage, Welcome, framing::Frame,
+    ClientMessage, Codec, Payload, Peer, PeerId, Refusal, Request, Resume, ResumeToken, ServerMessage, Token, Welcome, framing::Frame,
 };
 
 /// Largest message that a client takes. By default a server keeps 1 MiB for one client, so no list of a room is longer.
@@ -154,17 +154,28 @@ impl Client {
 
     /// Says hello, which only the first message may, and waits for the welcome.
     pub async fn hello(&mut self) -> Result<Welcome, RequestError> {
-        self.greet(None).await
+        self.greet(None, None).await
+    }
+
+    /// The same to a server that wants to know who this is.
+    pub async fn hello_with(&mut self, token: &str) -> Result<Welcome, RequestError> {
+        self.greet(Some(token), None).await
+    }
+
+    /// Says a new token, before the one before runs out.
+    pub async fn renew(&mut self, token: &str) -> Result<(), RequestError> {
+        self.request(ClientMessage::Hello { token: Some(Token(token.into())), resume: None }).await
     }
 
     /// Says hello to go on with an earlier session. Whether it does is in the welcome; what was missed follows it.
     pub async fn resume(&mut self, token: ResumeToken, received: u64) -> Result<Welcome, RequestError> {
-        self.greet(Some(Resume { token: Some(token), received })).await
+        self.greet(None, Some(Resume { token: Some(token), received })).await
     }
 
-    async fn greet(&mut self, resume: Option<Resume>) -> Result<Welcome, RequestError> {
+    async fn greet(&mut self, token: Option<&str>, resume: Option<Resume>) -> Result<Welcome, RequestError> {
         let welcome = |message: &ServerMessage| matches!(message, ServerMessage::Welcome(_));
-        match self.request_for(ClientMessage::Hello { resume }, welcome).await? {
+        let token = token.map(|token| Token(token.into()));
+        match self.request_for(ClientMessage::Hello { token, resume }, welcome).await? {
             ServerMessage::Welcome(welcome) => Ok(*welcome),
             other => unreachable!("{other:?} is no welcome"),
         }

@@ -154,7 +154,7 @@ impl ResumingClient {
 
 async fn greet(connector: &Connector, door: Door, resume: Option<Resume>) -> Result<(Client, Welcome), ComeInError> {
     let mut client = connector.connect(door).await?;
-    client.send(&Request { id: None, message: ClientMessage::Hello { resume } }).await?;
+    client.send(&Request { id: None, message: ClientMessage::Hello { token: None, resume } }).await?;
     match client.receive().await? {
         ServerMessage::Welcome(welcome) => Ok((client, *welcome)),
         ServerMessage::Goodbye { code, .. } => Err(Disconnected { code: Some(code.number()), reason: code.slug().into() }.into()),

@@ -20,8 +20,9 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, path, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, integer, log_filter, origins, path, url_path, url_segment},
 };
+pub use crate::auth::origin::OriginRule;
 
 /// The settings of Switchboard.
 ///
@@ -81,9 +82,18 @@ pub struct Config {
     pub dialects: Vec<ForeignDialect>,
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
-    /// they name in X-Forwarded-For, the last one there that is none of theirs. In the environment they are separated by commas.
+    /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
+    /// told of a secure WebSocket. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The web pages that may come in, by every door and dialect: `same-host`, those of the host that they ask, whatever their port; `localhost`, those of
+    /// the browser's own machine (localhost, *.localhost, 127.0.0.0/8 and `[::1]`); an origin such as `https://app.example.org` or
+    /// `https://app.example.org:8443`; `https://*.example.org`, the hosts below example.org and not that one itself; `null`, pages of files and sandboxes;
+    /// `*`, all. Pages of others are refused, with status 403. Programs that are no browsers send no origin and come in. `same-host` believes the request's
+    /// Host, or of a proxy in trusted_proxies its X-Forwarded-Host. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
+    pub origins: Vec<OriginRule>,
 
     /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
     #[config(nested)]
@@ -498,7 +508,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 40);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 41);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

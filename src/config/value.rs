@@ -9,7 +9,7 @@ use serde::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::ForeignDialect;
+use super::{ForeignDialect, OriginRule};
 
 /// An integer from `MIN` to `MAX`, both included.
 pub(super) fn integer<'de, D, T, const MIN: i128, const MAX: i128>(deserializer: D) -> Result<T, D::Error>
@@ -111,6 +111,11 @@ pub(super) fn blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<I
         block.map_err(|_| D::Error::custom(format_args!("{text:?} is neither a CIDR block nor an IP address")))
     };
     Vec::<String>::deserialize(deserializer)?.iter().map(block).collect()
+}
+
+/// Rules for the origins of pages.
+pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OriginRule>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 fn is_dns_name(name: &str) -> bool {

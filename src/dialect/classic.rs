@@ -25,7 +25,6 @@ use super::{
     announce::{self, Announcement, Announcements, id, seen},
     fields::{Fields, write_payload},
 };
-use crate::metrics::DialectName;
 use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// One connection that speaks classic.
@@ -98,8 +97,8 @@ impl Classic {
 }
 
 impl Dialect for Classic {
-    fn name(&self) -> DialectName {
-        DialectName::Classic
+    fn name(&self) -> &'static str {
+        "classic"
     }
 
     fn manners(&self) -> Manners {
@@ -277,7 +276,7 @@ mod tests {
     fn each_message_to_a_client_is_pinned() {
         let classic = Classic::new(true, false);
         let (peer_id, room) = (PeerId::parse(&"0a".repeat(16)).unwrap(), RoomId::parse("r", 9).unwrap());
-        let peer = |name: Option<&str>| Peer { peer_id, metadata: None, name: name.and_then(|name| PeerName::parse(name, 9)) };
+        let peer = |name: Option<&str>| Peer { peer_id, metadata: None, user: None, name: name.and_then(|name| PeerName::parse(name, 9)) };
         let pinned = [
             (
                 ServerMessage::Joined { room: room.clone(), peer_id, peers: vec![peer(None), peer(Some("n"))] },

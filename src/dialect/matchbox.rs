@@ -18,7 +18,6 @@
 use serde_json::{Value, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, To, Wish, fields::Fields};
-use crate::metrics::DialectName;
 use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
 /// One connection that speaks matchbox.
@@ -73,8 +72,8 @@ impl Matchbox {
 }
 
 impl Dialect for Matchbox {
-    fn name(&self) -> DialectName {
-        DialectName::Matchbox
+    fn name(&self) -> &'static str {
+        NAME
     }
 
     fn manners(&self) -> Manners {

@@ -27,13 +27,12 @@ pub use y_webrtc::YWebrtc;
 
 use std::time::Duration;
 
-use crate::metrics::DialectName;
-use crate::protocol::{Envelope, Refusal, Request, ServerMessage, framing::Frame};
+use crate::protocol::{Envelope, Refusal, Request, ServerMessage, Token, framing::Frame};
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
-    /// Which one it is, for whoever counts.
-    fn name(&self) -> DialectName;
+    /// What it is called in settings, logs and counts.
+    fn name(&self) -> &'static str;
 
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
@@ -52,6 +51,11 @@ pub trait Dialect: Send + Sync {
     /// Its clients, and whether they are like ours.
     fn manners(&self) -> Manners {
         Manners::NATIVE
+    }
+
+    /// The token that a client says in its first frame; none where its dialect has no place for one.
+    fn token<'a>(&self, _first: &'a Frame) -> Option<Token<'a>> {
+        None
     }
 
     /// What a client wants by having come, where it does not speak first.
@@ -80,14 +84,23 @@ pub struct Manners {
     pub broadcasts: bool,
     /// How long a message waits for a peer that is not there, by its name.
     pub patience: Duration,
+    /// Is there a place for a token in its first frame? Elsewhere it is in the address of the connection.
+    pub says_token: bool,
 }
 
 impl Manners {
     /// Those of our own clients.
-    pub const NATIVE: Self =
-        Self { speaks_first: true, resumes: true, rooms_of: None, is_quiet: false, broadcasts: false, patience: Duration::ZERO };
+    pub const NATIVE: Self = Self {
+        speaks_first: true,
+        resumes: true,
+        rooms_of: None,
+        is_quiet: false,
+        broadcasts: false,
+        patience: Duration::ZERO,
+        says_token: true,
+    };
     /// Those of most foreign clients, who meet everybody.
-    pub const FOREIGN: Self = Self { resumes: false, ..Self::NATIVE };
+    pub const FOREIGN: Self = Self { resumes: false, says_token: false, ..Self::NATIVE };
 }
 
 /// What a frame means.

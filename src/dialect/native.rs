@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::{Dialect, Frames, Heard};
-use crate::metrics::DialectName;
-use crate::protocol::{Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, framing::Frame};
+use crate::protocol::{ClientMessage, Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, Token, framing::Frame};
 
 /// The native dialect on a connection of this codec.
 pub struct Native(pub Codec);
@@ -19,8 +18,15 @@ impl Native {
 }
 
 impl Dialect for Native {
-    fn name(&self) -> DialectName {
-        DialectName::Native
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn token<'a>(&self, first: &'a Frame) -> Option<Token<'a>> {
+        match self.decode(first, usize::MAX).ok()? {
+            Heard::Request(Request { message: ClientMessage::Hello { token, .. }, .. }) => token,
+            _ => None,
+        }
     }
 
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {

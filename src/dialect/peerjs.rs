@@ -19,7 +19,6 @@ use std::time::Duration;
 use serde_json::{Value, value::RawValue};
 
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
-use crate::metrics::DialectName;
 use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// One connection of the library.
@@ -48,9 +47,15 @@ const FULL: &str = "Server has reached its concurrent user limit";
 const INVALID_ID: &str = "The id is invalid: letters and digits, with a space, a hyphen or an underscore between them, and not too many";
 
 impl PeerJs {
-    /// A client that came with this query to a server that has this key.
-    pub fn new(key: &str, query: &str) -> Self {
-        Self { asked: Asked::read(key, query) }
+    /// A client that came with this query to a server that has this key. Where clients have tokens, theirs may stand in the place of the key.
+    pub fn new(key: &str, has_tokens: bool, query: &str) -> Self {
+        Self { asked: Asked::read(key, has_tokens, query) }
+    }
+
+    /// The token that is in the query: what the client calls so, or what it has in place of the server's key.
+    pub fn token_in(server_key: &str, query: &str) -> Option<String> {
+        let find = |wanted| form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned());
+        find("key").filter(|key| key != server_key).or_else(|| find("token"))
     }
 
     fn id(&self) -> &str {
@@ -59,7 +64,7 @@ impl PeerJs {
 }
 
 impl Asked {
-    fn read(valid_key: &str, query: &str) -> Result<Self, Refusal> {
+    fn read(valid_key: &str, has_tokens: bool, query: &str) -> Result<Self, Refusal> {
         let refuse = |message: &'static str| Refusal::new(None, ErrorCode::BadMessage, message);
         let (mut key, mut id, mut token) = (String::new(), String::new(), String::new());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -73,13 +78,13 @@ impl Asked {
         if key.is_empty() || id.is_empty() || token.is_empty() {
             return Err(refuse(MISSING));
         }
-        if key != valid_key {
+        if key != valid_key && !has_tokens {
             return Err(refuse(INVALID_KEY));
         }
         if !is_id(&id) {
             return Err(refuse(INVALID_ID));
         }
-        Ok(Self { key, id, token })
+        Ok(Self { key: valid_key.to_owned(), id, token })
     }
 }
 
@@ -89,8 +94,8 @@ fn is_id(text: &str) -> bool {
 }
 
 impl Dialect for PeerJs {
-    fn name(&self) -> DialectName {
-        DialectName::PeerJs
+    fn name(&self) -> &'static str {
+        NAME
     }
 
     fn manners(&self) -> Manners {
@@ -114,6 +119,8 @@ impl Dialect for PeerJs {
             ErrorCode::TooDeep | ErrorCode::RoomRequired | ErrorCode::NoSuchPeer | ErrorCode::Undeliverable | ErrorCode::RateLimited => {
                 false
             }
+            // Of a peer that may not be called; or of the only room.
+            ErrorCode::Forbidden => refusal.peer.is_none(),
             _ => true,
         }
     }
@@ -139,7 +146,10 @@ impl Dialect for PeerJs {
             ServerMessage::Error(refusal) => refused(refusal, self.id()).map_or(Frames::NONE, Frames::text),
             ServerMessage::Goodbye { code, .. } => match code {
                 CloseCode::ServerFull | CloseCode::TooManyConnections => Frames::text(error(FULL)),
-                CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => Frames::text(error(code.sentence())),
+                CloseCode::Unauthorized | CloseCode::TokenExpired => Frames::text(with_text("INVALID-KEY", code.sentence())),
+                CloseCode::Removed | CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => {
+                    Frames::text(error(code.sentence()))
+                }
                 // Whose connection just ends is `disconnected`, and the application may call `reconnect()`.
                 _ => Frames::NONE,
             },
@@ -227,7 +237,7 @@ mod tests {
     const QUERY: &str = "key=peerjs&id=bert&token=t&version=1.5.5";
 
     fn client() -> PeerJs {
-        PeerJs::new("peerjs", QUERY)
+        PeerJs::new("peerjs", false, QUERY)
     }
 
     /// What one frame asks for.
@@ -281,14 +291,14 @@ mod tests {
     /// Replays what was captured; how many messages went from one client to another.
     fn replay(captured: &str) -> usize {
         let mut clients: HashMap<String, (PeerJs, VecDeque<String>)> = ["anna", "bert"]
-            .map(|id| (id.to_owned(), (PeerJs::new("peerjs", &format!("key=peerjs&id={id}&token=t")), VecDeque::new())))
+            .map(|id| (id.to_owned(), (PeerJs::new("peerjs", false, &format!("key=peerjs&id={id}&token=t")), VecDeque::new())))
             .into();
         let (mut holders, mut forwarded) = (HashMap::new(), 0);
         for line in captured.lines() {
             let line: HashMap<String, Value> = serde_json::from_str(line).unwrap();
             let id = line["client"].as_str().unwrap();
             if let Some(address) = line.get("asks") {
-                let client = PeerJs::new("peerjs", address.as_str().unwrap().strip_prefix("/peerjs?").unwrap());
+                let client = PeerJs::new("peerjs", false, address.as_str().unwrap().strip_prefix("/peerjs?").unwrap());
                 let first = match &client.greeting()[0].deed {
                     Deed::Refuse(refusal) => ServerMessage::Error(refusal.clone()),
                     Deed::Join { claim: Some(claim), .. } if holders.insert(claim.name.clone(), claim.secret.clone()).is_some() => {
@@ -331,7 +341,7 @@ mod tests {
     fn a_client_asks_for_its_id_in_the_room_of_its_key() {
         let query = "key=peerjs&id=a%20b-c_1&token=t%2Bu+v&version=1.5.5";
         let [Wish { id: None, deed: Deed::Join { room, claim: Some(claim), metadata: None, seats: None } }] =
-            &PeerJs::new("peerjs", query).greeting()[..]
+            &PeerJs::new("peerjs", false, query).greeting()[..]
         else {
             panic!("it joins");
         };
@@ -351,7 +361,7 @@ mod tests {
             ("key=other&id=a&token=t", INVALID_KEY),
             ("key=peerjs&id=-a&token=t", INVALID_ID),
         ] {
-            let client = PeerJs::new("peerjs", query);
+            let client = PeerJs::new("peerjs", false, query);
             let [Wish { deed: Deed::Refuse(refusal), .. }] = &client.greeting()[..] else { panic!("{query}") };
             assert_eq!(told(refusal.clone()), json!({ "type": "ERROR", "payload": { "msg": expected } }), "{query}");
             assert!(client.ends_with(refusal), "{query}");

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use serde_json::{json, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, Wish, fields::Fields};
-use crate::metrics::DialectName;
 use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
 
 /// Any connection that speaks it.
@@ -25,8 +24,8 @@ const NAME: &str = "y-webrtc";
 const IDEMPOTENT: u64 = 1;
 
 impl Dialect for YWebrtc {
-    fn name(&self) -> DialectName {
-        DialectName::YWebrtc
+    fn name(&self) -> &'static str {
+        NAME
     }
 
     fn manners(&self) -> Manners {

@@ -125,12 +125,23 @@ impl Addresses {
         client
     }
 
+    /// Does a client that `peer` connected for use TLS, by the word of a proxy? The one that is nearest to the client says so first.
+    pub fn is_secure(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let named = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).and_then(|named| named.split(',').next());
+        self.is_proxy(peer) && named.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Visit {
+    /// The address itself, or the block of IPv6 that it is counted with.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Notes a session that begins on this connection, which is soon gone.
     pub fn session(&self, now: Instant) -> Self {
         self.addresses.visit_beside(self.address, 1, now)
@@ -296,5 +307,19 @@ mod tests {
             assert_eq!(address("10.0.0.1", &[nothing]), "10.0.0.1");
         }
         assert_eq!(address("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_that_a_client_uses_tls() {
+        let addresses = Addresses::new(None, vec!["10.0.0.0/8".parse().unwrap()]);
+        let is_secure = |peer, said: &str| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_str(said).unwrap())]);
+            addresses.is_secure(ip(peer), &headers)
+        };
+        assert!(is_secure("10.0.0.1", "https") && is_secure("::ffff:10.0.0.1", "HTTPS"));
+        assert!(is_secure("10.0.0.1", "https, http"), "the proxy behind the first one was spoken to in the clear");
+        assert!(!is_secure("10.0.0.1", "http, https") && !is_secure("10.0.0.1", "") && !is_secure("10.0.0.1", "wss"));
+        assert!(!is_secure("192.0.2.1", "https"), "it is no proxy");
+        assert!(!addresses.is_secure(ip("10.0.0.1"), &HeaderMap::new()));
     }
 }

@@ -14,6 +14,8 @@ use crate::{
 pub struct Dialects {
     on: Vec<ForeignDialect>,
     peerjs: config::PeerJs,
+    /// Do clients have to say who they are?
+    has_tokens: bool,
 }
 
 /// What the `peerjs` library, or who looks for its server, asks for without a WebSocket.
@@ -30,8 +32,8 @@ pub enum PeerJsRequest {
 
 impl Dialects {
     /// These, and no others.
-    pub fn new(on: Vec<ForeignDialect>, peerjs: config::PeerJs) -> Self {
-        Self { on, peerjs }
+    pub fn new(on: Vec<ForeignDialect>, peerjs: config::PeerJs, has_tokens: bool) -> Self {
+        Self { on, peerjs, has_tokens }
     }
 
     /// How a client speaks that asks for a WebSocket at this path, with this query.
@@ -40,10 +42,24 @@ impl Dialects {
             "/" if self.has(ForeignDialect::Classic) || self.has(ForeignDialect::Lobby) => {
                 Some(Arc::new(Classic::new(self.has(ForeignDialect::Classic), self.has(ForeignDialect::Lobby))))
             }
-            path if matches!(self.peerjs(path), Some(PeerJsRequest::Socket)) => Some(Arc::new(PeerJs::new(&self.peerjs.key, query))),
+            path if matches!(self.peerjs(path), Some(PeerJsRequest::Socket)) => {
+                Some(Arc::new(PeerJs::new(&self.peerjs.key, self.has_tokens, query)))
+            }
             "/tracker" | "/announce" if self.has(ForeignDialect::Tracker) => Some(Arc::new(Tracker::default())),
             "/y" if self.has(ForeignDialect::YWebrtc) => Some(Arc::new(YWebrtc)),
             _ => Some(Arc::new(self.matchbox(path, query)?.ok()?)),
+        }
+    }
+
+    /// The token that a client has in the address of its WebSocket, where clients have tokens.
+    pub fn token(&self, path: &str, query: &str) -> Option<String> {
+        if !self.has_tokens {
+            return None;
+        }
+        match self.peerjs(path) {
+            Some(PeerJsRequest::Id | PeerJsRequest::Peers(_)) => path.rsplit('/').nth(1).map(str::to_owned),
+            Some(_) => PeerJs::token_in(&self.peerjs.key, query),
+            None => form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, token)| token.into_owned()),
         }
     }
 
@@ -80,12 +96,17 @@ impl Dialects {
             // There is a page of ours at the root.
             "" if folder != "/" => Some(PeerJsRequest::About),
             "peerjs" => Some(PeerJsRequest::Socket),
-            _ => match within.strip_prefix(key.as_str())? {
+            _ => match within.strip_prefix(key.as_str()).or_else(|| self.behind_token(within))? {
                 "/id" => Some(PeerJsRequest::Id),
                 "/peers" => Some(PeerJsRequest::Peers(discovery.then(|| RoomId::parse_in(PEERJS, key, key.len())).flatten())),
                 _ => None,
             },
         }
+    }
+
+    /// What stands behind a token that is in the place of the key.
+    fn behind_token<'a>(&self, within: &'a str) -> Option<&'a str> {
+        within.find('/').filter(|_| self.has_tokens).map(|end| &within[end..])
     }
 
     /// Their names, our own first.

@@ -43,6 +43,7 @@ use super::{
     dialects::{Dialects, PeerJsRequest},
     engineio::{self, EngineIo},
     handshakes::Handshakes,
+    origins::share,
     self_signed::Hash,
     tls::Certificates,
     websocket::{self, Handover},
@@ -50,8 +51,9 @@ use super::{
 };
 use crate::{
     config::Timeouts,
+    dialect::PEERJS,
     metrics::HandshakeFailure,
-    protocol::{CloseCode, PeerId},
+    protocol::{CloseCode, PeerId, RoomId},
     registry::command::TakeNames,
 };
 
@@ -153,8 +155,29 @@ fn file_at(path: &str) -> Option<rust_embed::EmbeddedFile> {
     Web::get(path).or_else(|| Web::get(&format!("{path}.html")))
 }
 
-/// Answers every request that asks for no upgrade.
-pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
+/// Answers every request that asks for no upgrade. What leads to sessions, or tells of peers, is for pages that may come in. The rest is the same for
+/// everybody and says nothing of anybody: the pages and modules, which are imported from other origins, the health, and help for whoever went astray.
+async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> HttpResponse {
+    let path = request.path();
+    let is_socket_io = site.socket_io(path).is_some();
+    let is_peerjs = site.dialects.peerjs(path).is_some() && file_at(path).is_none();
+    if !is_socket_io && !is_peerjs && path != DISCOVERY_PATH {
+        return answer_anybody(&request, body, &site).await;
+    }
+    let headers = request.headers();
+    // In front of its last part may be a token, which is not to be told of.
+    let told = if is_peerjs { &path[path.rfind('/').unwrap_or_default()..] } else { path };
+    if !site.doorkeeper.admits_request(headers, request.peer_addr(), told) {
+        let mut refusal = plain(StatusCode::FORBIDDEN, FORBIDDEN);
+        share(refusal.headers_mut(), None, false);
+        return refusal;
+    }
+    let mut response = answer_anybody(&request, body, &site).await;
+    share(response.headers_mut(), headers.get(header::ORIGIN), is_socket_io);
+    response
+}
+
+async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) -> HttpResponse {
     if let Some(engine) = site.socket_io(request.path()) {
         let connection = request.conn_data::<Option<Arc<Visit>>>().cloned().flatten();
         let begin = || {
@@ -165,7 +188,7 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
             };
             site.admit(visit).map(|place| engineio::attend(place, site.doorkeeper.clone()))
         };
-        return engineio::answer(&request, body, engine, connection.clone(), begin).await;
+        return engineio::answer(request, body, engine, connection.clone(), begin).await;
     }
     let file = file_at(request.path());
     let peerjs = site.dialects.peerjs(request.path());
@@ -177,14 +200,14 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
         return refusal;
     }
     if let (None, Some(peerjs)) = (&file, peerjs) {
-        return answer_peerjs(peerjs, request.path(), &site).await;
+        return answer_peerjs(peerjs, request, site).await;
     }
     if let (None, Some((status, text))) = (&file, site.dialects.page(request.path())) {
         return if status == StatusCode::UPGRADE_REQUIRED { upgrade_required(text) } else { plain(status, text) };
     }
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
-        (DISCOVERY_PATH, _) => discovery(request.headers(), &site),
+        (DISCOVERY_PATH, _) => discovery(request, site),
         ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
         ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
@@ -201,6 +224,8 @@ pub async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) 
     }
 }
 
+/// What a page hears that may not come in. Why is in the log.
+const FORBIDDEN: &str = "forbidden\n";
 const SEE_DISCOVERY: &str = "connect with a client, /.well-known/switchboard says where\n";
 
 fn plain(status: StatusCode, text: impl Into<String>) -> HttpResponse {
@@ -219,8 +244,9 @@ fn upgrade_required(text: impl Into<String>) -> HttpResponse {
 }
 
 /// Answers the `peerjs` library, as its own server does.
-async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpResponse {
-    match request {
+async fn answer_peerjs(asked: PeerJsRequest, request: &HttpRequest, site: &Site) -> HttpResponse {
+    let path = request.path();
+    match asked {
         PeerJsRequest::About => json(&PeerJsServer {
             name: "PeerJS Server",
             description: "A server side element to broker connections between PeerJS clients.",
@@ -230,17 +256,27 @@ async fn answer_peerjs(request: PeerJsRequest, path: &str, site: &Site) -> HttpR
         // It says what it is and means it no more than there: the library reads text.
         PeerJsRequest::Id => HttpResponse::Ok()
             .insert_header((header::CACHE_CONTROL, "no-store"))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .content_type("text/html; charset=utf-8")
             .body(PeerId::random().to_string()),
         // To this status the library knows what to say.
         PeerJsRequest::Peers(None) => plain(StatusCode::UNAUTHORIZED, "the setting peerjs.discovery is off\n"),
+        PeerJsRequest::Peers(Some(room)) if !may_list(&room, request, site).await => {
+            plain(StatusCode::UNAUTHORIZED, "not without a good token in the place of the key\n")
+        }
         PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.registry.send(TakeNames(room)).await {
             Ok(names) => json(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         },
     }
+}
+
+/// May who asks know who is in this room?
+async fn may_list(room: &RoomId, request: &HttpRequest, site: &Site) -> bool {
+    let token = site.dialects.token(request.path(), request.query_string());
+    let visit = request.conn_data::<Option<Arc<Visit>>>();
+    let Some(visit) = visit.and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers())) else { return false };
+    site.doorkeeper.may_observe(room, token, visit.address(), PEERJS).await
 }
 
 #[derive(Serialize)]
@@ -253,7 +289,6 @@ struct PeerJsServer {
 fn json(document: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .content_type("application/json")
         .body(serde_json::to_string(document).expect("JSON can be written"))
 }
@@ -313,13 +348,15 @@ impl From<&Hash> for CertificateHash {
 }
 
 /// Names the doors by the host that the client asked for: it has reached that one.
-fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
+fn discovery(request: &HttpRequest, site: &Site) -> HttpResponse {
+    let headers = request.headers();
     let host = match headers.get(header::HOST).map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())) {
         Some(Some(host)) if !host.as_str().contains('@') => host.to_string(),
         Some(_) => return plain(StatusCode::BAD_REQUEST, "the Host header is no host\n"),
         None => site.address.to_string(),
     };
-    let tls = if site.certificates.is_self_signed() { "" } else { "s" };
+    let ended_by_proxy = || request.peer_addr().is_some_and(|peer| site.doorkeeper.addresses.is_secure(peer.ip(), headers));
+    let tls = if !site.certificates.is_self_signed() || ended_by_proxy() { "s" } else { "" };
     let document = Discovery {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
@@ -340,11 +377,7 @@ fn discovery(headers: &HeaderMap, site: &Site) -> HttpResponse {
         dialects: site.dialects.names(),
     };
     let text = serde_json::to_string_pretty(&document).expect("JSON can be written") + "\n";
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-        .content_type("application/json")
-        .body(text)
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).content_type("application/json").body(text)
 }
 
 /// Serves connections in the clear.
@@ -449,6 +482,9 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
+    if !site.doorkeeper.admits_request(request.headers(), request.peer_addr(), request.path()) {
+        return write_response(&mut framed, StatusCode::FORBIDDEN, FORBIDDEN).await;
+    }
     if let Some(engine) = site.socket_io(request.path()) {
         let visit = site.visitor(&request);
         let begin = || site.admit(visit.clone()).map(|place| engineio::attend(place, site.doorkeeper.clone()));
@@ -476,7 +512,7 @@ where
                 }
                 let Some(visit) = site.visitor(&request) else { return Ok(()) };
                 let place = match site.doorkeeper.clients.admit(visit) {
-                    Ok(place) => place,
+                    Ok(place) => place.with_token(site.dialects.token(request.path(), query)),
                     Err(code) => {
                         site.failed(code);
                         return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;

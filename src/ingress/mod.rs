@@ -9,6 +9,7 @@ pub mod engineio;
 pub mod handshakes;
 pub mod http;
 pub mod listener;
+pub mod origins;
 pub mod self_signed;
 pub mod tls;
 pub mod websocket;
@@ -17,6 +18,7 @@ pub mod webtransport;
 use std::{
     collections::VecDeque,
     future::Future,
+    net::IpAddr,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -30,19 +32,22 @@ use tokio::{
     task::yield_now,
     time::timeout,
 };
+use tracing::info;
 
 use self::address::{Addresses, Visit};
 use crate::{
+    auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
-    metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said},
+    metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said, TokenFailure},
     protocol::{
-        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage,
-        Welcome, framing::Frame,
+        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
+        ServerMessage, Token, Welcome, framing::Frame,
     },
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
         Session, SessionSettings,
+        admission::Admission,
         connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
         hearing::SharedHearing,
         outbox::{End, Outbox},
@@ -64,6 +69,10 @@ pub struct Doorkeeper {
     pub registry: Addr<RoomRegistry>,
     pub clients: Arc<Clients>,
     pub addresses: Arc<Addresses>,
+    /// Which pages may come in.
+    pub origins: Origins,
+    /// Who decides who may come in; missing where everybody may.
+    pub authority: Option<Arc<dyn Authorize>>,
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
@@ -72,7 +81,8 @@ pub struct Doorkeeper {
 
 impl Doorkeeper {
     /// Counts a connection that is opened, for as long as this is kept.
-    pub fn meter(&self, door: Door, dialect: DialectName) -> ConnectionMeter {
+    pub fn meter(&self, door: Door, dialect: &dyn Dialect) -> ConnectionMeter {
+        let dialect = DialectName::named(dialect.name()).expect("every dialect is counted");
         ConnectionMeter::new(self.metrics.clone(), door, dialect)
     }
 
@@ -102,10 +112,53 @@ impl Doorkeeper {
         match place.refusal {
             Some(code) => Err(code),
             None => {
-                let (session, hearing) = self.begin(connection.clone());
+                let peer_id = PeerId::random();
+                let admission = match &self.authority {
+                    Some(authority) => Some(self.admit(authority, self.visitor(place, connection, frames.front(), peer_id)).await?),
+                    None => None,
+                };
+                let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
                 Ok(Line { session, hearing, connection: ConnectionId::FIRST })
             }
         }
+    }
+
+    /// Who has come with this first frame.
+    fn visitor(&self, place: &Place, connection: &Connection, first: Option<&Frame>, peer_id: PeerId) -> Visitor {
+        let dialect = &connection.dialect;
+        let token = match dialect.manners().says_token {
+            true => first.and_then(|first| dialect.token(first)).map(|Token(token)| token.into_owned()),
+            false => place.token.clone(),
+        };
+        Visitor { token, peer_id, address: place.visit.address(), dialect: dialect.name() }
+    }
+
+    /// Lets a client in with what it is granted.
+    async fn admit(&self, authority: &Arc<dyn Authorize>, visitor: Visitor) -> Result<Admission, CloseCode> {
+        let grant = self.judge(authority, &visitor).await.ok_or(CloseCode::Unauthorized)?;
+        Ok(Admission::new(authority.clone(), visitor, grant))
+    }
+
+    /// May who says this token know who is in this room?
+    pub async fn may_observe(&self, room: &RoomId, token: Option<String>, address: IpAddr, dialect: &'static str) -> bool {
+        let Some(authority) = &self.authority else { return true };
+        let visitor = Visitor { token, peer_id: PeerId::random(), address, dialect };
+        let Some(grant) = self.judge(authority, &visitor).await else { return false };
+        let access = match grant.asks_about_rooms {
+            true => authority.join(visitor, grant.user, room.name().to_owned()).await.ok(),
+            false => grant.room(room.name()),
+        };
+        access.is_some_and(|access| access.rights.observe)
+    }
+
+    /// What a client is granted, if it is let in.
+    async fn judge(&self, authority: &Arc<dyn Authorize>, visitor: &Visitor) -> Option<Grant> {
+        let judged = authority.connect(visitor.clone()).await;
+        let tell = |denied: &Denied| {
+            self.metrics.token_failed(TokenFailure::named(denied.slug()));
+            info!(address = %visitor.address, dialect = visitor.dialect, %denied, "a client is not let in");
+        };
+        judged.inspect_err(tell).ok()
     }
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
@@ -114,8 +167,19 @@ impl Doorkeeper {
         let Heard::Request(request) = connection.dialect.decode(frame, self.limits.nesting_max).ok()? else {
             return None;
         };
-        let Request { id, message: ClientMessage::Hello { resume: Some(Resume { token, received }) } } = request else {
+        let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token, received }) } } = request else {
             return None;
+        };
+        // Before the secret is used, so that a token that is no good costs nobody a session.
+        let grant = match self.authority.as_ref().zip(said) {
+            Some((authority, _)) => {
+                let grant = self.judge(authority, &self.visitor(place, connection, frames.front(), PeerId::random())).await;
+                if grant.is_none() {
+                    self.metrics.resumed(ResumeOutcome::Refused);
+                }
+                Some(grant?)
+            }
+            None => None,
         };
         let Some((token, session)) = token.and_then(|token| Some((token, self.resumables.take(token)?))) else {
             self.metrics.resumed(ResumeOutcome::TooLate);
@@ -127,7 +191,7 @@ impl Doorkeeper {
             refusal => refusal.is_none(),
         };
         let (attached, answer) = oneshot::channel();
-        session.do_send(Attach { connection: connection.clone(), token, received, id, has_place, attached });
+        session.do_send(Attach { connection: connection.clone(), token, received, id, grant, has_place, attached });
         let outbox = &connection.outbox;
         // A session that says nothing has ended meanwhile.
         let Attached { connection, hearing, place_before } = match answer.await.unwrap_or(Err(ResumeOutcome::TooLate)) {
@@ -147,10 +211,11 @@ impl Doorkeeper {
         Some(Line { session, hearing, connection })
     }
 
-    fn begin(&self, connection: Connection) -> (Addr<Session>, SharedHearing) {
+    fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> (Addr<Session>, SharedHearing) {
         let limits = &self.limits;
+        let rates = admission.as_ref().map_or(self.rates, |admission| admission.grant().rates.bound(self.rates));
         let welcome = Welcome {
-            peer_id: PeerId::random(),
+            peer_id,
             resume_token: ResumeToken::random(),
             resumed: false,
             received: 0,
@@ -164,7 +229,7 @@ impl Doorkeeper {
                 metadata_bytes: limits.metadata_bytes_max,
                 room_name_bytes: limits.room_name_bytes_max,
                 nesting: limits.nesting_max,
-                rates: self.rates,
+                rates,
             },
         };
         let resumes = connection.dialect.manners().resumes;
@@ -176,14 +241,14 @@ impl Doorkeeper {
             room_name_bytes_max: limits.room_name_bytes_max,
             metadata_bytes_max: limits.metadata_bytes_max,
             nesting_max: limits.nesting_max,
-            rates: self.rates,
+            rates,
             outbox_bytes_max: limits.outbox_bytes_max,
             slow_peer: self.timeouts.slow_peer(),
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
             resume_window,
             welcome_lost_after: self.timeouts.heartbeat() / 2,
         };
-        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone())
+        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone(), admission)
     }
 
     /// Ends a connection that has no session.
@@ -278,11 +343,19 @@ pub struct Place {
     visit: Arc<Visit>,
     /// Why the client has to go again, unless it is in already by another connection.
     pub refusal: Option<CloseCode>,
+    /// What the client brought in the address of its connection to prove who it is.
+    token: Option<String>,
     /// Is it one of those that clients may stay at?
     stays: AtomicBool,
 }
 
 impl Place {
+    /// With what the client brought in the address of its connection.
+    pub fn with_token(mut self, token: Option<String>) -> Self {
+        self.token = token;
+        self
+    }
+
     /// What a door brings to a session that takes this place.
     pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
         let address = AddressShare { visit: self.visit.clone(), joins: self.visit.joins.clone() };
@@ -351,11 +424,11 @@ impl Clients {
             if self.is_draining() { Some(CloseCode::Draining) } else { visit.is_too_many.then_some(CloseCode::TooManyConnections) };
         let stays = reason.is_none() && take_one(&self.now, self.max);
         if stays {
-            return Ok(Place { clients: self.clone(), visit, refusal: None, stays: true.into() });
+            return Ok(Place { clients: self.clone(), visit, refusal: None, token: None, stays: true.into() });
         }
         let reason = reason.unwrap_or(CloseCode::ServerFull);
         match take_one(&self.refused, REFUSED_MAX) {
-            true => Ok(Place { clients: self.clone(), visit, refusal: Some(reason), stays: false.into() }),
+            true => Ok(Place { clients: self.clone(), visit, refusal: Some(reason), token: None, stays: false.into() }),
             false => Err(reason),
         }
     }

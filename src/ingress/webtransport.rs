@@ -26,11 +26,12 @@ use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
+    origins::Asking,
     overdue,
 };
 use crate::{
     dialect::Native,
-    metrics::{DialectName, Door, HandshakeFailure},
+    metrics::{Door, HandshakeFailure},
     protocol::{
         CloseCode, Codec, H3_INTERNAL_ERROR, LeaveReason,
         framing::{self, Frame},
@@ -130,6 +131,17 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             request.not_found().await;
             return Ok(None);
         }
+        // Browsers send one. Of several the crate keeps the last, which is no loss: who is no browser may write any.
+        let asking = Asking {
+            origins: request.origin().map(str::as_bytes).into_iter().collect(),
+            host: Some(request.authority()),
+            address: request.remote_address().ip(),
+            path,
+        };
+        if !doorkeeper.admits_origin(&asking) {
+            request.forbidden().await;
+            return Ok(None);
+        }
         request.accept().await.map(|connection| Some((connection, socket_io)))
     };
     match handshake.run(Box::pin(accepting)).await {
@@ -160,7 +172,7 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
 /// Serves one session to its end.
 async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     // Boxed, for what it takes is not to be kept room for as long as the session lasts.
-    let meter = doorkeeper.meter(Door::WebTransport, DialectName::Native);
+    let meter = doorkeeper.meter(Door::WebTransport, &Native(Codec::MsgPack));
     let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,

@@ -168,7 +168,8 @@ mod tests {
         let (room, peer_id) = (RoomId::parse("peer-left peerId", 99).unwrap(), PeerId::random());
         let hex = peer_id.to_string();
         for codec in [Codec::Json, Codec::MsgPack] {
-            let joined = ServerMessage::PeerJoined { room: room.clone(), peer: Peer { peer_id, metadata: None, name: None } }.spell(codec);
+            let joined = ServerMessage::PeerJoined { room: room.clone(), peer: Peer { peer_id, metadata: None, user: None, name: None } }
+                .spell(codec);
             assert_eq!(native.presence(&joined), Some(Presence::Joined(hex.as_bytes())));
             let left = ServerMessage::PeerLeft { room: room.clone(), peer_id, reason: LeaveReason::Left }.spell(codec);
             assert_eq!(native.presence(&left), Some(Presence::Left(hex.as_bytes())));

@@ -84,6 +84,13 @@ label! {
     }
 }
 
+impl DialectName {
+    /// That of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|dialect| dialect.name() == name)
+    }
+}
+
 /// A door and the dialect that is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -230,6 +237,8 @@ label! {
         Error = "error",
         /// A `pong`.
         Pong = "pong",
+        /// A `goodbye` that is an announcement.
+        Closing = "closing",
         /// What only foreign dialects have a word for.
         Foreign = "foreign",
     }
@@ -253,6 +262,7 @@ impl Told {
             ServerMessage::Ack { .. } => Self::Ack,
             ServerMessage::Error(_) => Self::Error,
             ServerMessage::Pong { .. } => Self::Pong,
+            ServerMessage::Closing { .. } => Self::Closing,
             // A goodbye is counted as a close, with its code.
             ServerMessage::Counted { .. } | ServerMessage::Goodbye { .. } => Self::Foreign,
         }
@@ -397,14 +407,20 @@ label! {
     TokenFailure "reason" {
         /// There is none.
         Missing = "missing",
+        /// It is longer than any of ours.
+        TooLong = "too-long",
         /// It is no token.
         Malformed = "malformed",
+        /// It has an extension that has to be understood.
+        Critical = "critical-extension",
         /// It names an algorithm that is not the key's.
         Algorithm = "algorithm",
         /// It names no key that is known.
         UnknownKey = "unknown-key",
         /// It was not signed by the key.
         Signature = "signature",
+        /// It does not say when its time is over.
+        NoExpiry = "no-expiry",
         /// Its time is over.
         Expired = "expired",
         /// Its time has not come.
@@ -414,10 +430,17 @@ label! {
         /// It is for somebody else.
         Audience = "audience",
         /// A claim is not what it should be.
-        Claims = "claims",
+        Claim = "claim",
         /// The application says no.
         Denied = "denied",
         /// The application cannot be asked.
         Unavailable = "unavailable",
+    }
+}
+
+impl TokenFailure {
+    /// That of this name. What nobody has named is that somebody said no.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|failure| failure.name() == name).unwrap_or(Self::Denied)
     }
 }

@@ -63,6 +63,12 @@ codes! {
         TooLarge = 4200 "too-large",
         /// A newer connection took the session over.
         Replaced = 4201 "replaced",
+        /// No token where one is needed, or none that is good.
+        Unauthorized = 4202 "unauthorized",
+        /// The token that the session was let in with has run out.
+        TokenExpired = 4203 "token-expired",
+        /// Whoever runs the server has ended the session.
+        Removed = 4204 "removed",
     }
 }
 
@@ -97,6 +103,10 @@ codes! {
         RateLimited = 4312 "rate-limited",
         /// Another peer of the room has the name that the client wants. Only foreign dialects have names.
         NameTaken = 4313 "name-taken",
+        /// The client may not do that here.
+        Forbidden = 4314 "forbidden",
+        /// The new token is not good; the one before still counts.
+        Unauthorized = 4315 "unauthorized",
     }
 }
 
@@ -128,6 +138,9 @@ impl CloseCode {
             Self::TooManyConnections => "your address has as many connections as it may",
             Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than this server takes",
+            Self::Unauthorized => "this server lets nobody in without a good token",
+            Self::TokenExpired => "your token runs out, and the session with it: say a new one",
+            Self::Removed => "whoever runs this server has ended your session",
         }
     }
 }

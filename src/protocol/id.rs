@@ -27,6 +27,9 @@ pub struct PeerName(Arc<str>);
 const OF_DIALECT: char = '\u{1}';
 
 impl PeerId {
+    /// Whoever runs the server, where that speaks to a room. No peer has this id.
+    pub const SERVER: Self = Self(0);
+
     /// A new one, unguessable.
     pub fn random() -> Self {
         Self(random_bits())

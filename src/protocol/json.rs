@@ -28,6 +28,8 @@ struct Envelope<'a> {
     to: Option<Text<'a>>,
     received: Option<u64>,
     #[serde(borrow)]
+    token: Option<Text<'a>>,
+    #[serde(borrow)]
     resume: Option<ResumeFields<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
@@ -82,6 +84,7 @@ pub(super) fn with_serde<'a>(frame: &'a Bytes, text: &'a str) -> Result<Fields<'
         room: envelope.room.map(|text| text.0),
         to: envelope.to.map(|text| text.0),
         received: envelope.received,
+        token: envelope.token.map(|text| text.0),
         resume: envelope.resume.map(|resume| resume.parse()),
         payload: envelope.payload.map(opaque),
         metadata: envelope.metadata.map(opaque),

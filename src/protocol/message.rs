@@ -1,6 +1,6 @@
 //! The messages, whatever the codec: what a client may say, what a server may answer, and how a frame becomes the one or the other.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,8 @@ pub struct Request<'a> {
 /// What a client may say. A room is still the text that the client sent: it names a room only if there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientMessage<'a> {
-    /// The first message, perhaps to go on with an earlier session.
-    Hello { resume: Option<Resume> },
+    /// The first message: who I am, and perhaps which session I go on with. A later one has a new token and nothing else.
+    Hello { token: Option<Token<'a>>, resume: Option<Resume> },
     /// Enter a room.
     Join { room: Cow<'a, str>, metadata: Option<Payload> },
     /// Leave a room, or all of them.
@@ -38,6 +38,16 @@ pub enum ClientMessage<'a> {
     Metadata { room: Option<Cow<'a, str>>, metadata: Option<Payload> },
     /// Answer, and know that I received so many.
     Ping { received: Option<u64> },
+}
+
+/// What a client says to prove who it is. Never logged: its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token<'a>(pub Cow<'a, str>);
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// The wish to go on with a session whose connection died.
@@ -87,6 +97,8 @@ pub enum ServerMessage {
     Pong { received: u64 },
     /// How many there are in these rooms. Only foreign dialects ask.
     Counted { rooms: Vec<(RoomId, Census)> },
+    /// The session is about to end for this reason, in so long, unless the client does something about it.
+    Closing { code: CloseCode, in_ms: u64 },
     /// The last message. Who may come back had better wait for so long before.
     Goodbye { code: CloseCode, reconnect_after_ms: u64 },
 }
@@ -152,6 +164,8 @@ pub struct Peer {
     pub peer_id: PeerId,
     /// What it tells about itself.
     pub metadata: Option<Payload>,
+    /// Who it is for the application, where the server knows.
+    pub user: Option<Arc<str>>,
     /// What peers of foreign dialects call it, where that is not its id. Has no place in ours.
     pub name: Option<PeerName>,
 }
@@ -249,6 +263,7 @@ pub struct Fields<'a> {
     pub room: Option<Cow<'a, str>>,
     pub to: Option<Cow<'a, str>>,
     pub received: Option<u64>,
+    pub token: Option<Cow<'a, str>>,
     pub resume: Option<Resume>,
     pub payload: Option<Payload>,
     pub metadata: Option<Payload>,
@@ -325,7 +340,7 @@ impl<'a> ClientMessage<'a> {
         let room = fields.room;
         let to = |to: Cow<'_, str>| PeerId::parse(&to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()));
         let signal = match &*kind {
-            "hello" => return Ok(Self::Hello { resume: fields.resume }),
+            "hello" => return Ok(Self::Hello { token: fields.token.map(Token), resume: fields.resume }),
             "join" => return Ok(Self::Join { room: room.ok_or_else(|| missing("room"))?, metadata: fields.metadata }),
             "leave" => return Ok(Self::Leave { room }),
             "metadata" => return Ok(Self::Metadata { room, metadata: fields.metadata }),

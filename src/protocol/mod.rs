@@ -27,7 +27,7 @@ pub use envelope::Envelope;
 pub use id::{PeerId, PeerName, ResumeToken, RoomId};
 pub use message::{
     Census, ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume,
-    ServerMessage, Welcome,
+    ServerMessage, Token, Welcome,
 };
 pub use payload::{Codec, Payload};
 

@@ -39,7 +39,10 @@ impl ServerMessage {
             "ack" => Self::Ack { id: fields.own("id")? },
             "error" => Self::Error(fields.refusal()?),
             "pong" => Self::Pong { received: fields.own("received")? },
-            "goodbye" => Self::Goodbye { code: fields.close_code()?, reconnect_after_ms: fields.own("reconnectAfterMs")? },
+            "goodbye" => match fields.optional("closesInMs")? {
+                Some(in_ms) => Self::Closing { code: fields.close_code()?, in_ms },
+                None => Self::Goodbye { code: fields.close_code()?, reconnect_after_ms: fields.own("reconnectAfterMs")? },
+            },
             kind => return Err(Malformed::new(format!("there is no message of type {:?}", shown(kind)))),
         })
     }
@@ -133,7 +136,8 @@ impl<'a> Fields<'a> {
     }
 
     fn peer(&self) -> Result<Peer, Malformed> {
-        Ok(Peer { peer_id: self.peer_id("peerId")?, metadata: self.metadata()?, name: None })
+        let user = self.optional::<Text<'a>>("user")?.map(|user| user.0.into());
+        Ok(Peer { peer_id: self.peer_id("peerId")?, metadata: self.metadata()?, user, name: None })
     }
 
     fn peers(&self) -> Result<Vec<Peer>, Malformed> {
@@ -226,7 +230,12 @@ mod tests {
     }
 
     fn peer() -> impl Strategy<Value = Peer> {
-        (peer_id(), metadata()).prop_map(|(peer_id, metadata)| Peer { peer_id, metadata, name: None })
+        (peer_id(), metadata(), prop::option::of(any::<String>())).prop_map(|(peer_id, metadata, user)| Peer {
+            peer_id,
+            metadata,
+            user: user.map(Into::into),
+            name: None,
+        })
     }
 
     fn welcome() -> impl Strategy<Value = ServerMessage> {
@@ -288,6 +297,7 @@ mod tests {
             any::<u64>().prop_map(|received| ServerMessage::Pong { received }),
             (prop::sample::select(CloseCode::ALL), any::<u64>())
                 .prop_map(|(code, reconnect_after_ms)| ServerMessage::Goodbye { code, reconnect_after_ms }),
+            (prop::sample::select(CloseCode::ALL), any::<u64>()).prop_map(|(code, in_ms)| ServerMessage::Closing { code, in_ms }),
         ]
     }
 
@@ -343,7 +353,7 @@ mod tests {
         let bytes = rmp_serde::to_vec(&serde_json::from_str::<serde_json::Value>(&text).unwrap()).unwrap();
         let expected = ServerMessage::PeerJoined {
             room: RoomId::parse("r", 1).unwrap(),
-            peer: Peer { peer_id: PeerId::parse(&id).unwrap(), metadata: None, name: None },
+            peer: Peer { peer_id: PeerId::parse(&id).unwrap(), metadata: None, user: None, name: None },
         };
         assert_eq!(ServerMessage::decode(Codec::Json, &text.into()).unwrap(), expected);
         assert_eq!(ServerMessage::decode(Codec::MsgPack, &bytes.into()).unwrap(), expected);

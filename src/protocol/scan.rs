@@ -35,7 +35,7 @@ pub fn fields<'a>(frame: &'a Bytes, text: &'a str) -> Option<Fields<'a>> {
             "room" => fields.room.replace(Cow::Borrowed(scanner.plain_string()?)).is_none(),
             "to" => fields.to.replace(Cow::Borrowed(scanner.plain_string()?)).is_none(),
             "received" => fields.received.replace(scanner.integer()?).is_none(),
-            "resume" => return None,
+            "token" | "resume" => return None,
             "payload" => std::mem::replace(&mut fields.payload, opaque(scanner.value()?)).is_none(),
             // It may be null, which is as good as none, once.
             "metadata" => std::mem::replace(&mut fields.metadata, opaque(scanner.value().filter(|value| *value != "null")?)).is_none(),
@@ -230,11 +230,11 @@ mod tests {
     fn both(text: &str) -> (Option<String>, Option<String>) {
         let frame = Bytes::copy_from_slice(text.as_bytes());
         let shown = |fields: Fields<'_>| {
-            let Fields { kind, id, room, to, received, resume, payload, metadata, depth } = fields;
+            let Fields { kind, id, room, to, received, token, resume, payload, metadata, depth } = fields;
             let values = [&payload, &metadata].into_iter().flatten().map(|value| value.spell(Codec::Json).into_owned());
             let nesting = values.map(|value| json::nesting(&value, 0)).max().unwrap_or(0);
             assert!(depth.is_none_or(|depth| depth >= nesting), "{depth:?} for {nesting}");
-            format!("{:?}", (kind, id, room, to, received, resume.is_some(), payload, metadata))
+            format!("{:?}", (kind, id, room, to, received, token, resume.is_some(), payload, metadata))
         };
         let scanned = fields(&frame, std::str::from_utf8(&frame).unwrap()).map(shown);
         (scanned, json::with_serde(&frame, std::str::from_utf8(&frame).unwrap()).ok().map(shown))
@@ -258,7 +258,9 @@ mod tests {
 
     /// Names that mean something and others, each with any value.
     fn message() -> impl Strategy<Value = String> {
-        let key = prop::sample::select(&["type", "id", "room", "to", "received", "resume", "payload", "metadata", "other", "\\u0069d"][..]);
+        let key = prop::sample::select(
+            &["type", "id", "room", "to", "received", "token", "resume", "payload", "metadata", "other", "\\u0069d"][..],
+        );
         let value = prop_oneof![value(), any::<u32>().prop_map(Value::from), "[a-z]{1,9}".prop_map(Value::from)];
         (prop::collection::vec((key, value), 0..6), any::<bool>()).prop_map(|(fields, wide)| {
             let (comma, colon) = if wide { (" , ", " : ") } else { (",", ":") };

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::{
+    code::CloseCode,
     id::{Hex, ResumeToken},
-    message::{ClientMessage, Kind, Peer, Request, Resume, ServerMessage},
+    message::{ClientMessage, Kind, Peer, Request, Resume, ServerMessage, Token},
     payload::{Codec, Payload},
 };
 
@@ -48,7 +49,7 @@ impl ServerMessage {
                 w.open_array(peers.len());
                 for peer in peers {
                     w.item();
-                    w.open_map(1 + usize::from(peer.metadata.is_some()));
+                    w.open_map(1 + peer.optional_fields());
                     w.peer(peer);
                     w.close_map();
                 }
@@ -106,13 +107,14 @@ impl ServerMessage {
                 w.number("received", *received);
             }
             Self::Counted { .. } => unreachable!("our own dialect counts nobody"),
+            Self::Closing { code, in_ms } => {
+                w.open_map(6);
+                w.goodbye(*code, 0);
+                w.number("closesInMs", *in_ms);
+            }
             Self::Goodbye { code, reconnect_after_ms } => {
                 w.open_map(5);
-                w.text("type", "goodbye");
-                w.text("code", code.slug());
-                w.text("reason", code.sentence());
-                w.boolean("reconnect", code.reconnect());
-                w.number("reconnectAfterMs", *reconnect_after_ms);
+                w.goodbye(*code, *reconnect_after_ms);
             }
         }
         w.close_map();
@@ -141,11 +143,12 @@ impl Request<'_> {
             }
             ClientMessage::Ping { received } => ("ping", None, None, None, *received),
         };
-        let resume = match &self.message {
-            ClientMessage::Hello { resume } => *resume,
-            _ => None,
+        let (token, resume) = match &self.message {
+            ClientMessage::Hello { token, resume } => (token.as_ref(), *resume),
+            _ => (None, None),
         };
-        let optional = [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some(), resume.is_some()];
+        let optional =
+            [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some(), token.is_some(), resume.is_some()];
         w.open_map(1 + optional.into_iter().filter(|there| *there).count());
         w.text("type", kind);
         if let Some(id) = self.id {
@@ -163,6 +166,9 @@ impl Request<'_> {
         if let Some((key, value)) = opaque {
             w.payload(key, value);
         }
+        if let Some(Token(token)) = token {
+            w.text("token", token);
+        }
         if let Some(Resume { token, received }) = resume {
             w.key("resume");
             w.open_map(2);
@@ -172,6 +178,13 @@ impl Request<'_> {
         }
         w.close_map();
         w.finish()
+    }
+}
+
+impl Peer {
+    /// How many of the fields that it may have it has.
+    fn optional_fields(&self) -> usize {
+        usize::from(self.metadata.is_some()) + usize::from(self.user.is_some())
     }
 }
 
@@ -218,10 +231,21 @@ trait Writer {
         if let Some(metadata) = &peer.metadata {
             self.payload("metadata", metadata);
         }
+        if let Some(user) = &peer.user {
+            self.text("user", user);
+        }
+    }
+
+    fn goodbye(&mut self, code: CloseCode, reconnect_after_ms: u64) {
+        self.text("type", "goodbye");
+        self.text("code", code.slug());
+        self.text("reason", code.sentence());
+        self.boolean("reconnect", code.reconnect());
+        self.number("reconnectAfterMs", reconnect_after_ms);
     }
 
     fn about_peer(&mut self, kind: &'static str, room: &str, peer: &Peer) {
-        self.open_map(3 + usize::from(peer.metadata.is_some()));
+        self.open_map(3 + peer.optional_fields());
         self.text("type", kind);
         self.text("room", room);
         self.peer(peer);

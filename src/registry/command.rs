@@ -72,13 +72,16 @@ pub struct Count {
 #[rtype(result = "Vec<PeerName>")]
 pub struct TakeNames(pub RoomId);
 
-/// Leave rooms, on the client's own wish.
+/// Leave rooms, on the client's own wish, or because they are not for it any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Leave {
     pub peer_id: PeerId,
     pub inlet: Arc<dyn Inlet>,
     pub rooms: Vec<RoomId>,
+    pub reason: LeaveReason,
+    /// Does the session wait for the answer?
+    pub is_awaited: bool,
 }
 
 /// Replace what the others in a room see of a peer.
@@ -136,6 +139,8 @@ pub enum Answer {
     Left,
     /// The others know the new metadata.
     Updated,
+    /// The new token counts from now on.
+    Renewed,
     /// Nothing changed.
     Refused(ErrorCode),
 }

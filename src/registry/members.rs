@@ -13,7 +13,10 @@ use std::{
 use hashbrown::HashTable;
 
 use super::inlet::Inlet;
-use crate::protocol::{Payload, PeerId, PeerName};
+use crate::{
+    auth::Rights,
+    protocol::{Payload, PeerId, PeerName},
+};
 
 /// The peers of one room, in no order that means anything.
 #[derive(Default)]
@@ -40,7 +43,7 @@ pub struct Member {
     pub apart: Option<Box<Apart>>,
 }
 
-/// What only some peers of foreign dialects have.
+/// What only some peers have: of foreign dialects, or of a server that asks who comes in.
 #[derive(Default)]
 pub struct Apart {
     pub name: Option<PeerName>,
@@ -48,12 +51,26 @@ pub struct Apart {
     pub secret: Option<String>,
     /// Which of all who ever entered the room it is: those who came before have lower ones.
     pub turn: u64,
+    /// Who it is for the application.
+    pub user: Option<Arc<str>>,
+    /// What it may do here.
+    pub rights: Rights,
 }
 
 impl Member {
     /// Its name, if it has one.
     pub fn name(&self) -> Option<&PeerName> {
         self.apart.as_ref()?.name.as_ref()
+    }
+
+    /// Who it is for the application, where that is known.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.apart.as_ref()?.user.as_ref()
+    }
+
+    /// What it may do here.
+    pub fn rights(&self) -> Rights {
+        self.apart.as_ref().map_or(Rights::ALL, |apart| apart.rights)
     }
 }
 

@@ -20,7 +20,7 @@ use self::{
     rooms::{RoomLimits, Rooms},
 };
 use crate::metrics::Metrics;
-use crate::protocol::{ErrorCode, LeaveReason, PeerId, RoomId};
+use crate::protocol::{ErrorCode, PeerId, RoomId};
 
 /// The actor that owns membership.
 pub struct RoomRegistry {
@@ -168,13 +168,15 @@ impl Handler<TakeNames> for RoomRegistry {
 impl Handler<Leave> for RoomRegistry {
     type Result = ();
 
-    fn handle(&mut self, Leave { peer_id, inlet, rooms }: Leave, _: &mut Context<Self>) {
+    fn handle(&mut self, Leave { peer_id, inlet, rooms, reason, is_awaited }: Leave, _: &mut Context<Self>) {
         self.metrics.registry_mailbox(-1);
         for room in rooms {
-            self.rooms.leave(peer_id, &room, Some(LeaveReason::Left));
+            self.rooms.leave(peer_id, &room, Some(reason));
+        }
+        if is_awaited {
+            inlet.answer(Answer::Left);
         }
         self.count_rooms();
-        inlet.answer(Answer::Left);
     }
 }
 

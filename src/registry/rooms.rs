@@ -14,6 +14,7 @@ use super::{
     inlet::{Inlet, Untaken},
     members::{Apart, Member, Members, PeerIdHasher},
 };
+use crate::auth::Rights;
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
 /// The bounds on rooms.
@@ -62,6 +63,12 @@ pub struct Entry {
     pub broadcasts: bool,
     /// It wants a room of this name with so many seats. It is in no other room.
     pub seats: Option<usize>,
+    /// Who it is for the application. It counts as metadata.
+    pub user: Option<Arc<str>>,
+    /// What it may do there.
+    pub rights: Rights,
+    /// With so many peers the room is full for it, where that is less than for others.
+    pub peers_max: Option<usize>,
 }
 
 /// A name that a peer wants to have in a room.
@@ -94,6 +101,8 @@ pub struct Standing {
     pub name: Option<PeerName>,
     /// Which of all who ever entered it is.
     pub turn: u64,
+    /// What it may do there.
+    pub rights: Rights,
 }
 
 /// What became of a message.
@@ -140,7 +149,7 @@ impl Rooms {
             Some(_) => self.filling.get(&wanted).cloned().unwrap_or_else(|| wanted.another()),
             None => wanted.clone(),
         };
-        let Entry { metadata, claim, is_quiet, broadcasts, seats } = entry;
+        let Entry { metadata, claim, is_quiet, broadcasts, seats, user, rights, peers_max } = entry;
         let room = match self.rooms.get(&id) {
             Some(room) => room.clone(),
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
@@ -149,23 +158,27 @@ impl Rooms {
         let mut present = room.present_mut();
         let secret = claim.as_ref().and_then(|claim| claim.secret.clone());
         let name = claim.map(|claim| present.give_name(claim, is_quiet)).transpose()?.flatten();
-        let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref());
-        let peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
+        let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref()) + user.as_ref().map_or(0, |user| user.len());
+        let any_peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
+        let peers_max = peers_max.map_or(any_peers_max, |peers_max| peers_max.min(any_peers_max));
         if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
             return Err(ErrorCode::RoomFull);
         }
         let mut peers = vec![];
         if !room.is_quiet {
-            let newcomer = Peer { peer_id, metadata: metadata.clone(), name: name.clone() };
+            let newcomer = Peer { peer_id, metadata: metadata.clone(), user: user.clone(), name: name.clone() };
             present.announce(peer_id, Envelope::new(ServerMessage::PeerJoined { room: id.clone(), peer: newcomer }));
-            peers.extend(present.members.iter().map(Member::as_seen));
+            if rights.observe {
+                peers.extend(present.members.iter().map(Member::as_seen));
+            }
         }
         // A client that cannot take even this is being closed.
         let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }).with(name.clone(), 0));
         let turn = present.entered;
-        let apart = (name.is_some() || broadcasts).then(|| Box::new(Apart { name: name.clone(), secret, turn }));
+        let is_apart = name.is_some() || broadcasts || user.is_some() || rights != Rights::ALL;
+        let apart = is_apart.then(|| Box::new(Apart { name: name.clone(), secret, turn, user, rights }));
         present.entered += 1;
-        inlet.answer(Answer::Joined(room.clone(), Standing { name: name.clone(), turn }));
+        inlet.answer(Answer::Joined(room.clone(), Standing { name: name.clone(), turn, rights }));
         present.metadata_bytes = metadata_bytes;
         present.with_metadata += usize::from(metadata.is_some());
         present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), apart });
@@ -225,9 +238,9 @@ impl Rooms {
             let left = Envelope::new(ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
             present.announce(peer_id, left.with(member.name().cloned(), 0));
         }
-        if reason == Some(LeaveReason::Left) {
-            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason: LeaveReason::Left });
-            // Who is over its bound is being closed and needs no farewell from a room.
+        if let Some(reason @ (LeaveReason::Left | LeaveReason::Removed)) = reason {
+            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason });
+            // Who is over its bound, or at its end, needs no farewell from a room.
             let _ = member.inlet.deliver(&left);
         }
         let empty = present.members.is_empty();
@@ -279,7 +292,7 @@ impl Room {
     pub fn list(&self, peer_id: PeerId) -> Result<(), ErrorCode> {
         let present = self.present();
         let member = present.members.find(peer_id).ok_or(ErrorCode::NotInRoom)?;
-        let peers = present.others(peer_id).map(Member::as_seen).collect();
+        let peers = if member.rights().observe { present.others(peer_id).map(Member::as_seen).collect() } else { vec![] };
         let joined = Envelope::new(ServerMessage::Joined { room: self.id.clone(), peer_id, peers });
         // A client that cannot take it is being closed.
         let _ = member.inlet.deliver(&joined.with(member.name().cloned(), 0));
@@ -334,7 +347,7 @@ impl Room {
         match before {
             None => present.hand_round(from, envelope),
             Some(turn) => {
-                let earlier = present.others(from).filter(|member| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
+                let earlier = present.audience(from).filter(|member| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
                 Handed { untaken: deliver_to_each(earlier, &envelope), behind: None }
             }
         }
@@ -359,21 +372,26 @@ impl Present {
     /// Takes one out, and what is kept of it.
     fn remove(&mut self, peer_id: PeerId) -> Option<Member> {
         let member = self.members.remove(peer_id)?;
-        self.metadata_bytes -= kept_bytes(member.metadata.as_deref());
+        self.metadata_bytes -= kept_bytes(member.metadata.as_deref()) + member.user().map_or(0, |user| user.len());
         self.with_metadata -= usize::from(member.metadata.is_some());
         Some(member)
     }
 
-    /// Tells everybody but `about`. Who is over its bounds is being closed.
+    /// Tells everybody but `about` who may know. Who is over its bounds is being closed.
     fn announce(&self, about: PeerId, envelope: Envelope) {
-        deliver_to_each(self.others(about), &envelope);
+        deliver_to_each(self.others(about).filter(|member| member.rights().observe), &envelope);
+    }
+
+    /// Those who are sent what this one sends.
+    fn audience(&self, from: PeerId) -> impl Iterator<Item = &Member> {
+        self.others(from).filter(|member| member.rights().subscribe)
     }
 
     /// The same, and what its sender wants to know of it.
     fn hand_round(&self, from: PeerId, envelope: Envelope) -> Handed {
-        let untaken = deliver_to_each(self.others(from), &envelope);
+        let untaken = deliver_to_each(self.audience(from), &envelope);
         // One that takes nothing any more is no reason not to wait for the others.
-        let behind = self.others(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
+        let behind = self.audience(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
         Handed { untaken, behind }
     }
 
@@ -409,10 +427,13 @@ impl Present {
 
 impl Member {
     fn as_seen(&self) -> Peer {
-        Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned(), name: self.name().cloned() }
+        Peer { peer_id: self.peer_id, metadata: self.metadata.as_deref().cloned(), user: self.user().cloned(), name: self.name().cloned() }
     }
 
     fn take(&self, envelope: &Envelope) -> Result<Handed, ErrorCode> {
+        if !self.rights().subscribe {
+            return Err(ErrorCode::Forbidden);
+        }
         self.inlet.deliver(envelope).map_err(|untaken| match untaken {
             Untaken::Overflow => ErrorCode::Undeliverable,
             Untaken::Gone => ErrorCode::NoSuchPeer,

@@ -19,6 +19,7 @@ use super::{
     throttle::AddressJoins,
 };
 use crate::{
+    auth::Grant,
     dialect::Dialect,
     metrics::{Connected, ResumeOutcome},
     protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, Welcome},
@@ -66,6 +67,8 @@ pub struct Attach {
     pub received: u64,
     /// The `id` of its `hello`.
     pub id: Option<u64>,
+    /// What it was granted for another token that it said.
+    pub grant: Option<Grant>,
     /// Is there a place for one more client? Otherwise it can only take over that of the connection before.
     pub has_place: bool,
     /// Told what became of it. If the connection is not taken, the session is over because what the client missed is no longer known, or stays as it
@@ -210,8 +213,12 @@ impl Session {
     }
 
     /// Can this connection have the session? Not if another one has used the secret just now and its client most likely has the new one.
-    fn may_attach(&self, Attach { token, received, has_place, .. }: &Attach) -> bool {
+    fn may_attach(&self, Attach { token, received, has_place, grant, .. }: &Attach) -> bool {
         let connected = self.delivery.has_connection();
+        let is_same_user = |grant: &Grant| self.admission.as_ref().is_some_and(|admission| admission.grant().user == grant.user);
+        if !grant.as_ref().is_none_or(is_same_user) {
+            return false;
+        }
         !(connected && self.hearing().was_just_used(*token)) && *received <= self.delivery.sent() && (*has_place || connected)
     }
 }
@@ -236,7 +243,7 @@ impl Handler<Attach> for Session {
             let _ = attach.attached.send(Err(ResumeOutcome::Refused));
             return;
         }
-        let Attach { connection, received, id, attached, .. } = attach;
+        let Attach { connection, received, id, grant, attached, .. } = attach;
         let place_before = self.place.take();
         if !self.attach(connection, received, ctx) {
             let _ = attached.send(Err(ResumeOutcome::Incomplete));
@@ -245,6 +252,9 @@ impl Handler<Attach> for Session {
         self.hearing().use_token(token);
         self.resumables.insert(token, ctx.address());
         self.resumables.insert(self.welcome.resume_token, ctx.address());
+        if let Some(gone) = grant.and_then(|grant| self.renew(grant, ctx)).filter(|gone| !gone.is_empty()) {
+            self.dismiss(gone, false);
+        }
         if let Some(id) = id {
             self.delivery.tell(&ServerMessage::Ack { id });
         }

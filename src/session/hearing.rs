@@ -18,6 +18,7 @@ use self::wishes::Patience;
 pub use self::wishes::TRY_AGAIN_AFTER;
 use super::{
     Session, SessionSettings,
+    admission::{AskToJoin, Renew},
     connection::{Connection, ConnectionId, Ended, Ending},
     delivery::Delivery,
     outbox::Outbox,
@@ -27,11 +28,12 @@ use super::{
     throttle::{AddressJoins, Throttle, TooSoon},
 };
 use crate::{
+    auth::Grant,
     dialect::{Dialect, Heard, Wish},
     metrics::Said,
     protocol::{
-        ClientMessage, CloseCode, Envelope, ErrorCode, Kind, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken, RoomId,
-        ServerMessage, framing::Frame,
+        Census, ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request,
+        ResumeToken, RoomId, ServerMessage, Token, framing::Frame,
     },
     registry::{
         RoomRegistry, ask,
@@ -58,6 +60,8 @@ pub struct Hearing {
     state: State,
     /// How fast the client sends; not watched if missing.
     throttle: Option<Throttle>,
+    /// What the client may do; everything if missing.
+    grant: Option<Arc<Grant>>,
     /// What all clients of its address share.
     joins: Option<Arc<AddressJoins>>,
     /// How many messages the client has sent, best-effort ones aside.
@@ -155,6 +159,7 @@ impl Hearing {
             is_waiting_peer: false,
             state: State::default(),
             throttle: settings.rates.map(|rates| Throttle::new(rates, Instant::now())),
+            grant: None,
             joins: address.joins.clone(),
             received: 0,
             unconfirmed: None,
@@ -165,6 +170,24 @@ impl Hearing {
             is_with_join: false,
             patience: Patience::default(),
         }
+    }
+
+    /// With what the client was granted.
+    pub fn granted(mut self, grant: Option<Arc<Grant>>) -> Self {
+        self.grant = grant;
+        self
+    }
+
+    /// Goes on with another grant. From here on nothing of the session reaches the rooms that it is not for; they are to be left.
+    pub fn renew(&mut self, grant: Arc<Grant>) -> Vec<RoomId> {
+        if let (Some(throttle), Some(rates)) = (&mut self.throttle, grant.rates.bound(self.settings.rates)) {
+            throttle.change(rates);
+        }
+        let gone: Vec<String> = self.state.names().filter(|name| grant.room(name).is_none()).map(str::to_owned).collect();
+        self.grant = Some(grant);
+        let gone = gone.iter().flat_map(|name| self.state.take_rooms(Some(name)).unwrap_or_default()).collect();
+        self.count_peer();
+        gone
     }
 
     /// Deals with a connection's frames until none is left, or something has to be waited for: what is left then is to be brought again when the
@@ -283,7 +306,13 @@ impl Hearing {
                 self.count_peer();
                 self.acknowledge(id);
             }
-            Answer::Counted(rooms) => {
+            Answer::Counted(mut rooms) => {
+                // What is none of the client's business is to it as if it were not there.
+                for (room, census) in &mut rooms {
+                    if !self.may_observe(room) {
+                        *census = Census::default();
+                    }
+                }
                 self.delivery.tell(&ServerMessage::Counted { rooms });
                 self.acknowledge(id);
             }
@@ -296,7 +325,7 @@ impl Hearing {
                 self.wishes.clear();
                 self.refuse(id, code);
             }
-            Answer::Left | Answer::Updated => self.acknowledge(id),
+            Answer::Left | Answer::Updated | Answer::Renewed => self.acknowledge(id),
             Answer::Refused(code) => self.refuse(id, code),
         }
         for answered in waiting {
@@ -437,6 +466,12 @@ impl Hearing {
         match message {
             // What it would resume is gone or not to be had, or the door would have attached it.
             ClientMessage::Hello { .. } if first => {}
+            ClientMessage::Hello { token: Some(Token(token)), resume: None } => {
+                if self.grant.is_some() {
+                    self.session.do_send(Renew { token: token.into_owned() });
+                    return Ok(Outcome::Awaits { joining: None });
+                }
+            }
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
                 let room = RoomId::parse(&room, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
@@ -444,13 +479,14 @@ impl Hearing {
             }
             ClientMessage::Leave { room } => return self.leave(room.as_deref()),
             ClientMessage::Forward { kind, to, room, payload } => {
-                let room = self.state.room(room.as_deref())?;
+                let room = self.room_to_publish_in(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
                 let message = forwarded(kind, from, room, payload, directed, best_effort);
                 return room.forward(from, to, self.timed(message, at), alone).map(Outcome::Handed);
             }
             ClientMessage::Broadcast { room, payload } => {
-                let room = self.state.room(room.as_deref())?;
+                let (room, standing) = self.state.place(room.as_deref())?;
+                allowed(standing.rights.broadcast)?;
                 let message = forwarded(Kind::Message, from, room, payload, None, best_effort);
                 return Ok(Outcome::Handed(room.broadcast(from, self.timed(message, at))));
             }
@@ -467,8 +503,20 @@ impl Hearing {
 
     fn join(&mut self, room: RoomId, entry: Entry) -> Result<Outcome, ErrorCode> {
         self.state.may_join(&room, self.settings.rooms_max)?;
-        let entry = Entry { metadata: self.keep(entry.metadata)?, ..entry };
-        self.ask(Join { peer_id: self.peer_id, inlet: self.delivery.clone(), room: room.clone(), entry });
+        let mut entry = Entry { metadata: self.keep(entry.metadata)?, ..entry };
+        let mut asks = false;
+        if let Some(grant) = &self.grant {
+            // Before anybody looks for the room: whether there is one is nobody's business who may not enter it.
+            let access = grant.room(room.name()).ok_or(ErrorCode::Forbidden)?;
+            (entry.user, entry.rights, entry.peers_max) = (grant.user.clone(), access.rights, access.peers_max);
+            asks = grant.asks_about_rooms;
+        }
+        let join = Join { peer_id: self.peer_id, inlet: self.delivery.clone(), room: room.clone(), entry };
+        if asks {
+            self.session.do_send(AskToJoin(join));
+        } else {
+            self.ask(join);
+        }
         Ok(Outcome::Awaits { joining: Some(room) })
     }
 
@@ -478,7 +526,7 @@ impl Hearing {
         if rooms.is_empty() {
             return Ok(Outcome::Done);
         }
-        self.ask(Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms });
+        self.ask(Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms, reason: LeaveReason::Left, is_awaited: true });
         Ok(Outcome::Awaits { joining: None })
     }
 
@@ -500,6 +548,22 @@ impl Hearing {
     /// A message on its way to others, which is timed if it is one of those that are.
     fn timed(&self, message: ServerMessage, at: Moment) -> Envelope {
         Envelope::new(message).timed(self.delivery.metrics().is_timed().then_some(at.taken_up))
+    }
+
+    /// The room of a message for one peer of it, if the client may send any.
+    fn room_to_publish_in(&self, room: Option<&str>) -> Result<&Arc<Room>, ErrorCode> {
+        let (room, standing) = self.state.place(room)?;
+        allowed(standing.rights.publish).map(|()| room)
+    }
+
+    /// May the client know who is in this room?
+    fn may_observe(&self, room: &RoomId) -> bool {
+        match &self.grant {
+            None => true,
+            // Nobody was asked about a room that it is not in.
+            Some(grant) if grant.asks_about_rooms => self.state.place(Some(room.name())).is_ok_and(|(_, standing)| standing.rights.observe),
+            Some(grant) => grant.room(room.name()).is_some_and(|access| access.rights.observe),
+        }
     }
 
     /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
@@ -563,9 +627,16 @@ impl Hearing {
                 "you send faster than this server allows, or all clients of your address together join too fast".into()
             }
             ErrorCode::NameTaken => "another peer has this name".into(),
+            ErrorCode::Forbidden => "your token is not for that, or the peer may not be sent anything".into(),
+            ErrorCode::Unauthorized => "the new token is not good for this session, and the one before still counts".into(),
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }
+}
+
+/// What the client has no right to is refused.
+fn allowed(right: bool) -> Result<(), ErrorCode> {
+    right.then_some(()).ok_or(ErrorCode::Forbidden)
 }
 
 fn forwarded(kind: Kind, from: PeerId, room: &Room, payload: Payload, to: Option<PeerId>, best_effort: bool) -> ServerMessage {

@@ -7,6 +7,7 @@
 //! A session knows no socket. Its door brings it frames, and empties its outbox. It outlives its connection: what is said meanwhile is kept in
 //! [`replay`], and another connection may attach to it, on any thread.
 
+pub mod admission;
 pub mod backlog;
 pub mod connection;
 pub mod delivery;
@@ -27,6 +28,7 @@ use std::{
 use actix::prelude::*;
 
 use self::{
+    admission::Admission,
     connection::{AddressShare, Connection, ConnectionId},
     delivery::Delivery,
     hearing::{Hearing, SharedHearing},
@@ -49,6 +51,8 @@ pub struct Session {
     settings: SessionSettings,
     registry: Addr<RoomRegistry>,
     resumables: Arc<Resumables>,
+    /// Missing where nobody has to be asked.
+    admission: Option<Box<Admission>>,
     hearing: SharedHearing,
     delivery: Arc<Delivery>,
     address: AddressShare,
@@ -98,13 +102,15 @@ impl Session {
         connection: Connection,
         registry: Addr<RoomRegistry>,
         resumables: Arc<Resumables>,
+        admission: Option<Admission>,
     ) -> (Addr<Self>, SharedHearing) {
         let mut heard = None;
         let session = Self::create(|ctx| {
             let delivery = Delivery::new(ctx.address(), &settings, connection.dialect.clone(), connection.outbox.clone());
             let hearing =
                 Hearing::new(welcome.peer_id, settings, ctx.address(), registry.clone(), resumables.clone(), delivery.clone(), &connection);
-            let hearing = Arc::new(Mutex::new(hearing));
+            let grant = admission.as_ref().map(|admission| admission.grant().clone());
+            let hearing = Arc::new(Mutex::new(hearing.granted(grant)));
             heard = Some(hearing.clone());
             delivery.metrics().session_started();
             delivery.tell(&ServerMessage::Welcome(Box::new(welcome.clone())));
@@ -114,6 +120,7 @@ impl Session {
                 settings,
                 registry,
                 resumables,
+                admission: admission.map(Box::new),
                 hearing,
                 delivery,
                 address,
@@ -142,6 +149,7 @@ impl Actor for Session {
         if !self.settings.resume_window.is_zero() {
             self.resumables.insert(self.welcome.resume_token, ctx.address());
         }
+        self.heed_end(ctx);
     }
 }
 

@@ -53,6 +53,11 @@ impl State {
         self.rooms.push(Entered { room, standing });
     }
 
+    /// The names of the rooms that the session is in.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rooms.iter().map(|entered| entered.room.id().name())
+    }
+
     /// Notes that the session goes by another name in a room that it is in.
     pub fn renamed(&mut self, room: &RoomId, name: PeerName) {
         if let Some(entered) = self.rooms.iter_mut().find(|entered| entered.room.id() == room) {

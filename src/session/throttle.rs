@@ -43,6 +43,11 @@ impl Throttle {
         Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now, told_until: now, excused: true }
     }
 
+    /// From now on it may be as fast as this.
+    pub fn change(&mut self, rates: ClientRates) {
+        self.rates = rates;
+    }
+
     /// May a message of so many bytes pass? If it is a `join`, its address has to allow it as well. What may not pass takes nothing.
     pub fn take(&mut self, bytes: usize, join: Option<&AddressJoins>, now: Instant) -> Result<(), TooSoon> {
         self.heard_at = now;

@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod bystanders;
 pub mod foreign;
+pub mod guest_list;
 pub mod metrics;
 pub mod process;
 pub mod proxy;
@@ -16,7 +17,7 @@ pub mod resuming;
 use std::{
     future::Future,
     ops::Deref,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use switchboard::{
     Config, Server,
+    auth::Authorize,
     client::{Client, Connector, Door, Options, RequestError},
     config::Rates,
     protocol::{ClientMessage, CloseCode, Codec, ErrorCode, Kind, Payload, PeerId, Request, ServerMessage, framing::Frame},
@@ -53,13 +55,18 @@ impl TestServer {
     /// A server with some settings changed. Unless a test wants it otherwise, nobody may come back, who is gone is gone
     /// at once, and a shutdown tells everybody at once.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::asking(None, change)
+    }
+
+    /// The same, where somebody decides who may come in.
+    pub fn asking(authority: Option<Arc<dyn Authorize>>, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
         config.timeouts.resume_window_ms = 0;
         config.timeouts.drain_ms = 0;
         change(&mut config);
-        let server = Server::start(config).expect("the server starts");
+        let server = Server::start_with(config, authority).expect("the server starts");
         Self { server: Some(server), directory }
     }
 

@@ -16,7 +16,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use wtransport::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, endpoint::endpoint_side, tls::Sha256Digest};
+use wtransport::{
+    ClientConfig, Connection, Endpoint, RecvStream, SendStream,
+    endpoint::{ConnectOptions, endpoint_side},
+    tls::Sha256Digest,
+};
 
 use super::within;
 
@@ -150,6 +154,14 @@ impl RawWebTransport {
     /// A session without a stream.
     pub async fn connect(&self) -> Result<Connection, wtransport::error::ConnectingError> {
         within("a session", self.endpoint.connect(&*self.url)).await
+    }
+
+    /// A session at this path, asked for with these words where a browser tells its page's origin.
+    pub async fn connect_from(&self, path: &str, origin: Option<&str>) -> Result<Connection, wtransport::error::ConnectingError> {
+        let url = self.url.strip_suffix("/wt").expect("the door's own path");
+        let options = ConnectOptions::builder(format!("{url}{path}"));
+        let options = origin.into_iter().fold(options, |options, origin| options.add_header("origin", origin));
+        within("a session", self.endpoint.connect(options)).await
     }
 
     /// A session and the stream for its messages.

@@ -18,6 +18,9 @@ export const CLOSE_CODES = [
   { number: 4104, slug: "too-many-connections", reconnect: true },
   { number: 4200, slug: "too-large", reconnect: false },
   { number: 4201, slug: "replaced", reconnect: false },
+  { number: 4202, slug: "unauthorized", reconnect: false },
+  { number: 4203, slug: "token-expired", reconnect: false },
+  { number: 4204, slug: "removed", reconnect: false },
 ];
 
 /** Why the server refuses one message; `retryable` says whether the very same message may succeed later. */
@@ -36,6 +39,8 @@ export const ERROR_CODES = [
   { number: 4311, slug: "undeliverable", retryable: false },
   { number: 4312, slug: "rate-limited", retryable: true },
   { number: 4313, slug: "name-taken", retryable: false },
+  { number: 4314, slug: "forbidden", retryable: false },
+  { number: 4315, slug: "unauthorized", retryable: false },
 ];
 
 /** Faults that never cross the wire, and so have no number. */

@@ -24,6 +24,7 @@ pub use packet::{Assembled, Assembly, MAIN, Packet, PacketKind};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Deserialize;
 use serde_json::json;
 
 use self::{
@@ -35,8 +36,9 @@ use super::{
     announce::{self, Announcement, Announcements, id, seen},
     fields::Fields,
 };
-use crate::metrics::DialectName;
-use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
+use crate::protocol::{
+    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, Token, framing::Frame,
+};
 
 /// One connection that speaks Socket.IO.
 pub struct SocketIo {
@@ -60,6 +62,12 @@ struct State {
 /// The two spellings that all who are in a room in the same way share.
 const ANNOUNCED: &str = "socket.io announced";
 const JOINED: &str = "socket.io joined";
+/// What the library sends as `auth`.
+#[derive(Deserialize)]
+struct Auth {
+    token: Option<String>,
+}
+
 /// Tells who sent something, and is never taken from the sender.
 const FROM_PEER: &str = "fromPeer";
 
@@ -225,12 +233,19 @@ fn to(fields: &Fields<'_>) -> Result<Option<To>, Unheard> {
 }
 
 impl Dialect for SocketIo {
-    fn name(&self) -> DialectName {
-        DialectName::SocketIo
+    fn name(&self) -> &'static str {
+        "socket.io"
+    }
+
+    fn token<'a>(&self, first: &'a Frame) -> Option<Token<'a>> {
+        let Frame::Text(text) = first else { return None };
+        let packet = Packet::parse(text).filter(|packet| packet.kind == PacketKind::Connect)?;
+        let auth: Auth = serde_json::from_str(packet.data).ok()?;
+        auth.token.map(|token| Token(token.into()))
     }
 
     fn manners(&self) -> Manners {
-        Manners::FOREIGN
+        Manners { says_token: true, ..Manners::FOREIGN }
     }
 
     fn ends_with(&self, _refusal: &Refusal) -> bool {
@@ -291,6 +306,12 @@ impl Dialect for SocketIo {
             ServerMessage::Welcome(welcome) => {
                 state.peer_id = Some(welcome.peer_id);
                 Frames::NONE
+            }
+            // To this the library knows what to say: `connect_error`.
+            ServerMessage::Goodbye { code: code @ CloseCode::Unauthorized, .. } if !state.is_connected => {
+                let data = json!({ "message": code.slug(), "data": { "code": code.slug(), "message": code.sentence() } }).to_string();
+                let kind = PacketKind::ConnectError;
+                Frames::Several(Packet { kind, attachments: 0, namespace: MAIN, id: None, data: &data }.spell([]))
             }
             _ if !state.is_connected => Frames::NONE,
             ServerMessage::Left { room, .. } if state.is_announced(room) => {
@@ -406,6 +427,7 @@ mod tests {
         let peer = Peer {
             peer_id: PeerId::parse(OTHER).unwrap(),
             metadata: (name == "kitchen").then(|| json(r#"{"name":"other"}"#)),
+            user: None,
             name: (name == "hash").then(|| PeerName::parse("other", 100).unwrap()),
         };
         ServerMessage::Joined { room: room(name), peer_id: PeerId::parse(ME).unwrap(), peers: vec![peer] }

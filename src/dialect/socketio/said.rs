@@ -38,6 +38,9 @@ impl Event {
             self.put(r#","metadata":"#);
             self.put_payload(metadata);
         }
+        if let Some(user) = &peer.user {
+            self.put(format!(r#","user":{}"#, json!(**user)));
+        }
     }
 
     /// Closes the object, the list and the packet.

@@ -26,7 +26,6 @@ use serde_json::{json, value::RawValue};
 
 use self::wire::{Id, bad, counts, id, is_falsy, is_zero, offers, payload, swarm, text};
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
-use crate::metrics::DialectName;
 use crate::protocol::{Census, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
 
 /// One connection that speaks tracker.
@@ -204,8 +203,8 @@ fn scrape(fields: &Fields<'_>) -> Result<Vec<Wish>, Refusal> {
 }
 
 impl Dialect for Tracker {
-    fn name(&self) -> DialectName {
-        DialectName::Tracker
+    fn name(&self) -> &'static str {
+        "tracker"
     }
 
     /// A client may gather its first offers for longer than others take for a first message, or want its socket only later.

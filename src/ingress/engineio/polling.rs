@@ -288,10 +288,10 @@ impl Drop for Posting<'_> {
     }
 }
 
-/// Pages of any origin are let in, as by every other door.
+/// Which pages may read it is for [`super::super::origins`] to say.
 fn head(status: StatusCode) -> HttpResponseBuilder {
     let mut head = HttpResponse::build(status);
-    head.insert_header((header::CACHE_CONTROL, "no-store")).insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"));
+    head.insert_header((header::CACHE_CONTROL, "no-store"));
     head
 }
 

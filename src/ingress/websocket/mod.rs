@@ -61,7 +61,7 @@ where
     Io: Handover,
 {
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
-    let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, dialect.name()));
+    let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
     let (io, shortcut) = io.hand_over();
     outbox.use_shortcut(shortcut);
     // Held by the session as well, and here until the last byte is written.

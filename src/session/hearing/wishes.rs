@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Hearing, Moment, Outcome, forwarded};
+use super::{Hearing, Moment, Outcome, allowed, forwarded};
 use crate::{
     dialect::{Claim, Deed, IfTaken, Manners, To, Wish},
     metrics::Said,
@@ -125,7 +125,7 @@ impl Hearing {
             None => None,
         };
         let Manners { is_quiet, broadcasts, .. } = self.dialect.manners();
-        self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats })
+        self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats, ..Entry::default() })
     }
 
     fn rename(&mut self, room: &str, name: &str) -> Result<Outcome, ErrorCode> {
@@ -136,7 +136,8 @@ impl Hearing {
     }
 
     fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool, at: Moment) -> Result<Outcome, ErrorCode> {
-        let (room, Standing { name, turn }) = self.state.place(room)?;
+        let (room, Standing { name, turn, rights }) = self.state.place(room)?;
+        allowed(rights.broadcast)?;
         let message = forwarded(kind, self.peer_id, room, payload, None, false);
         // Entering a room and saying so in one breath is one step to who does it: of two that come at once, one is the first, and hears the other.
         let before = (self.is_with_join && self.dialect.manners().broadcasts).then_some(*turn);
@@ -174,6 +175,7 @@ impl Hearing {
     /// Hands it over. How long it takes is of interest unless it waited for its peer to come.
     fn hand(&self, Waiting { kind, room, payload, .. }: &Waiting, to: &Callee<'_>, at: Option<Moment>) -> Result<Outcome, ErrorCode> {
         let (room, standing) = self.state.place(room.as_deref())?;
+        allowed(standing.rights.publish)?;
         let message = forwarded(*kind, self.peer_id, room, payload.clone(), None, false);
         let message = match at {
             Some(at) => self.timed(message, at),
@@ -192,9 +194,16 @@ impl Hearing {
                 true => Err(ErrorCode::NoSuchPeer),
                 false => self.hand(&message, &Callee::Named(&message.to), None),
             };
-            if outcome.as_ref().err() != Some(&ErrorCode::NoSuchPeer) {
-                self.conclude(message.id, outcome);
-                continue;
+            match outcome {
+                Err(ErrorCode::NoSuchPeer) => {}
+                Err(code) => {
+                    self.refuse_about(message.id, code, message.to);
+                    continue;
+                }
+                handed => {
+                    self.conclude(message.id, handed);
+                    continue;
+                }
             }
             let is_first = absent.insert(message.to.clone());
             if is_first && now.duration_since(message.since) >= patience {

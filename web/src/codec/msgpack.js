@@ -50,6 +50,14 @@ export function decode(bytes) {
   return value;
 }
 
+/** What writes an unsigned integer of 8, 16 and 32 bits. */
+const SETTERS = /** @type {const} */ (["setUint8", "setUint16", "setUint32"]);
+
+/** How often 8 bits have to be doubled to hold a number. @param {number} value */
+function stepFor(value) {
+  return value < 0x100 ? 0 : value < 0x10000 ? 1 : value < 0x100000000 ? 2 : 3;
+}
+
 class Writer {
   #bytes = new Uint8Array(256);
   #view = new DataView(this.#bytes.buffer);
@@ -86,14 +94,14 @@ class Writer {
     if (value instanceof ArrayBuffer) return this.#binary(new Uint8Array(value));
     if (ArrayBuffer.isView(value)) return this.#binary(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
     if (Array.isArray(value)) {
-      this.#header(value.length, 0x90, 15, [0xdc, 0xdd]);
+      this.#header(value.length, 0x90, 15, 0xdb, 1);
       for (const item of value) this.value(item, depth + 1);
       return;
     }
     // Objects that say how they look in JSON, as RTCSessionDescription and RTCIceCandidate do, look the same here.
     if (typeof value.toJSON === "function") return this.value(value.toJSON(), depth + 1);
     const entries = value instanceof Map ? [...value] : Object.entries(value).filter(([, item]) => item !== undefined);
-    this.#header(entries.length, 0x80, 15, [0xde, 0xdf]);
+    this.#header(entries.length, 0x80, 15, 0xdd, 1);
     for (const [key, item] of entries) {
       this.value(key, depth + 1);
       this.value(item, depth + 1);
@@ -102,42 +110,38 @@ class Writer {
 
   /** @param {number} value */
   #integer(value) {
-    if (value >= 0) {
-      if (value < 0x80) this.#u8(value);
-      else if (value < 0x100) this.#put(0xcc, 1, (view, at) => view.setUint8(at, value));
-      else if (value < 0x10000) this.#put(0xcd, 2, (view, at) => view.setUint16(at, value));
-      else if (value < 0x100000000) this.#put(0xce, 4, (view, at) => view.setUint32(at, value));
-      else this.#put(0xcf, 8, (view, at) => view.setBigUint64(at, BigInt(value)));
-    } else if (value >= -0x20) this.#u8(value & 0xff);
-    else if (value >= -0x80) this.#put(0xd0, 1, (view, at) => view.setInt8(at, value));
-    else if (value >= -0x8000) this.#put(0xd1, 2, (view, at) => view.setInt16(at, value));
-    else if (value >= -0x80000000) this.#put(0xd2, 4, (view, at) => view.setInt32(at, value));
-    else this.#put(0xd3, 8, (view, at) => view.setBigInt64(at, BigInt(value)));
+    if (value < 0x80 && value >= -0x20) return this.#u8(value & 0xff);
+    // A sign takes a bit. The bits themselves are the same, with or without one.
+    const step = value < 0 ? stepFor(2 * (-1 - value)) : stepFor(value);
+    this.#sized((value < 0 ? 0xd0 : 0xcc) + step, step, value);
   }
 
   /** @param {bigint} value */
   #bigInteger(value) {
     if (Number.isSafeInteger(Number(value))) return this.#integer(Number(value));
-    if (BigInt.asUintN(64, value) === value) return this.#put(0xcf, 8, (view, at) => view.setBigUint64(at, value));
-    if (BigInt.asIntN(64, value) === value) return this.#put(0xd3, 8, (view, at) => view.setBigInt64(at, value));
+    if (BigInt.asUintN(64, value) === value) return this.#sized(0xcf, 3, value);
+    if (BigInt.asIntN(64, value) === value) return this.#sized(0xd3, 3, value);
     throw new RangeError(`${value} does not fit in 64 bits`);
   }
 
   /** @param {number} value */
   #float(value) {
-    this.#put(0xcb, 8, (view, at) => view.setFloat64(at, value));
+    this.#u8(0xcb);
+    this.#room(8);
+    this.#view.setFloat64(this.#length, value);
+    this.#length += 8;
   }
 
   /** @param {string} value */
   #string(value) {
     const bytes = UTF8.encode(value);
-    this.#header(bytes.length, 0xa0, 31, [0xda, 0xdb], 0xd9);
+    this.#header(bytes.length, 0xa0, 31, 0xd9);
     this.#raw(bytes);
   }
 
   /** @param {Uint8Array} bytes */
   #binary(bytes) {
-    this.#header(bytes.length, 0, -1, [0xc5, 0xc6], 0xc4);
+    this.#header(bytes.length, 0, -1, 0xc4);
     this.#raw(bytes);
   }
 
@@ -146,14 +150,13 @@ class Writer {
    * @param {number} length
    * @param {number} fixed
    * @param {number} fixedMax
-   * @param {[marker16: number, marker32: number]} markers
-   * @param {number} [marker8]
+   * @param {number} marker that for 8 bits, or the one before that for 16
+   * @param {number} [least] 1 where there is none for 8
    */
-  #header(length, fixed, fixedMax, [marker16, marker32], marker8) {
+  #header(length, fixed, fixedMax, marker, least = 0) {
+    const step = Math.max(stepFor(length), least);
     if (length <= fixedMax) this.#u8(fixed | length);
-    else if (marker8 !== undefined && length < 0x100) this.#put(marker8, 1, (view, at) => view.setUint8(at, length));
-    else if (length < 0x10000) this.#put(marker16, 2, (view, at) => view.setUint16(at, length));
-    else this.#put(marker32, 4, (view, at) => view.setUint32(at, length));
+    else this.#sized(marker + step, step, length);
   }
 
   /** @param {number} byte */
@@ -162,11 +165,13 @@ class Writer {
     this.#bytes[this.#length++] = byte;
   }
 
-  /** @param {number} marker @param {number} size @param {(view: DataView, at: number) => void} write */
-  #put(marker, size, write) {
+  /** A marker, and the lowest 8, 16, 32 or 64 bits of an integer. @param {number} marker @param {number} step @param {number | bigint} value */
+  #sized(marker, step, value) {
+    const size = 1 << step;
     this.#u8(marker);
     this.#room(size);
-    write(this.#view, this.#length);
+    if (step > 2) this.#view.setBigUint64(this.#length, BigInt(value));
+    else this.#view[SETTERS[step]](this.#length, Number(value));
     this.#length += size;
   }
 

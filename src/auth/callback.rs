@@ -1,0 +1,241 @@
+//! The application decides: it is asked by HTTP who may come in, and which rooms they may enter.
+//!
+//! A question is a POST of JSON. `{"event": "connect", "peerId", "address", "dialect", "token"?, "user"?}` comes for each client; the token is there
+//! where this server does not verify tokens itself, the user where it does. `{"event": "join", "peerId", "address", "dialect", "user"?, "room"}`
+//! comes for each room, unless a token or the answer to `connect` has named the rooms. The answer is `{"allow": true, "claims"?: {…}}`, whose claims
+//! are those of a token (`sub`, `rooms`, `limits`, `exp`), or `{"allow": false, "reason"?: "…"}`, whose reason is logged.
+//!
+//! Whatever is no such answer, or does not come in time, is a no. Answers are kept for a while, for who asks the same as the same: with the same
+//! token, or as the same user, or from the same address where there is neither.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use reqwest::{Client, Url, header};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Authorize, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks};
+use crate::protocol::PeerId;
+
+/// How the application is asked.
+#[derive(Clone, Debug)]
+pub struct CallbackSettings {
+    /// Where it takes questions.
+    pub url: Url,
+    /// By this it knows who asks: sent as a bearer token. Never logged.
+    pub secret: Option<Secret>,
+    /// How long an answer may take.
+    pub deadline: Duration,
+    /// How long it is kept; not at all if zero.
+    pub kept_for: Duration,
+}
+
+/// What only the application and this server know.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The application, and what it has answered of late.
+pub struct Application {
+    settings: CallbackSettings,
+    http: Client,
+    /// Verifies tokens first, where this server does.
+    tokens: Option<Arc<dyn Authorize>>,
+    kept: Mutex<HashMap<Question, (Instant, Result<Answer, Denied>)>>,
+}
+
+/// What is asked, but for who exactly asks.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Question {
+    /// A token, a user, or an address.
+    who: Who,
+    dialect: &'static str,
+    room: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Who {
+    Token(String),
+    User(Arc<str>),
+    Address(IpAddr),
+}
+
+/// A yes.
+#[derive(Clone)]
+struct Answer {
+    claims: Claims,
+    names_rooms: bool,
+}
+
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Answers that are kept; more are asked for each time.
+const KEPT_MAX: usize = 10_000;
+
+impl Application {
+    /// Asks there. With `tokens`, only for clients whose token is good.
+    pub fn new(settings: CallbackSettings, tokens: Option<Arc<dyn Authorize>>) -> Result<Self, jwks::FetchError> {
+        let http = jwks::client(settings.url.scheme() == "https", settings.deadline)?;
+        Ok(Self { http, settings, tokens, kept: Mutex::default() })
+    }
+
+    async fn admit(&self, visitor: Visitor) -> Result<Grant, Denied> {
+        let verified = match &self.tokens {
+            Some(tokens) => Some(tokens.connect(visitor.clone()).await?),
+            None => None,
+        };
+        let user = verified.as_ref().and_then(|grant| grant.user.clone());
+        let visitor = Visitor { token: visitor.token.filter(|_| verified.is_none()), ..visitor };
+        let Answer { claims, names_rooms } = self.ask(&visitor, user, None).await?;
+        let base = verified.unwrap_or(Grant { asks_about_rooms: true, ..Grant::ALL });
+        let expires_at = [base.expires_at, claims.expires_at].into_iter().flatten().min();
+        if expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
+            return Err(Denied::new("the application's answer has run out"));
+        }
+        Ok(Grant {
+            user: claims.user.or(base.user),
+            rooms: if names_rooms { Some(claims.rooms.into()) } else { base.rooms },
+            rates: if claims.rates == Default::default() { base.rates } else { claims.rates },
+            expires_at,
+            asks_about_rooms: base.asks_about_rooms && !names_rooms,
+        })
+    }
+
+    async fn enter(&self, visitor: Visitor, user: Option<Arc<str>>, room: String) -> Result<RoomAccess, Denied> {
+        let Answer { claims, names_rooms } = self.ask(&visitor, user, Some(&room)).await?;
+        if !names_rooms {
+            return Ok(RoomAccess::default());
+        }
+        let grant = Grant { rooms: Some(claims.rooms.into()), ..Grant::ALL };
+        grant.room(&room).ok_or_else(|| Denied::new("the application's answer is for other rooms"))
+    }
+
+    async fn ask(&self, visitor: &Visitor, user: Option<Arc<str>>, room: Option<&str>) -> Result<Answer, Denied> {
+        let who = match (&visitor.token, &user) {
+            (Some(token), _) => Who::Token(token.clone()),
+            (None, Some(user)) => Who::User(user.clone()),
+            (None, None) => Who::Address(visitor.address),
+        };
+        let question = Question { who, dialect: visitor.dialect, room: room.map(str::to_owned) };
+        if let Some(kept) = self.kept(&question, Instant::now()) {
+            return kept;
+        }
+        let asked = Asked {
+            event: if room.is_some() { "join" } else { "connect" },
+            peer_id: visitor.peer_id,
+            address: visitor.address,
+            dialect: visitor.dialect,
+            token: visitor.token.as_deref(),
+            user: user.as_deref(),
+            room,
+        };
+        let answer = self.post(&asked).await.map_err(|reason| Denied::new(reason).counted_as("unavailable"))?;
+        let answer = match answer.allow {
+            true => Ok(answer.read().map_err(Denied::new)?),
+            false => Err(Denied::new(
+                answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
+            )),
+        };
+        self.keep(question, &answer, Instant::now());
+        answer
+    }
+
+    async fn post(&self, asked: &Asked<'_>) -> Result<Answered, String> {
+        let mut request = self.http.post(self.settings.url.clone()).json(asked);
+        if let Some(Secret(secret)) = &self.settings.secret {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
+        }
+        let unreachable = |error: reqwest::Error| format!("the application cannot be asked: {}", error.without_url());
+        let mut response = request.send().await.map_err(unreachable)?;
+        if response.status() != 200 {
+            return Err(format!("the application answers with HTTP status {}", response.status().as_u16()));
+        }
+        let mut answer = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            answer.extend_from_slice(&chunk);
+            if answer.len() > ANSWER_BYTES_MAX {
+                return Err(format!("the application answers with more than {ANSWER_BYTES_MAX} bytes"));
+            }
+        }
+        serde_json::from_slice(&answer).map_err(|error| format!("the application's answer is none: {error}"))
+    }
+
+    fn kept(&self, question: &Question, now: Instant) -> Option<Result<Answer, Denied>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, answer) = kept.get(question)?;
+        (now < *until).then(|| answer.clone())
+    }
+
+    fn keep(&self, question: Question, answer: &Result<Answer, Denied>, now: Instant) {
+        if self.settings.kept_for.is_zero() {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.retain(|_, (until, _)| now < *until);
+        }
+        if kept.len() < KEPT_MAX {
+            kept.insert(question, (now + self.settings.kept_for, answer.clone()));
+        }
+    }
+}
+
+impl Authorize for Application {
+    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+        self.admit(visitor).boxed()
+    }
+
+    fn join(&self, visitor: Visitor, user: Option<Arc<str>>, room: String) -> BoxFuture<'_, Result<RoomAccess, Denied>> {
+        self.enter(visitor, user, room).boxed()
+    }
+}
+
+/// A question as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked<'a> {
+    event: &'static str,
+    #[serde(serialize_with = "as_text")]
+    peer_id: PeerId,
+    address: IpAddr,
+    dialect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+}
+
+fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(peer_id)
+}
+
+/// An answer as it is written.
+#[derive(Deserialize)]
+struct Answered {
+    allow: bool,
+    reason: Option<String>,
+    claims: Option<Box<RawValue>>,
+}
+
+impl Answered {
+    fn read(self) -> Result<Answer, String> {
+        let claims = self.claims.as_ref().map_or("{}", |claims| claims.get());
+        let named: HashMap<String, &RawValue> = serde_json::from_str(claims).map_err(|_| "the application's claims are no object")?;
+        let names_rooms = named.get("rooms").is_some_and(|rooms| rooms.get() != "null");
+        let claims = Claims::parse(claims.as_bytes()).map_err(|bad| format!("the application's claims: {bad}"))?;
+        Ok(Answer { claims, names_rooms })
+    }
+}

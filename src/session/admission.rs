@@ -1,0 +1,144 @@
+//! What a session asks of whoever decides who may come in: a room, a new token. And its end, when what it was granted runs out.
+//!
+//! Only a server that asks has one of these per session. The answers come through the session's mailbox, as those of the registry do.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use actix::prelude::*;
+use tracing::debug;
+
+use super::Session;
+use crate::{
+    auth::{Authorize, Grant, Visitor},
+    protocol::{CloseCode, ErrorCode, LeaveReason, RoomId, ServerMessage},
+    registry::{
+        ask,
+        command::{Answer, Join, Leave},
+    },
+};
+
+/// Whom a session asks, and what it was granted.
+pub struct Admission {
+    authority: Arc<dyn Authorize>,
+    /// As who it asks, without a token.
+    visitor: Visitor,
+    grant: Arc<Grant>,
+    timer: Option<SpawnHandle>,
+    /// Has the client been told that the end is near?
+    is_announced: bool,
+}
+
+/// May the client enter this room?
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskToJoin(pub Join);
+
+/// The client says another token.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Renew {
+    pub token: String,
+}
+
+/// So long before its end a client is told of it.
+const AHEAD: Duration = Duration::from_secs(30);
+/// The clock may be set meanwhile, so nobody sleeps for longer.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+impl Admission {
+    /// For a client that was let in with this grant.
+    pub fn new(authority: Arc<dyn Authorize>, visitor: Visitor, grant: Grant) -> Self {
+        let visitor = Visitor { token: None, ..visitor };
+        Self { authority, visitor, grant: Arc::new(grant), timer: None, is_announced: false }
+    }
+
+    /// What the client may do.
+    pub fn grant(&self) -> &Arc<Grant> {
+        &self.grant
+    }
+}
+
+impl Session {
+    /// Watches the time of what was granted: says when it is almost over, and ends the session when it is.
+    pub(super) fn heed_end(&mut self, ctx: &mut Context<Self>) {
+        let Some(admission) = &mut self.admission else { return };
+        if let Some(timer) = admission.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let Some(expires_at) = admission.grant.expires_at else { return };
+        let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        if left.is_zero() {
+            return self.close(CloseCode::TokenExpired, Instant::now(), ctx);
+        }
+        let wait = if left > AHEAD { left - AHEAD } else { left };
+        admission.timer = Some(ctx.run_later(wait.min(LOOK_AGAIN), Self::heed_end));
+        if left <= AHEAD && !std::mem::replace(&mut admission.is_announced, true) {
+            self.delivery.tell(&ServerMessage::Closing { code: CloseCode::TokenExpired, in_ms: left.as_millis() as u64 });
+        }
+    }
+
+    /// Goes on with another grant: as the same user, or not at all. The rooms that it is not for are to be left.
+    pub(super) fn renew(&mut self, grant: Grant, ctx: &mut Context<Self>) -> Option<Vec<RoomId>> {
+        let admission = self.admission.as_mut().filter(|admission| admission.grant.user == grant.user)?;
+        (admission.grant, admission.is_announced) = (Arc::new(grant), false);
+        let grant = admission.grant.clone();
+        let gone = self.hearing().renew(grant);
+        self.heed_end(ctx);
+        Some(gone)
+    }
+
+    /// Leaves rooms that are not for it any more.
+    pub(super) fn dismiss(&self, rooms: Vec<RoomId>, is_awaited: bool) {
+        let (peer_id, inlet) = (self.welcome.peer_id, self.delivery.clone());
+        let leave = Leave { peer_id, inlet, rooms, reason: LeaveReason::Removed, is_awaited };
+        ask(&self.registry, self.delivery.metrics(), leave);
+    }
+}
+
+impl Handler<AskToJoin> for Session {
+    type Result = ();
+
+    fn handle(&mut self, AskToJoin(mut join): AskToJoin, ctx: &mut Context<Self>) {
+        let Some(admission) = &self.admission else { return };
+        let (authority, visitor, user) = (admission.authority.clone(), admission.visitor.clone(), admission.grant.user.clone());
+        let room = join.room.name().to_owned();
+        // It ends with the session: nobody enters a room for one that is gone.
+        let asked = async move { authority.join(visitor, user, room).await }.into_actor(self);
+        ctx.spawn(asked.map(move |answer, session, _| match answer {
+            Ok(access) => {
+                (join.entry.rights, join.entry.peers_max) = (access.rights, access.peers_max);
+                ask(&session.registry, session.delivery.metrics(), join);
+            }
+            Err(denied) => {
+                debug!(peer_id = %join.peer_id, %denied, "a room is not for this client");
+                join.inlet.answer(Answer::Refused(ErrorCode::Forbidden));
+            }
+        }));
+    }
+}
+
+impl Handler<Renew> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Renew { token }: Renew, ctx: &mut Context<Self>) {
+        let Some(admission) = &self.admission else { return };
+        let (authority, visitor) = (admission.authority.clone(), Visitor { token: Some(token), ..admission.visitor.clone() });
+        let asked = async move { authority.connect(visitor).await }.into_actor(self);
+        ctx.spawn(asked.map(|answer, session, ctx| {
+            let peer_id = session.welcome.peer_id;
+            let grant = answer.map_err(|denied| debug!(%peer_id, %denied, "a new token is not good"));
+            let (answer, gone) = match grant.ok().and_then(|grant| session.renew(grant, ctx)) {
+                Some(gone) => (Answer::Renewed, gone),
+                None => (Answer::Refused(ErrorCode::Unauthorized), vec![]),
+            };
+            if gone.is_empty() {
+                session.hearing().answered(answer);
+            } else {
+                session.dismiss(gone, true);
+            }
+        }));
+    }
+}
