@@ -148,7 +148,7 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(Denied::blameless)?;
+        let answer = self.post(&asked).await.map_err(|reason| Denied::blameless(reason).counted_as("unavailable"))?;
         let answer = match answer.allow {
             true => Ok(answer.read().map_err(Denied::new)?),
             false => Err(Denied::new(
