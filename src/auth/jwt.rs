@@ -586,6 +586,10 @@ mod tests {
         fs::remove_file(&file).unwrap();
         tokens.refresh_files();
         assert!(is_taken(&second));
+        // Another file that changes takes nothing along.
+        let (other_beside, _) = pair(&directory, "b", Algorithm::Es256);
+        tokens.refresh_files();
+        assert!(is_taken(&second) && is_taken(&other_beside) && !is_taken(&beside));
         let (third, _) = pair(&directory, "a", Algorithm::Es256);
         tokens.refresh_files();
         assert!(is_taken(&third) && !is_taken(&second));
