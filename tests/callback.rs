@@ -157,7 +157,10 @@ async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
     // A dialect that has a place for its token in the address, and enters its room by coming.
     let mut lobby = ForeignClient::connect(&server, "/matchbox/open?token=t").await;
     assert!(lobby.hear().await["IdAssigned"].is_string());
-    assert_eq!(application.asked().iter().filter(|question| question["dialect"] == "matchbox").count(), 2);
+    eventually("its room is asked about", async || {
+        application.asked().iter().any(|question| question["dialect"] == "matchbox" && question["room"] == "open")
+    })
+    .await;
 }
 
 #[tokio::test]
