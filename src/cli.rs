@@ -8,7 +8,7 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
-use crate::{bench, console, soak};
+use crate::{bench, console, soak, tokens};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -47,6 +47,10 @@ pub enum Command {
     },
     /// Ask the server that runs on this machine with the same settings whether it is alive; exit status 1 if it is not
     Health(Serve),
+    /// Make a token for a client, or explain one
+    Token(Box<tokens::Token>),
+    /// Make a pair of keys for tokens, and say how to go on
+    Keys(tokens::Keys),
     /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message, and fail if one
     /// was lost, came twice or in another order
     Soak(Soak),
@@ -148,14 +152,19 @@ impl Serve {
             .flag("log", self.log.as_deref())
             .flag("log_format", self.log_format.as_deref())
             .flag("rates", self.rates.as_deref())
-            .flag("workers", self.workers.as_deref())
-            .environment(|variable| env::var_os(variable))
-            .known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-        let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        match self.config.or(variable.map(PathBuf::from)) {
-            Some(path) => sources.file(&path).finish_with_origins(),
-            None => sources.finish_with_origins(),
-        }
+            .flag("workers", self.workers.as_deref());
+        settings(sources, self.config)
+    }
+}
+
+/// The settings that these flags, this process's environment, and the file that one of them names come to, and where each was written.
+pub fn settings(flags: Sources, file: Option<PathBuf>) -> Result<(Config, SettingOrigins), InvalidConfig> {
+    let sources =
+        flags.environment(|variable| env::var_os(variable)).known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    match file.or(variable.map(PathBuf::from)) {
+        Some(path) => sources.file(&path).finish_with_origins(),
+        None => sources.finish_with_origins(),
     }
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod local_server;
 mod logging;
 mod soak;
+mod tokens;
 
 use std::{
     io::{self, Write as _},
@@ -43,6 +44,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             print(&format!("{}: fine\n", file.display()))
         }
         Some(Command::Health(serve)) => print(&health::ask(&serve.config()?.0)?),
+        Some(Command::Token(token)) => print(&token.run()?),
+        Some(Command::Keys(keys)) => print(&keys.run()?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
         Some(Command::Admin(arguments)) => console::run(&arguments),

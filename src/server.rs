@@ -4,7 +4,9 @@
 //! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
@@ -19,11 +21,12 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, Desk, Program, TokenError},
     auth::{
-        Authorize,
+        Authorize, FetchError, KeyError, PublishedKeys, Rules, Tokens,
+        callback::{Application, CallbackSettings, Secret},
         failures::{FailureLimits, Failures},
         origin::Origins,
     },
-    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
+    config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -73,6 +76,9 @@ pub enum StartError {
     /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
     #[error("{setting}: {source}")]
     Certificate { setting: &'static str, source: Box<CertificateError> },
+    /// The setting names keys, or an application, that cannot be used.
+    #[error("{setting}: {problem}")]
+    Auth { setting: &'static str, problem: String },
     /// The setting `admin_listen` names an address that is not to be had.
     #[error("admin_listen: {0}")]
     AdminListen(BindError),
@@ -91,10 +97,16 @@ impl Server {
         Self::start_in(config, None, Program { settings, ..Program::default() })
     }
 
-    /// The same for a program that decides itself who may come in, and lets its administration see, and change, what it does beside the server.
+    /// The same for a program that decides itself who may come in, whatever the settings say of it, and lets its administration see, and change, what it does
+    /// beside the server.
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
+        let tokens = tokens(&config.auth)?;
+        let authority = match authority {
+            Some(authority) => Some(authority),
+            None => decider(&config.auth, tokens.clone())?,
+        };
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
         let admin_addresses =
@@ -112,6 +124,9 @@ impl Server {
         let administration = administration.map(|administration| (administration, shutdown));
         let run = move || {
             System::new().block_on(async move {
+                if let Some(tokens) = tokens {
+                    actix_rt::spawn(tokens.watch(config.timeouts.certificate_check()));
+                }
                 match Parts::start(&config, authority, certificates, listeners, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
@@ -414,6 +429,33 @@ const HTTP_CONNECTIONS: usize = 1024;
 /// How long QUIC may take to tell everybody that an endpoint is closed.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
 
+/// The keys that tokens are checked with, if there are any.
+fn tokens(auth: &Auth) -> Result<Option<Arc<Tokens>>, StartError> {
+    if !auth.asks_for_tokens() {
+        return Ok(None);
+    }
+    let published = auth.jwks_url.clone().map(|url| PublishedKeys::new(url, auth.jwks_refresh()));
+    let rules = Rules { issuer: auth.issuer.clone(), audience: auth.audience.clone(), leeway: auth.leeway() };
+    let failed = |error: KeyError| StartError::Auth { setting: "auth.keys", problem: error.to_string() };
+    Tokens::load(&auth.keys, published, rules).map(Some).map_err(failed)
+}
+
+/// Who decides who may come in: the keys, the application, or both; nobody where neither is named.
+fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Authorize>>, StartError> {
+    let tokens = tokens.map(|tokens| tokens as Arc<dyn Authorize>);
+    let Some(url) = auth.callback_url.clone() else { return Ok(tokens) };
+    let read = |file: &PathBuf| {
+        let failed =
+            |problem: String| StartError::Auth { setting: "auth.callback_secret_file", problem: format!("{}: {problem}", file.display()) };
+        let secret = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+        Secret::parse(&secret).ok_or_else(|| failed("it holds no secret of one line of ASCII".into()))
+    };
+    let secret = auth.callback_secret_file.as_ref().map(read).transpose()?;
+    let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
+    let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
+    Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
 fn failure_limits(config: &Config) -> FailureLimits {
     FailureLimits {
         free: config.limits.address_failures_max,
@@ -454,6 +496,6 @@ fn host(listen: Listen, first: SocketAddr) -> String {
 }
 
 fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name.is_ascii())
 }

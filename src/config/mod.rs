@@ -13,6 +13,7 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -23,7 +24,7 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, origins, path, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, https_url, integer, log_filter, origins, path, paths, text, url_path, url_segment},
 };
 pub use crate::auth::origin::OriginRule;
 
@@ -111,6 +112,10 @@ pub struct Config {
     #[config(nested)]
     pub peerjs: PeerJs,
 
+    /// Who may come in: with one of these a server takes clients with a token alone, a JWT; without, everybody.
+    #[config(nested)]
+    pub auth: Auth,
+
     /// How much of everything there may be at most.
     #[config(nested)]
     pub limits: Limits,
@@ -118,6 +123,62 @@ pub struct Config {
     /// How long things may take, in milliseconds.
     #[config(nested)]
     pub timeouts: Timeouts,
+}
+
+/// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; with `callback_url` whom the application lets in; without,
+/// everybody.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Auth {
+    /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
+    /// of kind `oct`, whose secret has 32 bytes at least. A token says by its `kid` which of them it is for; that of a key in PEM is the name of its file
+    /// without the extension. A file that changes is read again. In the environment they are separated by commas. `switchboard keys` makes a pair.
+    #[config(env = "SWITCHBOARD_AUTH_KEYS", default = [], deserialize_with = paths)]
+    pub keys: Vec<PathBuf>,
+
+    /// Where an identity provider publishes its keys, a JWKS: `https:`, or `http:` on this machine. They are fetched again for a token whose `kid` is not
+    /// among them, at most every 10 seconds.
+    #[config(env = "SWITCHBOARD_AUTH_JWKS_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
+    pub jwks_url: Option<Url>,
+
+    /// How often they are fetched, in milliseconds.
+    /// Range: 1000 to 86400000 (1 day).
+    #[config(env = "SWITCHBOARD_AUTH_JWKS_REFRESH_MS", default = 300000, deserialize_with = integer::<_, _, 1000, 86_400_000>)]
+    pub jwks_refresh_ms: u64,
+
+    /// The only `iss` that a token may have; left out, it may have any or none.
+    #[config(env = "SWITCHBOARD_AUTH_ISSUER", deserialize_with = text)]
+    pub issuer: Option<String>,
+
+    /// What has to be in the `aud` of a token; left out, that may be anything or nothing. Set it where the same keys sign tokens for other services.
+    #[config(env = "SWITCHBOARD_AUTH_AUDIENCE", deserialize_with = text)]
+    pub audience: Option<String>,
+
+    /// How far the clocks of this server and of who makes tokens may be apart, in milliseconds: that long before `nbf` and after `exp` a token is taken.
+    /// Range: 0 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_AUTH_LEEWAY_MS", default = 30000, deserialize_with = integer::<_, _, 0, 60_000>)]
+    pub leeway_ms: u64,
+
+    /// Where the application is asked who may come in, and which rooms they may enter, by a POST of JSON: `https:`, or `http:` on this machine. Beside keys
+    /// it is asked about clients whose token is good. README.md says what is asked and answered.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
+    pub callback_url: Option<Url>,
+
+    /// A file with the secret by which the application knows who asks: it is sent as a bearer token. Read once, at the start.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
+    pub callback_secret_file: Option<PathBuf>,
+
+    /// How long the application may take to answer, in milliseconds; who takes longer has said no.
+    /// Range: 10 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
+    pub callback_timeout_ms: u64,
+
+    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user, or from the same address
+    /// where there is neither. 0 asks each time.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub callback_cache_ms: u64,
 }
 
 /// How much of everything there may be at most.
@@ -292,7 +353,7 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
     pub failure_delay_ms: u64,
 
-    /// How often the certificate's files are looked at, to take a new one or to make one in time.
+    /// How often the files of the certificate and of keys for tokens are looked at, to take new ones, or to make a certificate in time.
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
@@ -417,6 +478,22 @@ impl Config {
             (Some(_), Some(_)) | (None, None) => {}
         }
 
+        // Whoever sets one of these believes that the server asks for tokens.
+        if !self.auth.asks_for_tokens() {
+            let why = "no token is asked for without auth.keys or auth.jwks_url";
+            if let Some(issuer) = &self.auth.issuer {
+                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("issuer is {issuer:?}, but {why}"));
+            }
+            if let Some(audience) = &self.auth.audience {
+                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("audience is {audience:?}, but {why}"));
+            }
+        }
+
+        if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
+            let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
+            add(&["auth.callback_secret_file", "auth.callback_url"], problem);
+        }
+
         let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
         if silence_ms <= heartbeat_ms {
             add(
@@ -453,6 +530,33 @@ impl Config {
             );
         }
         conflicts
+    }
+}
+
+impl Auth {
+    /// Is there a key that tokens are checked with?
+    pub fn asks_for_tokens(&self) -> bool {
+        !self.keys.is_empty() || self.jwks_url.is_some()
+    }
+
+    /// How often published keys are fetched.
+    pub fn jwks_refresh(&self) -> Duration {
+        Duration::from_millis(self.jwks_refresh_ms)
+    }
+
+    /// How long the application may take to answer.
+    pub fn callback_timeout(&self) -> Duration {
+        Duration::from_millis(self.callback_timeout_ms)
+    }
+
+    /// How long its answers are kept.
+    pub fn callback_cache(&self) -> Duration {
+        Duration::from_millis(self.callback_cache_ms)
+    }
+
+    /// How far clocks may be apart.
+    pub fn leeway(&self) -> Duration {
+        Duration::from_millis(self.leeway_ms)
     }
 }
 
@@ -507,7 +611,7 @@ impl Timeouts {
         Duration::from_millis(self.failure_delay_ms)
     }
 
-    /// How often the certificate's files are looked at.
+    /// How often the files of the certificate and of keys are looked at.
     pub fn certificate_check(&self) -> Duration {
         Duration::from_millis(self.certificate_check_ms)
     }
@@ -524,7 +628,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, Admin, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -551,8 +655,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key, workers and admin_listen have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 44);
+        // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 48);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -564,6 +668,7 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
+        assert_eq!(config.auth, Auth::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(Sources::new().finish(), Ok(config));
@@ -621,6 +726,47 @@ mod tests {
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
         assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn who_has_a_secret_for_the_application_says_where_that_is() {
+        let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
+        assert_eq!(
+            conflict(secret).unwrap(),
+            "auth.callback_secret_file: callback_secret_file is \"secret\", but nobody is asked without callback_url"
+        );
+        let both = |config: &mut Config| {
+            secret(config);
+            config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
+        };
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn who_expects_tokens_to_be_asked_for_names_a_key() {
+        let issuer = |config: &mut Config| config.auth.issuer = Some("https://id.example".into());
+        assert_eq!(
+            conflict(issuer).unwrap(),
+            "auth.issuer: issuer is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
+        );
+        let audience = |config: &mut Config| config.auth.audience = Some("switchboard".into());
+        assert_eq!(
+            conflict(audience).unwrap(),
+            "auth.audience: audience is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
+        );
+        for keys in [
+            |config: &mut Config| config.auth.keys = vec!["a.pem".into()],
+            |config: &mut Config| {
+                config.auth.jwks_url = Some("https://id.example/keys".parse().unwrap());
+            },
+        ] {
+            let all = |config: &mut Config| {
+                issuer(config);
+                audience(config);
+                keys(config);
+            };
+            assert_eq!(conflict(all), None);
+        }
     }
 
     #[test]

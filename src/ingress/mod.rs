@@ -495,7 +495,77 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use actix::Actor as _;
+    use futures_util::{
+        FutureExt as _,
+        future::{BoxFuture, ready},
+    };
+
     use super::{address::AddressLimits, *};
+    use crate::{
+        auth::{Denied, RoomGrant, RoomPattern, failures::FailureLimits},
+        config::Config,
+        dialect::Native,
+        protocol::Codec,
+        registry::rooms::RoomLimits,
+        session::outbox::Outgoing,
+    };
+
+    struct Nobody;
+
+    impl Authorize for Nobody {
+        fn connect(&self, _: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+            ready(Err(Denied::new("nobody is let in"))).boxed()
+        }
+    }
+
+    /// Whether there is a room, and whether it is full, only the registry knows. A client that the room is not for is answered before that could have run,
+    /// so neither the answer nor its time can tell.
+    #[actix::test]
+    async fn the_registry_is_not_asked_about_a_room_that_is_not_for_the_client() {
+        let Config { limits, timeouts, .. } = Config::default();
+        let clients = Clients::new(9);
+        let addresses = Addresses::new(None, vec![]);
+        let failures = FailureLimits { free: 1, resumes_free: 1, delay_max: Duration::ZERO };
+        let rooms = RoomLimits { quiet_peers_max: 9, rooms_max: 9, peers_max: 9, metadata_bytes_max: 9 };
+        let doorkeeper = Doorkeeper {
+            limits,
+            timeouts,
+            registry: RoomRegistry::new(rooms).start(),
+            clients: clients.clone(),
+            addresses: addresses.clone(),
+            origins: Origins::new(vec![]),
+            authority: None,
+            slowdown: Slowdown::new(failures, clients.clone()),
+            rates: None,
+            resumables: Resumables::new(0),
+            metrics: Arc::default(),
+        };
+        let granted = RoomGrant { rooms: RoomPattern::parse("granted"), rights: Default::default(), peers_max: None };
+        let grant = Grant { rooms: Some([granted].into()), ..Grant::ALL };
+        let address = [192, 0, 2, 1].into();
+        let place = Arc::new(clients.admit(Arc::new(addresses.visit(address, Instant::now()))).unwrap());
+        for (room, is_answered) in [("granted", false), ("other", true)] {
+            let outbox = Outbox::new();
+            let connection = place.connection(Arc::new(Native(Codec::Json)), outbox.clone());
+            let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
+            let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
+            let (_session, hearing) = doorkeeper.begin(connection, PeerId::random(), Some(admission));
+            let join = Frame::Text(format!(r#"{{"type":"join","room":"{room}","id":7}}"#).into());
+            hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into());
+            // No actor has had its turn on this thread, and there is no other.
+            let mut said = Vec::new();
+            let take = |outgoing| {
+                if let Outgoing::Frame(frame) = outgoing {
+                    said.push(String::from_utf8(frame.bytes().to_vec()).unwrap());
+                }
+                true
+            };
+            outbox.take(take).now_or_never();
+            assert!(said[0].contains("welcome"), "{said:?}");
+            assert_eq!(said.len() == 2 && said[1].contains("forbidden"), is_answered, "{room}: {said:?}");
+        }
+    }
 
     #[test]
     fn clients_are_admitted_to_the_bound_then_told_then_dropped() {

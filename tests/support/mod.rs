@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod bystanders;
 pub mod foreign;
+pub mod guest;
 pub mod guest_list;
 pub mod process;
 pub mod proxy;
