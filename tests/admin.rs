@@ -933,7 +933,7 @@ async fn from_a_terminal_it_is_tables_for_people_and_json_for_scripts() {
     assert!(ask(&["metrics"]).contains("switchboard_rooms"));
     assert!(ask(&["kick", &client.peer_id]).contains("is being closed"));
     assert_eq!(client.hear().await["code"], "removed");
-    assert_eq!(ask(&["drain", "--json"]).trim().starts_with(r#"{"clients":"#), true);
+    assert!(ask(&["drain", "--json"]).starts_with(r#"{"clients":"#));
 }
 
 #[test]

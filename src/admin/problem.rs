@@ -18,7 +18,7 @@ pub struct Problem {
     code: &'static str,
     detail: Cow<'static, str>,
     parameter: Option<String>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -49,7 +49,7 @@ impl Problem {
 
     /// The same with a header beside it.
     pub fn with(self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
-        Self { header: value.try_into().ok().map(|value| (name, value)), ..self }
+        Self { header: value.try_into().ok().map(|value| Box::new((name, value))), ..self }
     }
 
     /// The answer.
@@ -65,8 +65,8 @@ impl Problem {
             body["parameter"] = parameter.into();
         }
         let mut response = HttpResponse::build(self.status);
-        if let Some((name, value)) = self.header {
-            response.insert_header((name, value));
+        if let Some(header) = self.header {
+            response.insert_header(*header);
         }
         response.insert_header((header::CONTENT_TYPE, "application/problem+json")).body(body.to_string())
     }

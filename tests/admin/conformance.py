@@ -85,6 +85,8 @@ def main(switchboard, schemathesis):
             config = pathlib.Path(directory) / "schemathesis.toml"
             run = [schemathesis, "--config-file", str(config), "run", f"{admin[0]}/openapi.json", "--checks", "all"]
             run += ["--max-time", str(MAX_TIME_S), "--phases", "examples,coverage,fuzzing", "--report-dir", directory]
+            # Of all names that a path may hold many are left out because of what their URL would mean, and a busy machine is no fault of the server.
+            run += ["--suppress-health-check", "filter_too_much,too_slow"]
             run += ["--seed", os.environ["SEED"]] if "SEED" in os.environ else []
             failed = 0
             for rooms in ROOMS:
