@@ -4,7 +4,7 @@
 //! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
@@ -364,6 +364,17 @@ impl Parts {
     }
 }
 
+/// Who guesses the administrator's token is as slow as who guesses others.
+impl admin::Failures for Slowdown {
+    fn delay(&self, address: IpAddr) -> Duration {
+        self.delay(address)
+    }
+
+    fn note(&self, address: IpAddr) {
+        self.failed(address);
+    }
+}
+
 /// How the administration ends the server, and learns that it ends.
 struct Shutdown {
     stop: watch::Sender<bool>,
@@ -398,7 +409,7 @@ impl Administration {
             names: config.cert_names.clone(),
             metrics: Box::new(String::new),
             clients: Box::new(move || clients.count()),
-            failures: None,
+            failures: Some(doorkeeper.slowdown.clone()),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
