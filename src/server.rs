@@ -4,7 +4,9 @@
 //! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
@@ -18,8 +20,13 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Desk, Program, TokenError},
-    auth::{Authorize, failures::FailureLimits, origin::Origins},
-    config::{self, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
+    auth::{
+        Authorize, FetchError, KeyError, PublishedKeys, Rules, Tokens,
+        callback::{Application, CallbackSettings, Secret},
+        failures::{FailureLimits, Failures},
+        origin::Origins,
+    },
+    config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -69,6 +76,9 @@ pub enum StartError {
     /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
     #[error("{setting}: {source}")]
     Certificate { setting: &'static str, source: Box<CertificateError> },
+    /// The setting names keys, or an application, that cannot be used.
+    #[error("{setting}: {problem}")]
+    Auth { setting: &'static str, problem: String },
     /// The setting `admin_listen` names an address that is not to be had.
     #[error("admin_listen: {0}")]
     AdminListen(BindError),
@@ -87,10 +97,16 @@ impl Server {
         Self::start_in(config, None, Program { settings, ..Program::default() })
     }
 
-    /// The same for a program that decides itself who may come in, and lets its administration see, and change, what it does beside the server.
+    /// The same for a program that decides itself who may come in, whatever the settings say of it, and lets its administration see, and change, what it does
+    /// beside the server.
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
+        let tokens = tokens(&config.auth)?;
+        let authority = match authority {
+            Some(authority) => Some(authority),
+            None => decider(&config.auth, tokens.clone())?,
+        };
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
         let admin_addresses =
@@ -108,6 +124,9 @@ impl Server {
         let administration = administration.map(|administration| (administration, shutdown));
         let run = move || {
             System::new().block_on(async move {
+                if let Some(tokens) = tokens {
+                    actix_rt::spawn(tokens.watch(config.timeouts.certificate_check()));
+                }
                 match Parts::start(&config, authority, certificates, listeners, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
@@ -256,12 +275,7 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
-        let failure_limits = FailureLimits {
-            free: limits.address_failures_max,
-            resumes_free: u32::try_from(limits.address_connections_max).unwrap_or(u32::MAX),
-            delay_max: config.timeouts.failure_delay(),
-        };
-        let slowdown = Slowdown::new(failure_limits, clients.clone());
+        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
         let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
@@ -364,17 +378,6 @@ impl Parts {
     }
 }
 
-/// Who guesses the administrator's token is as slow as who guesses others.
-impl admin::Failures for Slowdown {
-    fn delay(&self, address: IpAddr) -> Duration {
-        self.delay(address)
-    }
-
-    fn note(&self, address: IpAddr) {
-        self.failed(address);
-    }
-}
-
 /// How the administration ends the server, and learns that it ends.
 struct Shutdown {
     stop: watch::Sender<bool>,
@@ -396,7 +399,7 @@ impl Administration {
     }
 
     fn start(self, config: &Config, doorkeeper: &Doorkeeper, shutdown: Shutdown) -> std::io::Result<actix_server::ServerHandle> {
-        let clients = doorkeeper.clients.clone();
+        let (clients, metrics) = (doorkeeper.clients.clone(), doorkeeper.metrics.clone());
         let Shutdown { stop, drained, stopped } = shutdown;
         let drain = move || {
             stop.send_replace(true);
@@ -407,9 +410,9 @@ impl Administration {
             program: self.program,
             token: self.token,
             names: config.cert_names.clone(),
-            metrics: Box::new(String::new),
+            metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
-            failures: Some(doorkeeper.slowdown.clone()),
+            failures: Failures::new(failure_limits(config)),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
@@ -425,6 +428,41 @@ impl Administration {
 const HTTP_CONNECTIONS: usize = 1024;
 /// How long QUIC may take to tell everybody that an endpoint is closed.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
+
+/// The keys that tokens are checked with, if there are any.
+fn tokens(auth: &Auth) -> Result<Option<Arc<Tokens>>, StartError> {
+    if !auth.asks_for_tokens() {
+        return Ok(None);
+    }
+    let published = auth.jwks_url.clone().map(|url| PublishedKeys::new(url, auth.jwks_refresh()));
+    let rules = Rules { issuer: auth.issuer.clone(), audience: auth.audience.clone(), leeway: auth.leeway() };
+    let failed = |error: KeyError| StartError::Auth { setting: "auth.keys", problem: error.to_string() };
+    Tokens::load(&auth.keys, published, rules).map(Some).map_err(failed)
+}
+
+/// Who decides who may come in: the keys, the application, or both; nobody where neither is named.
+fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Authorize>>, StartError> {
+    let tokens = tokens.map(|tokens| tokens as Arc<dyn Authorize>);
+    let Some(url) = auth.callback_url.clone() else { return Ok(tokens) };
+    let read = |file: &PathBuf| {
+        let failed =
+            |problem: String| StartError::Auth { setting: "auth.callback_secret_file", problem: format!("{}: {problem}", file.display()) };
+        let secret = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+        Secret::parse(&secret).ok_or_else(|| failed("it holds no secret of one line of ASCII".into()))
+    };
+    let secret = auth.callback_secret_file.as_ref().map(read).transpose()?;
+    let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
+    let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
+    Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
+fn failure_limits(config: &Config) -> FailureLimits {
+    FailureLimits {
+        free: config.limits.address_failures_max,
+        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        delay_max: config.timeouts.failure_delay(),
+    }
+}
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
     let (setting, source) = match (&config.tls_cert, &config.tls_key) {
@@ -458,6 +496,6 @@ fn host(listen: Listen, first: SocketAddr) -> String {
 }
 
 fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name.is_ascii())
 }

@@ -304,10 +304,7 @@ async fn a_room_is_found_whatever_it_is_called() {
 }
 
 /// A client of `peerjs`, as the library connects.
-async fn peerjs(
-    server: &TestServer,
-    id: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
+async fn peerjs(server: &TestServer, id: &str) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>> {
     let url = format!("{}/peerjs?key=peerjs&id={id}&token=t", server.base().replacen("http", "ws", 1));
     let (mut socket, _) = within("a socket", tokio_tungstenite::connect_async(url)).await.unwrap();
     let open = within("OPEN", socket.next()).await.unwrap().unwrap();
@@ -829,6 +826,8 @@ async fn metrics_are_text_as_prometheus_reads_it() {
         (answer.status(), &answer.headers()[header::CONTENT_TYPE]),
         (StatusCode::OK, &"text/plain; version=0.0.4; charset=utf-8".parse().unwrap())
     );
+    let text = answer.text().await.unwrap();
+    assert!(text.starts_with("# ") && text.contains("\nswitchboard_rooms "), "{text}");
 }
 
 #[tokio::test]
@@ -872,4 +871,94 @@ async fn a_client_joins_while_lists_are_asked_for_again_and_again() {
         }
     };
     tokio::join!(asking, joining);
+}
+
+#[tokio::test]
+async fn who_guesses_waits_longer_and_longer_and_nobody_else_does() {
+    let admin = Administered::with(|config| {
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 600_000;
+    });
+    let wrong = || admin.http.get(format!("{}/v1/rooms", admin.url)).bearer_auth("a-token-of-somebody-else").send();
+    // All at once, so that none waits for another.
+    let answers = within("answers", futures_util::future::join_all((0..20).map(|_| wrong()))).await;
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.status() == 401)));
+    let guessing = admin.request(Method::GET, "/v1/rooms").send();
+    let elsewhere = reqwest::Client::builder().local_address(Some([127, 0, 0, 2].into())).build().unwrap();
+    let other = elsewhere.get(format!("{}/v1/rooms", admin.url)).bearer_auth(&admin.token).send();
+    tokio::pin!(guessing, other);
+    // What needs no token waits for nobody.
+    let health = within("an answer", admin.http.get(format!("{}/healthz", admin.url)).send()).await.unwrap();
+    assert_eq!(health.status(), 200);
+    tokio::select! {
+        biased;
+        first = &mut guessing => panic!("it did not wait: {first:?}"),
+        answer = &mut other => assert_eq!(answer.unwrap().status(), 200),
+    }
+}
+
+/// What `switchboard admin` says, and its exit status.
+fn console(url: &str, directory: &tempfile::TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = switchboard(directory);
+    let output = command.args(["admin", "--url", url, "--token-file", "admin-token"]).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_a_terminal_it_is_tables_for_people_and_json_for_scripts() {
+    let admin = Administered::in_program(|_| {}, Program { log: Some(Arc::new(Log(Mutex::new("info".into())))), ..Program::default() });
+    let ask = |arguments: &[&str]| {
+        let (status, out, error) = console(&admin.url, &admin.server.directory, arguments);
+        assert_eq!((status, error.as_str()), (Some(0), ""), "{arguments:?}: {out}");
+        out
+    };
+    assert_eq!(ask(&["rooms"]), "there are no rooms\n");
+    let mut client = RawClient::welcomed(&admin.server, JSON).await;
+    client.done(json!({"type": "join", "room": "a/b\u{202e}", "metadata": "\u{9b}x"})).await;
+    client.done(json!({"type": "join", "room": "kitchen"})).await;
+    assert_eq!(
+        ask(&["rooms"]),
+        "ROOM         DIALECT  PEERS  METADATA\na/b\\u{202e}  shared       1         5\nkitchen      shared       1         0\n"
+    );
+    assert!(ask(&["rooms", "--limit", "1"]).ends_with("… and more than these 1: --limit\n"));
+    let listed: Value = serde_json::from_str(&ask(&["rooms", "--json", "--dialect", "shared"])).unwrap();
+    assert_eq!((&listed["rooms"][1]["id"], &listed["more"]), (&json!("kitchen"), &json!(false)));
+    let peers = ask(&["peers"]);
+    assert!(peers.starts_with("PEER ") && peers.contains(&client.peer_id) && peers.contains("127.0.0.1"), "{peers}");
+    let room = ask(&["room", "a/b\u{202e}"]);
+    assert!(room.contains(&client.peer_id) && !room.contains(|char: char| char.is_control() && char != '\n'), "{room}");
+    assert_eq!(ask(&["publish", "kitchen", r#"{"n": 1}"#]), "handed to 1\n");
+    assert_eq!(client.hear().await["payload"], json!({"n": 1}));
+    assert_eq!(ask(&["close", "kitchen"]), "kitchen is closed, 1 were there\n");
+    assert_eq!(client.hear().await["reason"], "removed");
+    assert_eq!((ask(&["log-level"]), ask(&["log-level", "debug"])), ("info\n".into(), "debug is logged from now on\n".into()));
+    assert!(ask(&["metrics"]).contains("switchboard_rooms"));
+    assert!(ask(&["kick", &client.peer_id]).contains("is being closed"));
+    assert_eq!(client.hear().await["code"], "removed");
+    assert_eq!(ask(&["drain", "--json"]).trim().starts_with(r#"{"clients":"#), true);
+}
+
+#[test]
+fn from_a_terminal_what_is_wrong_is_said_in_words() {
+    let admin = Administered::start();
+    let directory = &admin.server.directory;
+    let refused = |url: &str, arguments: &[&str]| {
+        let (status, out, error) = console(url, directory, arguments);
+        assert_eq!((status, out.as_str()), (Some(1), ""), "{arguments:?}");
+        error
+    };
+    assert!(refused(&admin.url, &["room", "nobody"]).contains("(no-such-room)"));
+    assert!(refused(&admin.url, &["kick", "x"]).contains("(no-such-peer)"));
+    assert!(refused(&admin.url, &["close", ".."]).contains("(no-such-room)"));
+    assert!(refused(&admin.url, &["rooms", "--dialect", "klingon"]).contains("(bad-parameter)"));
+    assert!(refused(&admin.url, &["publish", "r", "{"]).contains("is no JSON"));
+    assert!(refused(&admin.url, &["log-level"]).contains("(not-available)"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(refused(&format!("http://{free}"), &["rooms"]).starts_with(&format!("no server answers at http://{free}/")));
+    assert!(refused(admin.server.base(), &["rooms"]).contains("is it the administration"));
+    assert!(refused("localhost:9090", &["rooms"]).starts_with("--url: "));
+    fs::write(directory.path().join("admin-token"), "another-token-than-before").unwrap();
+    assert!(refused(&admin.url, &["rooms"]).starts_with("admin-token does not hold the token of the server"));
+    fs::remove_file(directory.path().join("admin-token")).unwrap();
+    assert!(refused(&admin.url, &["rooms"]).starts_with("admin-token cannot be read: "));
 }

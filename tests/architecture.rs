@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["auth", "metrics", "protocol"]),
     ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
     ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
-    ("admin", &["config", "protocol", "registry"]),
+    ("admin", &["auth", "config", "protocol", "registry"]),
     ("server", &["admin", "auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 

@@ -191,6 +191,9 @@ pub fn member(view: &MemberView) -> Value {
     if let Some(name) = &view.name {
         document["name"] = name.as_str().into();
     }
+    if let Some(user) = &view.user {
+        document["user"] = (**user).into();
+    }
     if let Some(metadata) = &view.metadata {
         // What is no JSON for us may still be good for clients, which see it.
         document["metadata"] = serde_json::from_slice(&metadata.spell(Codec::Json)).unwrap_or_default();

@@ -18,7 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -40,7 +40,7 @@ use tracing::{info, warn};
 
 use self::problem::Problem;
 pub use self::token::{Token, TokenError};
-use crate::{config::InForce, registry::RoomRegistry};
+use crate::{auth::failures::Failures, config::InForce, registry::RoomRegistry};
 
 /// What the program around the server knows, and has in its hands.
 #[derive(Default)]
@@ -59,14 +59,6 @@ pub trait LogLevel: Send + Sync {
     fn set(&self, filter: &str) -> Result<(), String>;
 }
 
-/// Who has brought wrong tokens, and how long such an address waits.
-pub trait Failures: Send + Sync {
-    /// How long an attempt from this address waits before it is looked at.
-    fn delay(&self, address: IpAddr) -> Duration;
-    /// It was a wrong one.
-    fn note(&self, address: IpAddr);
-}
-
 /// What the administration stands on.
 pub struct Desk {
     pub registry: Addr<RoomRegistry>,
@@ -78,7 +70,8 @@ pub struct Desk {
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// How many clients there are.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
-    pub failures: Option<Arc<dyn Failures>>,
+    /// Who has brought wrong tokens here, and waits. Apart from clients: what they do keeps nobody out of here.
+    pub failures: Failures,
     /// Tells the server to shut down.
     pub drain: Box<dyn Fn() + Send + Sync>,
     /// Has it been told to? Then all ends that goes on for long.
@@ -214,16 +207,19 @@ impl Desk {
             return refuse("Bearer realm=\"switchboard\"", "the token of admin.token_file is wanted, as `Authorization: Bearer TOKEN`");
         };
         let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
-        if let (Some(failures), Some(address)) = (&self.failures, address) {
-            tokio::time::sleep(failures.delay(address)).await;
+        let delay = address.map_or(Duration::ZERO, |address| self.failures.delay(address, Instant::now()));
+        if !delay.is_zero() {
+            let mut stopped = self.stopped.clone();
+            // A server that shuts down waits for nobody.
+            let _ = tokio::time::timeout(delay, stopped.wait_for(|stopped| *stopped)).await;
         }
         let scheme_and_token = given.as_bytes().split_at_checked(BEARER.len());
         let token = scheme_and_token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, token)| token.trim_ascii());
         if headers.next().is_none() && token.is_some_and(|token| self.token.is(token)) {
             return Ok(());
         }
-        if let (Some(failures), Some(address)) = (&self.failures, address) {
-            failures.note(address);
+        if let Some(address) = address {
+            self.failures.failed(address, Instant::now());
         }
         warn!(?address, "the administration was asked with a wrong token");
         refuse("Bearer realm=\"switchboard\", error=\"invalid_token\"", "this is not the token of admin.token_file")

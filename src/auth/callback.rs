@@ -38,7 +38,15 @@ pub struct CallbackSettings {
 
 /// What only the application and this server know.
 #[derive(Clone)]
-pub struct Secret(pub String);
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes what a file holds, if it can stand in a header.
+    pub fn parse(text: &str) -> Option<Self> {
+        let secret = text.trim();
+        (!secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(secret.to_owned()))
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

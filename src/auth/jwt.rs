@@ -11,9 +11,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
+    Authorize, Denied, Visitor,
     claims::{Claims, Rules, object},
     grant::Grant,
     jwks::{FetchError, Jwks, PublishedKeys},
@@ -175,6 +177,24 @@ impl Tokens {
         if changed > 0 {
             self.from_files.store(Arc::new(all(&files)));
         }
+    }
+}
+
+impl Authorize for Tokens {
+    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+        async move {
+            let token = visitor.token.ok_or_else(|| Denied::new("no token"))?;
+            let verified = self.verify_or_fetch(&token, SystemTime::now()).await;
+            verified.map_err(|bad| {
+                let reason = format!("its token is not good: {bad}");
+                match bad {
+                    // By then its signature is known to be right.
+                    BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
+                    _ => Denied::new(reason),
+                }
+            })
+        }
+        .boxed()
     }
 }
 

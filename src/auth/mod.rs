@@ -22,7 +22,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 pub use self::{
     claims::Rules,
     grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
-    jwks::PublishedKeys,
+    jwks::{FetchError, PublishedKeys},
     jwt::{BadToken, Tokens},
     keys::{Algorithm, Key, KeyError},
     signing::SigningKey,

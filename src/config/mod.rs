@@ -125,7 +125,8 @@ pub struct Config {
     pub timeouts: Timeouts,
 }
 
-/// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; without, everybody.
+/// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; with `callback_url` whom the application lets in; without,
+/// everybody.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Auth {
     /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
@@ -157,6 +158,27 @@ pub struct Auth {
     /// Range: 0 to 60000 (1 minute).
     #[config(env = "SWITCHBOARD_AUTH_LEEWAY_MS", default = 30000, deserialize_with = integer::<_, _, 0, 60_000>)]
     pub leeway_ms: u64,
+
+    /// Where the application is asked who may come in, and which rooms they may enter, by a POST of JSON: `https:`, or `http:` on this machine. Beside keys
+    /// it is asked about clients whose token is good. README.md says what is asked and answered.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
+    pub callback_url: Option<Url>,
+
+    /// A file with the secret by which the application knows who asks: it is sent as a bearer token. Read once, at the start.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
+    pub callback_secret_file: Option<PathBuf>,
+
+    /// How long the application may take to answer, in milliseconds; who takes longer has said no.
+    /// Range: 10 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
+    pub callback_timeout_ms: u64,
+
+    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user, or from the same address
+    /// where there is neither. 0 asks each time.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub callback_cache_ms: u64,
 }
 
 /// How much of everything there may be at most.
@@ -467,6 +489,11 @@ impl Config {
             }
         }
 
+        if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
+            let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
+            add(&["auth.callback_secret_file", "auth.callback_url"], problem);
+        }
+
         let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
         if silence_ms <= heartbeat_ms {
             add(
@@ -515,6 +542,16 @@ impl Auth {
     /// How often published keys are fetched.
     pub fn jwks_refresh(&self) -> Duration {
         Duration::from_millis(self.jwks_refresh_ms)
+    }
+
+    /// How long the application may take to answer.
+    pub fn callback_timeout(&self) -> Duration {
+        Duration::from_millis(self.callback_timeout_ms)
+    }
+
+    /// How long its answers are kept.
+    pub fn callback_cache(&self) -> Duration {
+        Duration::from_millis(self.callback_cache_ms)
     }
 
     /// How far clocks may be apart.
@@ -618,8 +655,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key, workers, admin_listen, auth.jwks_url, auth.issuer and auth.audience have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 46);
+        // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 48);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -688,6 +725,20 @@ mod tests {
             "tls_key: tls_key is \"key.pem\" and tls_cert is not set; tls_cert and tls_key go together"
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn who_has_a_secret_for_the_application_says_where_that_is() {
+        let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
+        assert_eq!(
+            conflict(secret).unwrap(),
+            "auth.callback_secret_file: callback_secret_file is \"secret\", but nobody is asked without callback_url"
+        );
+        let both = |config: &mut Config| {
+            secret(config);
+            config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
+        };
         assert_eq!(conflict(both), None);
     }
 

@@ -547,7 +547,7 @@ mod tests {
         let place = Arc::new(clients.admit(Arc::new(addresses.visit(address, Instant::now()))).unwrap());
         for (room, is_answered) in [("granted", false), ("other", true)] {
             let outbox = Outbox::new();
-            let connection = place.connection(Arc::new(Native(Codec::Json)), outbox.clone());
+            let connection = place.connection(Door::WebSocket, Arc::new(Native(Codec::Json)), outbox.clone());
             let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
             let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
             let (_session, hearing) = doorkeeper.begin(connection, PeerId::random(), Some(admission));

@@ -391,7 +391,7 @@ impl Room {
         present.count(&message);
         let envelope = Envelope::new(message).with(None, present.members.len());
         let mut published = Published::default();
-        for member in present.others(from) {
+        for member in present.audience(from) {
             match member.inlet.deliver(&envelope) {
                 Ok(()) => {
                     published.handed += 1;

@@ -41,6 +41,8 @@ pub struct MemberView {
     pub peer_id: PeerId,
     /// What clients of foreign dialects call it.
     pub name: Option<PeerName>,
+    /// Who it is for the application, where that is known.
+    pub user: Option<Arc<str>>,
     pub metadata: Option<Payload>,
 }
 
@@ -123,7 +125,12 @@ impl<T> Page<T> {
 
 impl Member {
     pub(super) fn view(&self) -> MemberView {
-        MemberView { peer_id: self.peer_id, name: self.name().cloned(), metadata: self.metadata.as_deref().cloned() }
+        MemberView {
+            peer_id: self.peer_id,
+            name: self.name().cloned(),
+            user: self.user().cloned(),
+            metadata: self.metadata.as_deref().cloned(),
+        }
     }
 }
 

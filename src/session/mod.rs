@@ -142,7 +142,7 @@ impl Session {
     /// What it looks like to whoever runs the server.
     fn view(&self) -> SessionView {
         SessionView {
-            user: None,
+            user: self.admission.as_ref().and_then(|admission| admission.grant().user.clone()),
             rooms: self.hearing().rooms(),
             door: self.door.name(),
             dialect: self.delivery.dialect().name(),

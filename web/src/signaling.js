@@ -98,7 +98,10 @@ export class SignalingClient extends ClientTarget {
   #state = "connecting";
   /** @type {Map<string, Room>} */
   #rooms = new Map();
-  /** Those that are being entered: for each request one, in their order, which is that of the answers. @type {Map<string, Room[]>} */
+  /**
+   * Those that are being entered: for each request one, in their order, which is that of the answers; and the one of that name that we were in before.
+   * @type {Map<string, {rooms: Room[], before?: Room}>}
+   */
   #entering = new Map();
   /** @type {Map<number, {resolve: () => void, reject: (error: Error) => void}>} */
   #requests = new Map();
@@ -215,14 +218,15 @@ export class SignalingClient extends ClientTarget {
    */
   async join(name, metadata, options = {}) {
     const room = new Room(this, name, metadata, options);
-    const entering = this.#entering.get(name) ?? [];
+    const entering = this.#entering.get(name) ?? { rooms: [], before: this.#rooms.get(name) };
+    const { rooms } = entering;
     this.#entering.set(name, entering);
-    entering.push(room);
+    rooms.push(room);
     try {
       await this.request("join", { room: name, metadata });
     } finally {
-      entering.splice(entering.indexOf(room), 1);
-      if (entering.length === 0) this.#entering.delete(name);
+      rooms.splice(rooms.indexOf(room), 1);
+      if (rooms.length === 0) this.#entering.delete(name);
       this.#inbox.putBack(this.#early.splice(0));
     }
     const entered = this.#rooms.get(name) ?? room;
@@ -458,7 +462,10 @@ export class SignalingClient extends ClientTarget {
   /** @param {any} message */
   #handle(message) {
     if (this.#state === "closed") return;
-    const isEarly = this.#early.length > 0 || this.#entering.has(message.room);
+    const entering = this.#entering.get(message.room);
+    const present = this.#rooms.get(message.room);
+    // Who enters a room while the answer to leaving it is still to come is told of that first.
+    const isEarly = this.#early.length > 0 || (entering && (!present || present !== entering.before));
     if (isEarly && !AT_ONCE.has(message.type)) return void this.#early.push(message);
     switch (message.type) {
       case "welcome":
@@ -479,7 +486,7 @@ export class SignalingClient extends ClientTarget {
         this.#setIceServers(message.iceServers);
         break;
       case "joined":
-        if (!this.#rooms.has(message.room)) this.#rooms.set(message.room, this.#entering.get(message.room)?.[0] ?? new Room(this, message.room));
+        if (!present) this.#rooms.set(message.room, entering?.rooms[0] ?? new Room(this, message.room));
         break;
     }
     const room = this.#rooms.get(message.room);
