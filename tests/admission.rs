@@ -9,18 +9,13 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, LazyLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, ready},
-    stream,
-};
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use switchboard::{
     auth::{
-        Authorize, Denied, Grant, Visitor,
         claims::Rules,
         jwt::Tokens,
         keys::Algorithm,
@@ -156,19 +151,6 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
     Issuer { good, bad, tokens, _directory: directory }
 });
 
-/// Asks the tokens, as a server does that is told of their keys.
-struct Asking;
-
-impl Authorize for Asking {
-    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
-        let verified = match visitor.token {
-            Some(token) => ISSUER.tokens.verify(&token, SystemTime::now()).map_err(|bad| Denied::new(bad.slug())),
-            None => Err(Denied::new("no token")),
-        };
-        ready(verified).boxed()
-    }
-}
-
 fn in_seconds(seconds: i64) -> i64 {
     UNIX_EPOCH.elapsed().unwrap().as_secs() as i64 + seconds
 }
@@ -199,7 +181,7 @@ fn whole(way: Way, user: &str) -> String {
 }
 
 fn server(way: Way) -> TestServer {
-    TestServer::asking(Some(Arc::new(Asking)), |config| {
+    TestServer::asking(Some(ISSUER.tokens.clone()), |config| {
         way.configure(config);
         config.peerjs.discovery = true;
         config.limits.address_failures_max = 1;
@@ -409,7 +391,7 @@ async fn who_may_not_enter_is_told_the_same_of_every_room() {
         let elsewhere = token("user-e", json!(["elsewhere"]));
         let mut told = Vec::new();
         for (members, peers_max) in [(0, 2), (1, 2), (2, 2)] {
-            let server = TestServer::asking(Some(Arc::new(Asking)), |config| {
+            let server = TestServer::asking(Some(ISSUER.tokens.clone()), |config| {
                 way.configure(config);
                 config.limits.peers_per_room_max = peers_max;
             });

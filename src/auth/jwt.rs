@@ -185,7 +185,14 @@ impl Authorize for Tokens {
         async move {
             let token = visitor.token.ok_or_else(|| Denied::new("no token"))?;
             let verified = self.verify_or_fetch(&token, SystemTime::now()).await;
-            verified.map_err(|bad| Denied::new(format!("its token is not good: {bad}")))
+            verified.map_err(|bad| {
+                let reason = format!("its token is not good: {bad}");
+                match bad {
+                    // By then its signature is known to be right.
+                    BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
+                    _ => Denied::new(reason),
+                }
+            })
         }
         .boxed()
     }

@@ -111,7 +111,7 @@ impl Doorkeeper {
     /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
     async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
         if let Some(code) = place.refusal
-            && self.slowdown.is_slow(place.visit.address())
+            && !self.slowdown.delay(place.visit.address()).is_zero()
         {
             // There are few places for those who are refused, and none to wait in.
             return Err(code);
