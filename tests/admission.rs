@@ -203,7 +203,7 @@ async fn out(server: &TestServer, way: Way, pass: Pass<'_>) -> Out {
 /// What this guest has heard when the server has said its last word.
 async fn all_heard(server: &TestServer, guest: &mut Guest) {
     server.stop();
-    guest.to_the_end().await;
+    guest.until_the_end().await;
 }
 
 fn nothing() -> Value {
@@ -307,7 +307,7 @@ async fn holds(rule: Rule, way: Way) {
         }
         Rule::RunsOut => {
             let mut ann = come(&server, way, 'a', &token_with(way, "exp", in_seconds(3))).await;
-            ann.to_the_end().await;
+            ann.until_the_end().await;
             // Some doors and dialects have a number for it, some words, some neither.
             let expected = CloseCode::TokenExpired.number();
             assert!(ann.code.is_none_or(|code| code == expected), "{:?}", ann.code);
@@ -444,7 +444,7 @@ async fn nobody_takes_the_name_of_another() {
         let server = server(way);
         let mut bob = come(&server, way, 'b', &whole(way, "user-b")).await;
         // Who is asked for a sign of life and gives none has lost its name.
-        let reading = tokio::spawn(async move { bob.to_the_end().await });
+        let reading = tokio::spawn(async move { bob.until_the_end().await });
         let refused = out(&server, way, Pass { name: 'b', token: Some(&whole(way, "user-e")), origin: None }).await;
         assert!(matches!(refused, Out::Refused(_)), "{way:?}: {refused:?}");
         reading.abort();
