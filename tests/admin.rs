@@ -51,6 +51,8 @@ impl Administered {
             |config| {
                 config.admin_listen = Some("127.0.0.1:0".parse().unwrap());
                 config.rates = Rates::Off;
+                // Tests of wrong tokens have nobody to make wait.
+                config.timeouts.failure_delay_ms = 0;
                 change(config);
             },
             program,
