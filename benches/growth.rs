@@ -109,7 +109,7 @@ fn measure_rooms(comers: impl Iterator<Item = (PeerId, RoomId)>) -> Result<Figur
 /// A batch at a time goes through the mailbox, and what tells that all of it is done.
 async fn measure_registry(comers: impl Iterator<Item = (PeerId, RoomId)>) -> Result<Figures, Box<dyn Error>> {
     let inlet: Arc<dyn Inlet> = Arc::new(Nowhere);
-    let registry = RoomRegistry::new(LIMITS).start();
+    let registry = RoomRegistry::new(LIMITS, Arc::default()).start();
     let mut comers = comers.peekable();
     let mut meter = Meter::start()?;
     while comers.peek().is_some() {

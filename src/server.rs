@@ -259,13 +259,13 @@ impl Parts {
         administration: Option<(Administration, Shutdown)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
-        let registry = RoomRegistry::new(RoomLimits {
+        let room_limits = RoomLimits {
             quiet_peers_max: config.limits.clients_max,
             rooms_max: limits.rooms_max,
             peers_max: limits.peers_per_room_max,
             metadata_bytes_max: limits.room_metadata_bytes_max,
-        });
-        let registry = registry.start();
+        };
+        let registry = RoomRegistry::new(room_limits, metrics.clone()).start();
         let clients = Clients::new(limits.clients_max);
         let bounded = config.rates == Rates::On;
         let address_limits =
@@ -293,7 +293,7 @@ impl Parts {
         let has_tokens = doorkeeper.authority.is_some();
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
-        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates));
+        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates, metrics.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());

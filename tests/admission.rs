@@ -9,18 +9,13 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, LazyLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, ready},
-    stream,
-};
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use switchboard::{
     auth::{
-        Authorize, Denied, Grant, Visitor,
         claims::Rules,
         jwt::Tokens,
         keys::Algorithm,
@@ -156,19 +151,6 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
     Issuer { good, bad, tokens, _directory: directory }
 });
 
-/// Asks the tokens, as a server does that is told of their keys.
-struct Asking;
-
-impl Authorize for Asking {
-    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
-        let verified = match visitor.token {
-            Some(token) => ISSUER.tokens.verify(&token, SystemTime::now()).map_err(|bad| Denied::new(bad.slug())),
-            None => Err(Denied::new("no token")),
-        };
-        ready(verified).boxed()
-    }
-}
-
 fn in_seconds(seconds: i64) -> i64 {
     UNIX_EPOCH.elapsed().unwrap().as_secs() as i64 + seconds
 }
@@ -199,7 +181,7 @@ fn whole(way: Way, user: &str) -> String {
 }
 
 fn server(way: Way) -> TestServer {
-    TestServer::asking(Some(Arc::new(Asking)), |config| {
+    TestServer::asking(Some(ISSUER.tokens.clone()), |config| {
         way.configure(config);
         config.peerjs.discovery = true;
         config.limits.address_failures_max = 1;
@@ -221,7 +203,7 @@ async fn out(server: &TestServer, way: Way, pass: Pass<'_>) -> Out {
 /// What this guest has heard when the server has said its last word.
 async fn all_heard(server: &TestServer, guest: &mut Guest) {
     server.stop();
-    guest.to_the_end().await;
+    guest.until_the_end().await;
 }
 
 fn nothing() -> Value {
@@ -325,7 +307,7 @@ async fn holds(rule: Rule, way: Way) {
         }
         Rule::RunsOut => {
             let mut ann = come(&server, way, 'a', &token_with(way, "exp", in_seconds(3))).await;
-            ann.to_the_end().await;
+            ann.until_the_end().await;
             // Some doors and dialects have a number for it, some words, some neither.
             let expected = CloseCode::TokenExpired.number();
             assert!(ann.code.is_none_or(|code| code == expected), "{:?}", ann.code);
@@ -409,7 +391,7 @@ async fn who_may_not_enter_is_told_the_same_of_every_room() {
         let elsewhere = token("user-e", json!(["elsewhere"]));
         let mut told = Vec::new();
         for (members, peers_max) in [(0, 2), (1, 2), (2, 2)] {
-            let server = TestServer::asking(Some(Arc::new(Asking)), |config| {
+            let server = TestServer::asking(Some(ISSUER.tokens.clone()), |config| {
                 way.configure(config);
                 config.limits.peers_per_room_max = peers_max;
             });
@@ -462,7 +444,7 @@ async fn nobody_takes_the_name_of_another() {
         let server = server(way);
         let mut bob = come(&server, way, 'b', &whole(way, "user-b")).await;
         // Who is asked for a sign of life and gives none has lost its name.
-        let reading = tokio::spawn(async move { bob.to_the_end().await });
+        let reading = tokio::spawn(async move { bob.until_the_end().await });
         let refused = out(&server, way, Pass { name: 'b', token: Some(&whole(way, "user-e")), origin: None }).await;
         assert!(matches!(refused, Out::Refused(_)), "{way:?}: {refused:?}");
         reading.abort();

@@ -77,7 +77,7 @@ async fn ask(server: &TestServer, method: Method, path: &str, origin: Option<&st
     within("an answer", request.send()).await.unwrap()
 }
 
-fn told<'a>(answer: &'a Response, name: header::HeaderName) -> Option<&'a str> {
+fn told(answer: &Response, name: header::HeaderName) -> Option<&str> {
     answer.headers().get(name).map(|value| value.to_str().unwrap())
 }
 

@@ -339,11 +339,11 @@ async fn every_door_is_open_behind_a_proxy_up_to_the_goodbye_of_a_shutdown() {
             let from = own_id(&clients[speaker]);
             within("a message to be sent", clients[speaker].send(&unanswered(broadcast(speaker)))).await.unwrap();
             for listener in (0..clients.len()).filter(|listener| *listener != speaker) {
-                hear("what the others say", &mut clients[listener], |message| match message {
-                    ServerMessage::Forwarded { from: heard, .. } => Some(assert_eq!(heard, from)),
+                let heard = hear("what the others say", &mut clients[listener], |message| match message {
+                    ServerMessage::Forwarded { from, .. } => Some(from),
                     _ => None,
-                })
-                .await;
+                });
+                assert_eq!(heard.await, from, "{kind:?}, {inside:?}");
             }
         }
         proxied.server.stop();

@@ -1,6 +1,6 @@
 //! The echo: the handshake, the reader and the writer are those of the server, and in place of a session there are a few lines.
 
-use std::{collections::VecDeque, convert::Infallible, io};
+use std::{collections::VecDeque, convert::Infallible, io, sync::Arc};
 
 use actix_codec::Framed;
 use actix_http::{Request, Response, StatusCode, h1};
@@ -15,6 +15,7 @@ use switchboard::{
         listener::Listener,
         websocket::{self, Pings, Stop},
     },
+    metrics::{ConnectionMeter, DialectName, Door},
     session::{
         backlog::Backlog,
         outbox::{self, Outbox},
@@ -59,15 +60,15 @@ async fn upgrade(request: Request, mut framed: Framed<TcpStream, h1::Codec>) -> 
 async fn echo(io: TcpStream, leftover: BytesMut) {
     let Config { limits, timeouts, .. } = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..limits };
-    let outbox = Outbox::new();
-    let backlog = Backlog::new(limits.outbox_bytes_max);
+    let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
+    let backlog = Backlog::new(limits.outbox_bytes_max, Arc::default());
     outbox.open(backlog.clone(), []);
     websocket::exchange(io, leftover, &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
         let hear = async |frames: &mut VecDeque<_>| {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
                 assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
-                outbox.push(frame, false);
+                outbox.push(frame, false, None);
             }
         };
         let stop = reader.converse(VecDeque::new(), hear).await;

@@ -60,7 +60,7 @@ pub fn server(listeners: Vec<Listener>, times: Times) -> io::Result<ServerBuilde
     let config = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..config.limits };
     let timeouts = Timeouts { heartbeat_ms: ping_interval_ms, silence_ms: ping_interval_ms + ping_timeout_ms, ..config.timeouts };
-    let engine = EngineIo::new(limits, timeouts.clone(), None);
+    let engine = EngineIo::new(limits, timeouts.clone(), None, Arc::default());
     listeners.into_iter().try_fold(Server::build(), |builder, Listener { tcp, .. }| {
         let (engine, timeouts) = (engine.clone(), timeouts.clone());
         builder.listen("engine.io", tcp, move || {
@@ -150,7 +150,7 @@ struct Voice {
 
 impl Voice {
     fn new(outbox: Arc<Outbox>) -> Self {
-        let backlog = Backlog::new(OUTBOX_BYTES_MAX);
+        let backlog = Backlog::new(OUTBOX_BYTES_MAX, Arc::default());
         outbox.open(backlog.clone(), []);
         Self { outbox, backlog }
     }
@@ -158,7 +158,7 @@ impl Voice {
     async fn say(&self, frame: Frame) {
         self.outbox.at_most(WAITING_BYTES_MAX).await;
         assert!(self.backlog.add(outbox::weight(&frame)), "what waits was waited for");
-        self.outbox.push(frame, false);
+        self.outbox.push(frame, false, None);
     }
 }
 

@@ -60,8 +60,11 @@ pub struct Application {
     http: Client,
     /// Verifies tokens first, where this server does.
     tokens: Option<Arc<dyn Authorize>>,
-    kept: Mutex<HashMap<Question, (Instant, Result<Answer, Denied>)>>,
+    kept: Mutex<HashMap<Question, Kept>>,
 }
+
+/// An answer, and until when it counts.
+type Kept = (Instant, Result<Answer, Denied>);
 
 /// What is asked, but for who exactly asks.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -148,7 +151,7 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(Denied::blameless)?;
+        let answer = self.post(&asked).await.map_err(|reason| Denied::blameless(reason).counted_as("unavailable"))?;
         let answer = match answer.allow {
             true => Ok(answer.read().map_err(Denied::new)?),
             false => Err(Denied::new(

@@ -185,7 +185,14 @@ impl Authorize for Tokens {
         async move {
             let token = visitor.token.ok_or_else(|| Denied::new("no token"))?;
             let verified = self.verify_or_fetch(&token, SystemTime::now()).await;
-            verified.map_err(|bad| Denied::new(format!("its token is not good: {bad}")))
+            verified.map_err(|bad| {
+                let reason = format!("its token is not good: {bad}");
+                match bad {
+                    // By then its signature is known to be right.
+                    BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
+                    _ => Denied::new(reason),
+                }
+            })
         }
         .boxed()
     }
@@ -586,6 +593,10 @@ mod tests {
         fs::remove_file(&file).unwrap();
         tokens.refresh_files();
         assert!(is_taken(&second));
+        // Another file that changes takes nothing along.
+        let (other_beside, _) = pair(&directory, "b", Algorithm::Es256);
+        tokens.refresh_files();
+        assert!(is_taken(&second) && is_taken(&other_beside) && !is_taken(&beside));
         let (third, _) = pair(&directory, "a", Algorithm::Es256);
         tokens.refresh_files();
         assert!(is_taken(&third) && !is_taken(&second));

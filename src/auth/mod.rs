@@ -65,23 +65,34 @@ pub struct RoomAccess {
 pub struct Denied {
     reason: String,
     is_blameless: bool,
+    slug: &'static str,
 }
 
 impl Denied {
     /// For this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_blameless: false }
+        Self { reason: reason.into(), is_blameless: false, slug: "denied" }
     }
 
     /// For this reason, which is nobody's attempt at what is not theirs: the token was good once, or nobody can be asked. It is not counted as a failure of
     /// the client's address, where all clients of an office may have it at once.
     pub fn blameless(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_blameless: true }
+        Self { reason: reason.into(), is_blameless: true, slug: "denied" }
     }
 
     /// Is it no failure to be counted?
     pub fn is_blameless(&self) -> bool {
         self.is_blameless
+    }
+
+    /// The same for counts, which know it by this word.
+    pub fn counted_as(self, slug: &'static str) -> Self {
+        Self { slug, ..self }
+    }
+
+    /// One word for counts.
+    pub fn slug(&self) -> &'static str {
+        self.slug
     }
 }
 

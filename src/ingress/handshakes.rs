@@ -10,6 +10,8 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
+use crate::metrics::HandshakeFailure;
+
 /// The handshakes of one listener.
 pub struct Handshakes {
     max: usize,
@@ -34,6 +36,15 @@ pub enum GivenUp {
     /// Too many others began after it.
     #[error("a handshake gave way to others")]
     GaveWay,
+}
+
+impl From<GivenUp> for HandshakeFailure {
+    fn from(given_up: GivenUp) -> Self {
+        match given_up {
+            GivenUp::TooSlow => Self::TooSlow,
+            GivenUp::GaveWay => Self::GaveWay,
+        }
+    }
 }
 
 impl Handshakes {

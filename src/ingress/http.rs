@@ -52,6 +52,7 @@ use super::{
 use crate::{
     config::Timeouts,
     dialect::PEERJS,
+    metrics::HandshakeFailure,
     protocol::{CloseCode, PeerId, RoomId},
     registry::command::TakeNames,
 };
@@ -88,6 +89,7 @@ impl Site {
     fn let_in(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>), DispatchError> {
         let peer = io.peer_addr().map_err(DispatchError::Io)?;
         if self.doorkeeper.addresses.is_swamped(peer.ip()) {
+            self.failed(HandshakeFailure::TooManyConnections);
             return Err(DispatchError::Io(io::ErrorKind::ConnectionRefused.into()));
         }
         Ok((io, Some(peer)))
@@ -128,6 +130,10 @@ impl Site {
             Some(code) => Err(code),
             None => Ok(place),
         }
+    }
+
+    fn failed(&self, cause: impl Into<HandshakeFailure>) {
+        self.doorkeeper.metrics.handshake_failed(cause);
     }
 }
 
@@ -393,13 +399,14 @@ pub fn service_tls(
         async move {
             let (io, peer) = site.let_in(io)?;
             let accepted = site.handshakes.begin().run(acceptor.accept(io)).await;
-            match accepted.unwrap_or_else(|given_up| Err(io::Error::other(given_up))) {
-                Ok(io) => Ok((io, peer)),
-                Err(error) => {
-                    debug!(%error, "a TLS handshake failed");
-                    Err(DispatchError::Io(error))
-                }
-            }
+            let (cause, error) = match accepted {
+                Ok(Ok(io)) => return Ok((io, peer)),
+                Ok(Err(error)) => (HandshakeFailure::Tls, error),
+                Err(given_up) => (given_up.into(), io::Error::other(given_up)),
+            };
+            site.failed(cause);
+            debug!(%error, "a TLS handshake failed");
+            Err(DispatchError::Io(error))
         }
     };
     fn_service(handshake).and_then(http)
@@ -493,8 +500,10 @@ where
         path => site.dialects.at(path, query).map(|dialect| (dialect, None)),
     };
     let (status, text) = if *request.method() == Method::CONNECT {
+        site.failed(HandshakeFailure::WebSocket);
         (StatusCode::METHOD_NOT_ALLOWED, "there is no CONNECT over HTTP/1.1\n".into())
     } else if let Some(objection) = site.dialects.objection(request.path(), query, &site.doorkeeper.limits) {
+        site.failed(HandshakeFailure::WebSocket);
         (StatusCode::BAD_REQUEST, objection)
     } else if let Some((dialect, subprotocol)) = speaks {
         match handshake(&request) {
@@ -506,6 +515,7 @@ where
                 let place = match site.doorkeeper.clients.admit(visit) {
                     Ok(place) => place.with_token(site.dialects.token(request.path(), query)),
                     Err(code) => {
+                        site.failed(code);
                         return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
                     }
                 };
@@ -514,9 +524,13 @@ where
                 actix_rt::spawn(websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()));
                 return Ok(());
             }
-            Err(text) => (StatusCode::BAD_REQUEST, text),
+            Err(text) => {
+                site.failed(HandshakeFailure::WebSocket);
+                (StatusCode::BAD_REQUEST, text)
+            }
         }
     } else {
+        site.failed(HandshakeFailure::NoSuchPath);
         (StatusCode::NOT_FOUND, format!("There is no WebSocket at {:?}. There is:\n\n{PATHS}{}", request.path(), site.dialects.paths()))
     };
     write_response(&mut framed, status, &text).await

@@ -40,10 +40,10 @@ use self::{
     slowdown::Slowdown,
 };
 use crate::{
-    auth::{Authorize, Grant, Visitor, origin::Origins},
+    auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
-    metrics::Metrics,
+    metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said, TokenFailure},
     protocol::{
         ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
         ServerMessage, Token, Welcome, framing::Frame,
@@ -52,7 +52,7 @@ use crate::{
     session::{
         Session, SessionSettings,
         admission::Admission,
-        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Door, Ended, Ending},
+        connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
         hearing::SharedHearing,
         outbox::{End, Outbox},
         replay::ReplayLimits,
@@ -85,6 +85,12 @@ pub struct Doorkeeper {
 }
 
 impl Doorkeeper {
+    /// Counts a connection that is opened, for as long as this is kept.
+    pub fn meter(&self, door: Door, dialect: &dyn Dialect) -> ConnectionMeter {
+        let dialect = DialectName::named(dialect.name()).expect("every dialect is counted");
+        ConnectionMeter::new(self.metrics.clone(), door, dialect)
+    }
+
     /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned
     /// away.
     pub async fn enter<Stop: From<CloseCode>>(
@@ -105,7 +111,7 @@ impl Doorkeeper {
     /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
     async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
         if let Some(code) = place.refusal
-            && self.slowdown.is_slow(place.visit.address())
+            && !self.slowdown.delay(place.visit.address()).is_zero()
         {
             // There are few places for those who are refused, and none to wait in.
             return Err(code);
@@ -161,7 +167,11 @@ impl Doorkeeper {
     /// What a client is granted, if it is let in.
     async fn judge(&self, authority: &Arc<dyn Authorize>, visitor: &Visitor) -> Option<Grant> {
         let judged = authority.connect(visitor.clone()).await;
-        judged.inspect_err(|denied| info!(address = %visitor.address, dialect = visitor.dialect, %denied, "a client is not let in")).ok()
+        let tell = |denied: &Denied| {
+            self.metrics.token_failed(TokenFailure::named(denied.slug()));
+            info!(address = %visitor.address, dialect = visitor.dialect, %denied, "a client is not let in");
+        };
+        judged.inspect_err(tell).ok()
     }
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection; or else what its client is granted,
@@ -173,10 +183,9 @@ impl Doorkeeper {
         frames: &VecDeque<Frame>,
         peer_id: PeerId,
     ) -> Result<Result<Line, Option<Grant>>, CloseCode> {
-        let decoded = frames.front().map(|first| connection.dialect.decode(first, self.limits.nesting_max));
-        let Some(Ok(Heard::Request(request))) = decoded else { return Ok(Err(None)) };
-        let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token: Some(token), received }) } } = request
-        else {
+        let Some(frame) = frames.front() else { return Ok(Err(None)) };
+        let Ok(Heard::Request(request)) = connection.dialect.decode(frame, self.limits.nesting_max) else { return Ok(Err(None)) };
+        let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token, received }) } } = request else {
             return Ok(Err(None));
         };
         let address = place.visit.address();
@@ -184,6 +193,9 @@ impl Doorkeeper {
             // Before the secret is used, so that a token that is no good costs nobody a session.
             Some((authority, _)) => {
                 let judged = self.judge(authority, &self.visitor(place, connection, frames.front(), peer_id)).await;
+                if judged.is_none() {
+                    self.metrics.resumed(ResumeOutcome::Refused);
+                }
                 Some(judged.ok_or(place.refusal.unwrap_or(CloseCode::Unauthorized))?)
             }
             None => {
@@ -191,7 +203,8 @@ impl Doorkeeper {
                 None
             }
         };
-        let Some(session) = self.resumables.take(token) else {
+        let Some((token, session)) = token.and_then(|token| Some((token, self.resumables.take(token)?))) else {
+            self.metrics.resumed(ResumeOutcome::TooLate);
             self.slowdown.failed_to_resume(address);
             return Ok(Err(grant));
         };
@@ -202,10 +215,19 @@ impl Doorkeeper {
         };
         let (attached, answer) = oneshot::channel();
         session.do_send(Attach { connection: connection.clone(), token, received, id, grant: grant.clone(), has_place, attached });
-        let Ok(Attached { connection, hearing, place_before }) = answer.await else {
-            place.give_back();
-            return Ok(Err(grant));
+        let outbox = &connection.outbox;
+        // A session that says nothing has ended meanwhile.
+        let Attached { connection, hearing, place_before } = match answer.await.unwrap_or(Err(ResumeOutcome::TooLate)) {
+            Ok(attached) => attached,
+            Err(outcome) => {
+                self.metrics.resumed(outcome);
+                place.give_back();
+                return Ok(Err(grant));
+            }
         };
+        self.metrics.resumed(ResumeOutcome::Succeeded);
+        self.metrics.heard(outbox.meter().door(), frame.bytes().len());
+        self.metrics.received(Said::Hello);
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
@@ -308,7 +330,8 @@ pub struct Line {
 impl Line {
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
     pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
-        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames);
+        let mut taken_up = None;
+        let mut hear = || self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear(self.connection, frames, &mut taken_up);
         while let Some(pause) = hear() {
             pause.over().await;
         }
@@ -357,9 +380,9 @@ impl Place {
     }
 
     /// What a door brings to a session that takes this place.
-    pub fn connection(self: &Arc<Self>, door: Door, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
+    pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
         let address = AddressShare { address: self.visit.client, visit: self.visit.clone(), joins: self.visit.joins.clone() };
-        Connection { door, dialect, outbox, address, place: self.clone() }
+        Connection { dialect, outbox, address, place: self.clone() }
     }
 
     /// Waits for what a client has to do before it is in, and tells why it is not if that takes too long. One that is refused can only be let in for
@@ -531,7 +554,7 @@ mod tests {
         let doorkeeper = Doorkeeper {
             limits,
             timeouts,
-            registry: RoomRegistry::new(rooms).start(),
+            registry: RoomRegistry::new(rooms, Arc::default()).start(),
             clients: clients.clone(),
             addresses: addresses.clone(),
             origins: Origins::new(vec![]),
@@ -546,13 +569,14 @@ mod tests {
         let address = [192, 0, 2, 1].into();
         let place = Arc::new(clients.admit(Arc::new(addresses.visit(address, Instant::now()))).unwrap());
         for (room, is_answered) in [("granted", false), ("other", true)] {
-            let outbox = Outbox::new();
-            let connection = place.connection(Arc::new(Native(Codec::Json)), outbox.clone());
+            let dialect = Arc::new(Native(Codec::Json));
+            let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
+            let connection = place.connection(dialect, outbox.clone());
             let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
             let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
             let (_session, hearing) = doorkeeper.begin(connection, PeerId::random(), Some(admission));
             let join = Frame::Text(format!(r#"{{"type":"join","room":"{room}","id":7}}"#).into());
-            hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into());
+            hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into(), &mut None);
             // No actor has had its turn on this thread, and there is no other.
             let mut said = Vec::new();
             let take = |outgoing| {

@@ -1,6 +1,10 @@
 //! Makes those wait who come from where wrong credentials came from. How long is for [`Failures`] to say.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -28,14 +32,14 @@ impl Slowdown {
         Arc::new(Self { failures: Failures::new(limits), clients })
     }
 
-    /// Does who comes from this address have to wait?
-    pub fn is_slow(&self, address: IpAddr) -> bool {
-        !self.failures.delay(address, Instant::now()).is_zero()
+    /// How long whoever comes from this address has to wait.
+    pub fn delay(&self, address: IpAddr) -> Duration {
+        self.failures.delay(address, Instant::now())
     }
 
     /// Waits until a credential from this address may be looked at. A server that shuts down waits for nobody.
     pub async fn over(&self, address: IpAddr) {
-        let delay = self.failures.delay(address, Instant::now());
+        let delay = self.delay(address);
         if !delay.is_zero() {
             tokio::select! { () = tokio::time::sleep(delay) => {}, () = self.clients.drained() => {} }
         }

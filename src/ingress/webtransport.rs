@@ -31,12 +31,13 @@ use super::{
 };
 use crate::{
     dialect::Native,
+    metrics::{Door, HandshakeFailure},
     protocol::{
         CloseCode, Codec, H3_INTERNAL_ERROR, LeaveReason,
         framing::{self, Frame},
     },
     session::{
-        connection::{Connection, Door, Ending},
+        connection::{Connection, Ending},
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -96,6 +97,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
     while let Some(incoming) = endpoint.accept().await {
         // A connection may outlive its place while its client does not let it end, so they have a bound of their own.
         if endpoint.open_connections() >= doorkeeper.clients.connections_max() {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::ServerFull);
             incoming.refuse();
             continue;
         }
@@ -108,6 +110,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
             continue;
         }
         if proven && doorkeeper.addresses.is_swamped(incoming.remote_address().ip()) {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::TooManyConnections);
             incoming.refuse();
             continue;
         }
@@ -148,24 +151,37 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
                 (Ok(place), Some(engine)) => engineio::webtransport::serve(connection, place, doorkeeper, &engine).await,
                 (Ok(place), None) => serve(connection, place, &doorkeeper).await,
-                (Err(code), _) => close(&connection, code),
+                (Err(code), _) => {
+                    doorkeeper.metrics.handshake_failed(code);
+                    close(&connection, code);
+                }
             }
         }
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => debug!(%error, "a WebTransport handshake failed"),
-        Err(given_up) => debug!(%given_up, "a WebTransport handshake failed"),
+        Ok(Ok(None)) => doorkeeper.metrics.handshake_failed(HandshakeFailure::NoSuchPath),
+        Ok(Err(error)) => {
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::WebTransport);
+            debug!(%error, "a WebTransport handshake failed");
+        }
+        Err(given_up) => {
+            doorkeeper.metrics.handshake_failed(given_up);
+            debug!(%given_up, "a WebTransport handshake failed");
+        }
     }
 }
 
 /// Serves one session to its end.
 async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     // Boxed, for what it takes is not to be kept room for as long as the session lasts.
+    let meter = doorkeeper.meter(Door::WebTransport, &Native(Codec::MsgPack));
     let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
-        Err(code) => return close(&connection, code),
+        Err(code) => {
+            doorkeeper.metrics.closed_with(code);
+            return close(&connection, code);
+        }
     };
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(meter);
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
     let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
@@ -286,7 +302,7 @@ enum Stop {
 
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let connection = place.connection(Door::WebTransport, Arc::new(Native(Codec::MsgPack)), outbox.clone());
+        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
         match self.attend(quic, place, connection, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     histogram::Histogram,
-    labels::{Closed, Connected, Departure, Door, HandshakeFailure, Labels, ResumeOutcome, Said, TokenFailure, Told, Way},
+    labels::{Closed, Connected, Departure, Door, HandshakeFailure, Labels, Pairs, ResumeOutcome, Said, TokenFailure, Told, Way},
 };
 use crate::protocol::ErrorCode;
 
@@ -17,7 +17,7 @@ pub struct Family {
     /// Its part of the counts.
     pub cells: fn(&Counts) -> &[AtomicU64],
     /// Where each of its series is, and the labels of that.
-    pub series: fn() -> Vec<(usize, Vec<(&'static str, &'static str)>)>,
+    pub series: fn() -> Vec<(usize, Pairs)>,
 }
 
 /// What can become of a count.
@@ -101,7 +101,7 @@ families! {
     Counter delivered: Told = "switchboard_messages_delivered_total";
     /// Best-effort messages that were lost, for their client had too much to read already.
     Counter lost: () = "switchboard_messages_lost_total";
-    /// Bytes of the messages that sessions heard, without what the door adds to them (frames, TLS, packets of Engine.IO).
+    /// Bytes of the messages that sessions heard, without what the door adds to them (frames, TLS, HTTP).
     Counter bytes_received: Door = "switchboard_message_bytes_received_total";
     /// Bytes of the messages that were handed to connections, those that are sent again included, without what the door adds to them.
     Counter bytes_sent: Door = "switchboard_message_bytes_sent_total";

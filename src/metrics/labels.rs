@@ -2,6 +2,9 @@
 
 use crate::protocol::{ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, ServerMessage};
 
+/// The labels of a series: the name and the value of each.
+pub type Pairs = Vec<(&'static str, &'static str)>;
+
 /// What one count of a family stands for.
 pub trait Labels: Copy + 'static {
     /// The counts of a family.
@@ -10,8 +13,8 @@ pub trait Labels: Copy + 'static {
     fn index(self) -> usize;
     /// All that there can be.
     fn all() -> Vec<Self>;
-    /// Its labels: the name and the value of each.
-    fn pairs(self) -> Vec<(&'static str, &'static str)>;
+    /// Its labels.
+    fn pairs(self) -> Pairs;
 }
 
 macro_rules! label {
@@ -42,7 +45,7 @@ macro_rules! label {
                 Self::ALL.to_vec()
             }
 
-            fn pairs(self) -> Vec<(&'static str, &'static str)> {
+            fn pairs(self) -> Pairs {
                 vec![($label, self.name())]
             }
         }
@@ -81,6 +84,13 @@ label! {
     }
 }
 
+impl DialectName {
+    /// That of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|dialect| dialect.name() == name)
+    }
+}
+
 /// A door and the dialect that is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -108,7 +118,7 @@ impl Labels for Way {
         .collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         [self.door.pairs(), self.dialect.pairs()].concat()
     }
 }
@@ -124,7 +134,7 @@ impl Labels for () {
         vec![()]
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![]
     }
 }
@@ -291,7 +301,7 @@ impl Labels for Closed {
         CloseCode::ALL.iter().map(|code| Self::Code(*code)).chain(Self::OTHERS.map(|(other, _)| other)).collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         let value = match self {
             Self::Code(code) => code.slug(),
             other => Self::OTHERS.iter().find(|(this, _)| *this == other).expect("it is one of them").1,
@@ -311,7 +321,7 @@ impl Labels for ErrorCode {
         Self::ALL.to_vec()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![("code", self.slug())]
     }
 }
@@ -333,7 +343,7 @@ impl Labels for Departure {
         reasons.map(|reason| Self(Some(*reason))).chain([Self(None)]).collect()
     }
 
-    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+    fn pairs(self) -> Pairs {
         vec![("reason", self.0.map_or("draining", LeaveReason::name))]
     }
 }
@@ -397,14 +407,20 @@ label! {
     TokenFailure "reason" {
         /// There is none.
         Missing = "missing",
+        /// It is longer than any of ours.
+        TooLong = "too-long",
         /// It is no token.
         Malformed = "malformed",
+        /// It has an extension that has to be understood.
+        Critical = "critical-extension",
         /// It names an algorithm that is not the key's.
         Algorithm = "algorithm",
         /// It names no key that is known.
         UnknownKey = "unknown-key",
         /// It was not signed by the key.
         Signature = "signature",
+        /// It does not say when its time is over.
+        NoExpiry = "no-expiry",
         /// Its time is over.
         Expired = "expired",
         /// Its time has not come.
@@ -414,10 +430,17 @@ label! {
         /// It is for somebody else.
         Audience = "audience",
         /// A claim is not what it should be.
-        Claims = "claims",
+        Claim = "claim",
         /// The application says no.
         Denied = "denied",
         /// The application cannot be asked.
         Unavailable = "unavailable",
+    }
+}
+
+impl TokenFailure {
+    /// That of this name. What nobody has named is that somebody said no.
+    pub fn named(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|failure| failure.name() == name).unwrap_or(Self::Denied)
     }
 }

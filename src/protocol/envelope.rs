@@ -1,6 +1,6 @@
 //! A message on its way to many: spelled at most once per codec, and the bytes shared.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Instant};
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ pub struct Envelope {
     alone: bool,
     name: Option<PeerName>,
     audience: usize,
+    heard_at: Option<Instant>,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
     /// In the first foreign dialect that spelled it the same for all.
@@ -22,7 +23,16 @@ pub struct Envelope {
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, alone: false, name: None, audience: 0, json: OnceLock::new(), msgpack: OnceLock::new(), foreign: OnceLock::new() }
+        Self {
+            message,
+            alone: false,
+            name: None,
+            audience: 0,
+            heard_at: None,
+            json: OnceLock::new(),
+            msgpack: OnceLock::new(),
+            foreign: OnceLock::new(),
+        }
     }
 
     /// Adds what foreign dialects want to know: the name of the peer that it is from or about, where that is not its id, and for how many it is.
@@ -40,9 +50,19 @@ impl Envelope {
         self.audience
     }
 
-    /// Puts a message in that is for one peer and that no other follows at once: there is nothing to wait for with writing it.
-    pub fn alone(message: ServerMessage) -> Self {
-        Self { alone: true, ..Self::new(message) }
+    /// Says whether it is for one peer and no other follows at once: there is nothing to wait for with writing it.
+    pub fn alone(self, alone: bool) -> Self {
+        Self { alone, ..self }
+    }
+
+    /// Says when it was heard, for who wants to know how long it takes.
+    pub fn timed(self, heard_at: Option<Instant>) -> Self {
+        Self { heard_at, ..self }
+    }
+
+    /// When it was heard, if it is to be timed.
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.heard_at
     }
 
     /// Is it for one peer, and is there no other behind it?
@@ -53,6 +73,15 @@ impl Envelope {
     /// What is in it.
     pub fn message(&self) -> &ServerMessage {
         &self.message
+    }
+
+    /// The same, as long as nobody has spelled it.
+    pub fn message_mut(&mut self) -> &mut ServerMessage {
+        debug_assert!(
+            self.json.get().is_none() && self.msgpack.get().is_none() && self.foreign.get().is_none(),
+            "it would be spelled wrong"
+        );
+        &mut self.message
     }
 
     /// The message as a whole frame of this codec. Who asks first pays; the bytes are the same for all.
@@ -80,5 +109,11 @@ impl Envelope {
     /// Does it tell who is in a room? Nobody sent it who could be told of its loss.
     pub fn is_presence(&self) -> bool {
         !matches!(self.message, ServerMessage::Forwarded { .. })
+    }
+}
+
+impl From<ServerMessage> for Envelope {
+    fn from(message: ServerMessage) -> Self {
+        Self::new(message)
     }
 }

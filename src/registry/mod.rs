@@ -23,6 +23,7 @@ use self::{
     members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
+use crate::metrics::Metrics;
 use crate::protocol::{ErrorCode, PeerId, RoomId};
 
 /// The actor that owns membership.
@@ -30,13 +31,33 @@ pub struct RoomRegistry {
     rooms: Rooms,
     sessions: HashMap<PeerId, Arc<dyn Inlet>, PeerIdHasher>,
     draining: Option<DrainWindow>,
+    metrics: Arc<Metrics>,
+    /// So many rooms are in the metrics.
+    rooms_counted: usize,
 }
 
 impl RoomRegistry {
     /// Nobody is anywhere yet.
-    pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None }
+    pub fn new(limits: RoomLimits, metrics: Arc<Metrics>) -> Self {
+        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None, metrics, rooms_counted: 0 }
     }
+
+    fn count_rooms(&mut self) {
+        let before = std::mem::replace(&mut self.rooms_counted, self.rooms.len());
+        if before != self.rooms_counted {
+            self.metrics.rooms(self.rooms_counted as i64 - before as i64);
+        }
+    }
+}
+
+/// Puts a command into the registry's mailbox, where it is counted until its turn.
+pub fn ask<C>(registry: &Addr<RoomRegistry>, metrics: &Metrics, command: C)
+where
+    C: Message<Result = ()> + Send + 'static,
+    RoomRegistry: Handler<C, Result = ()>,
+{
+    metrics.registry_mailbox(1);
+    registry.do_send(command);
 }
 
 impl Actor for RoomRegistry {
@@ -47,6 +68,7 @@ impl Handler<Register> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Register { peer_id, inlet }: Register, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         if let Some(window) = self.draining {
             inlet.drain(window);
         }
@@ -58,10 +80,12 @@ impl Handler<Unregister> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Unregister { peer_id, rooms, reason }: Unregister, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         self.sessions.remove(&peer_id);
         for room in rooms {
             self.rooms.leave(peer_id, &room, reason);
         }
+        self.count_rooms();
     }
 }
 
@@ -69,6 +93,7 @@ impl Handler<Join> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, join: Join, ctx: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         let mut entry = join.entry.clone();
         // Who would come in without its name waits for it as well: a name that only a dead connection holds is nobody's.
         if let Some(claim) = &mut entry.claim {
@@ -86,6 +111,7 @@ impl Handler<Join> for RoomRegistry {
             }
             Err(code) => join.inlet.answer(Answer::Refused(code)),
         }
+        self.count_rooms();
     }
 }
 
@@ -101,6 +127,7 @@ impl RoomRegistry {
         {
             inlet.answer(Answer::Refused(code));
         }
+        self.count_rooms();
     }
 }
 
@@ -108,6 +135,7 @@ impl Handler<Rename> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, rename: Rename, ctx: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         match self.rooms.rename(rename.peer_id, &rename.room, &rename.name) {
             Err(ErrorCode::NameTaken) if self.rooms.challenge(&rename.room, &rename.name) => {
                 ctx.run_later(CHALLENGE, |registry, _| {
@@ -124,6 +152,7 @@ impl Handler<Count> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Count { inlet, rooms }: Count, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         let count = |room: RoomId| {
             let census = self.rooms.census(&room);
             (room, census)
@@ -144,12 +173,14 @@ impl Handler<Leave> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Leave { peer_id, inlet, rooms, reason, is_awaited }: Leave, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         for room in rooms {
             self.rooms.leave(peer_id, &room, Some(reason));
         }
         if is_awaited {
             inlet.answer(Answer::Left);
         }
+        self.count_rooms();
     }
 }
 
@@ -157,6 +188,7 @@ impl Handler<Update> for RoomRegistry {
     type Result = ();
 
     fn handle(&mut self, Update { peer_id, inlet, room, metadata }: Update, _: &mut Context<Self>) {
+        self.metrics.registry_mailbox(-1);
         inlet.answer(match self.rooms.update(peer_id, &room, metadata) {
             Ok(()) => Answer::Updated,
             Err(code) => Answer::Refused(code),

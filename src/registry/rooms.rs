@@ -426,11 +426,12 @@ impl Room {
     }
 
     /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: ServerMessage, alone: bool) -> Result<Handed, ErrorCode> {
+    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>, alone: bool) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        present.count(&message);
-        member.take(&if alone { Envelope::alone(message) } else { Envelope::new(message) })
+        let envelope = message.into();
+        present.count(envelope.message());
+        member.take(&envelope.alone(alone))
     }
 
     /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
@@ -439,7 +440,7 @@ impl Room {
         from: PeerId,
         name: Option<PeerName>,
         to: &Callee<'_>,
-        mut message: ServerMessage,
+        message: impl Into<Envelope>,
     ) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = match *to {
@@ -448,19 +449,28 @@ impl Room {
             Callee::Place { seed, place } => present.members.other_at(from, seed, place),
         };
         let member = member.filter(|member| member.peer_id != from).ok_or(ErrorCode::NoSuchPeer)?;
-        if let ServerMessage::Forwarded { kind: Kind::Message, to, .. } = &mut message {
+        let mut envelope = message.into();
+        if let ServerMessage::Forwarded { kind: Kind::Message, to, .. } = envelope.message_mut() {
             *to = Some(member.peer_id);
         }
-        present.count(&message);
-        member.take(&Envelope::new(message).with(name, 0))
+        present.count(envelope.message());
+        member.take(&envelope.with(name, 0))
     }
 
     /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered
     /// before that turn. If some do not take it, the others have it all the same.
-    pub fn broadcast_from(&self, from: PeerId, name: Option<PeerName>, message: ServerMessage, echo: bool, before: Option<u64>) -> Handed {
+    pub fn broadcast_from(
+        &self,
+        from: PeerId,
+        name: Option<PeerName>,
+        message: impl Into<Envelope>,
+        echo: bool,
+        before: Option<u64>,
+    ) -> Handed {
         let present = self.present();
-        present.count(&message);
-        let envelope = Envelope::new(message).with(name, present.members.len());
+        let envelope = message.into();
+        present.count(envelope.message());
+        let envelope = envelope.with(name, present.members.len());
         if echo && let Some(sender) = present.members.find(from) {
             // Who is over its own bound is being closed.
             let _ = sender.inlet.deliver(&envelope);
@@ -475,10 +485,11 @@ impl Room {
     }
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
-    pub fn broadcast(&self, from: PeerId, message: ServerMessage) -> Handed {
+    pub fn broadcast(&self, from: PeerId, message: impl Into<Envelope>) -> Handed {
         let present = self.present();
-        present.count(&message);
-        present.hand_round(from, Envelope::new(message))
+        let envelope = message.into();
+        present.count(envelope.message());
+        present.hand_round(from, envelope)
     }
 
     // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.

@@ -14,7 +14,10 @@ use super::Session;
 use crate::{
     auth::{Authorize, Grant, Visitor},
     protocol::{CloseCode, ErrorCode, LeaveReason, RoomId, ServerMessage},
-    registry::command::{Answer, Join, Leave},
+    registry::{
+        ask,
+        command::{Answer, Join, Leave},
+    },
 };
 
 /// Whom a session asks, and what it was granted.
@@ -90,7 +93,8 @@ impl Session {
     /// Leaves rooms that are not for it any more.
     pub(super) fn dismiss(&self, rooms: Vec<RoomId>, is_awaited: bool) {
         let (peer_id, inlet) = (self.welcome.peer_id, self.delivery.clone());
-        self.registry.do_send(Leave { peer_id, inlet, rooms, reason: LeaveReason::Removed, is_awaited });
+        let leave = Leave { peer_id, inlet, rooms, reason: LeaveReason::Removed, is_awaited };
+        ask(&self.registry, self.delivery.metrics(), leave);
     }
 }
 
@@ -106,7 +110,7 @@ impl Handler<AskToJoin> for Session {
         ctx.spawn(asked.map(move |answer, session, _| match answer {
             Ok(access) => {
                 (join.entry.rights, join.entry.peers_max) = (access.rights, access.peers_max);
-                session.registry.do_send(join);
+                ask(&session.registry, session.delivery.metrics(), join);
             }
             Err(denied) => {
                 debug!(peer_id = %join.peer_id, %denied, "a room is not for this client");

@@ -18,8 +18,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::metrics::Metrics;
+
 /// What waits for one client. The session adds to it under its own lock; the door releases what it has written.
-#[derive(Debug)]
 pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -31,11 +32,12 @@ pub struct Backlog {
     began: Instant,
     /// When it last read something or had little to read, in milliseconds since it began.
     read_at_ms: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 impl Backlog {
     /// Nothing waits; at most `bytes_max` may.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
+    pub fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             bytes: AtomicUsize::new(0),
             bytes_max,
@@ -44,7 +46,13 @@ impl Backlog {
             eased: Notify::new(),
             began: Instant::now(),
             read_at_ms: 0.into(),
+            metrics,
         })
+    }
+
+    /// Where it is counted with those of all clients.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// May `bytes` more wait? From the first time that they may not, nothing more may, until it is reopened.
@@ -62,6 +70,7 @@ impl Backlog {
         let fits = self.waiting() + bytes <= 2 * self.bytes_max;
         if fits {
             let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+            self.metrics.waiting(bytes as i64);
             if before <= self.little() && before + bytes > self.little() {
                 self.note_reading();
             }
@@ -72,6 +81,7 @@ impl Backlog {
     /// Counts `bytes` as gone.
     pub fn release(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.metrics.waiting(-(bytes as i64));
         if before > self.little() {
             self.note_reading();
         }
@@ -147,13 +157,19 @@ impl Backlog {
     }
 }
 
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.metrics.waiting(-(*self.bytes.get_mut() as i64));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_backlog_takes_its_bound_and_not_one_byte_more() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.has_room_for(10) && backlog.add(10));
         assert!(!backlog.has_room_for(1));
         backlog.release(6);
@@ -163,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_promised_is_taken_up_to_twice_the_bound() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.add(11));
         assert_eq!(backlog.excess(), 1);
         assert!(!backlog.has_room_for(0) && backlog.add(9) && !backlog.add(1));
@@ -172,7 +188,7 @@ mod tests {
 
     #[test]
     fn who_missed_something_gets_nothing_more_until_it_is_reopened() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.overflow());
         assert!(!backlog.overflow(), "it is told once");
         assert!(!backlog.has_room_for(1));
@@ -182,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_behind_is_waited_for_until_it_has_read() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.add(5) && !backlog.is_behind() && backlog.add(1) && backlog.is_behind());
         let reading = async { backlog.release(1) };
         tokio::join!(biased; backlog.eased(Duration::MAX), reading);
@@ -191,7 +207,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_waited_for_in_vain_is_waited_for_again_only_when_it_has_caught_up() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.add(7));
         // Whoever began later waits no longer than the first.
         let first = backlog.eased(Duration::from_secs(1));
@@ -205,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_who_do_not_read_are_waited_for_no_longer_than_one() {
-        let silent = [Backlog::new(10), Backlog::new(10)];
+        let silent = [Backlog::new(10, Arc::default()), Backlog::new(10, Arc::default())];
         let began = Instant::now();
         for backlog in &silent {
             assert!(backlog.add(6));
@@ -219,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_who_is_being_closed() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::default());
         assert!(backlog.add(6));
         let closing = async { backlog.overflow() };
         tokio::join!(biased; backlog.eased(Duration::MAX), closing);

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     auth::Grant,
     dialect::Dialect,
+    metrics::{Connected, ResumeOutcome},
     protocol::{CloseCode, LeaveReason, ResumeToken, RoomId, ServerMessage, Welcome},
     registry::drain::DrainWindow,
 };
@@ -32,33 +33,10 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 /// What a door brings to a session. The place is held as long as the session may use the connection.
 #[derive(Clone)]
 pub struct Connection {
-    pub door: Door,
     pub dialect: Arc<dyn Dialect>,
     pub outbox: Arc<Outbox>,
     pub place: Arc<dyn Any + Send + Sync>,
     pub address: AddressShare,
-}
-
-/// Where a connection came in. What is told of it, and nothing depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Door {
-    /// A WebSocket.
-    WebSocket,
-    /// A WebTransport session.
-    WebTransport,
-    /// Engine.IO, which changes between polling, a WebSocket and a WebTransport session.
-    EngineIo,
-}
-
-impl Door {
-    /// The name for people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WebSocket => "websocket",
-            Self::WebTransport => "webtransport",
-            Self::EngineIo => "engine.io",
-        }
-    }
 }
 
 /// What a client takes of its address, for as long as its session lasts: with a connection or without.
@@ -96,8 +74,9 @@ pub struct Attach {
     pub grant: Option<Grant>,
     /// Is there a place for one more client? Otherwise it can only take over that of the connection before.
     pub has_place: bool,
-    /// Answered if the connection is taken. If not, the session is over because what the client missed is no longer known, or stays as it was.
-    pub attached: oneshot::Sender<Attached>,
+    /// Told what became of it. If the connection is not taken, the session is over because what the client missed is no longer known, or stays as it
+    /// was.
+    pub attached: oneshot::Sender<Result<Attached, ResumeOutcome>>,
 }
 
 /// A session goes on over this connection.
@@ -206,12 +185,15 @@ impl Session {
         self.place = None;
         let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
         let lost = self.connection;
-        self.window = Some(ctx.run_later(left, move |session, ctx| {
+        let window = ctx.run_later(left, move |session, ctx| {
             // Actix fires a timer that was cancelled in the same turn in which it is due.
             if session.connection == lost {
                 session.end(LeaveReason::Timeout, ctx);
             }
-        }));
+        });
+        if self.window.replace(window).is_none() {
+            self.delivery.metrics().session_changed(Connected::Yes, Connected::No);
+        }
     }
 
     pub(super) fn end(&mut self, reason: impl Into<Option<LeaveReason>>, ctx: &mut Context<Self>) {
@@ -222,22 +204,24 @@ impl Session {
     }
 
     /// Goes on over another connection. False if the client missed something that is no longer known: then this session is over.
-    fn attach(&mut self, Connection { door, dialect, outbox, place, address }: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
+    fn attach(&mut self, Connection { dialect, outbox, place, address }: Connection, received: u64, ctx: &mut Context<Self>) -> bool {
         if let Some(window) = self.window.take() {
             ctx.cancel_future(window);
+            self.delivery.metrics().session_changed(Connected::No, Connected::Yes);
         }
         // From here on nothing comes from the connection before, so the count in the welcome is the last word.
         self.hearing().detach();
         let welcome =
             Welcome { resumed: true, received: self.hearing().received(), resume_token: ResumeToken::random(), ..self.welcome.clone() };
-        if !self.delivery.attach(dialect.clone(), outbox, received, &ServerMessage::Welcome(Box::new(welcome.clone()))) {
+        if !self.delivery.attach(dialect.clone(), outbox.clone(), received, &ServerMessage::Welcome(Box::new(welcome.clone()))) {
             self.end(LeaveReason::Timeout, ctx);
             return false;
         }
         self.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
-        self.hearing().attach(self.connection, dialect, address.joins.clone());
-        (self.welcome, self.place, self.address, self.door) = (welcome, Some(place), address, door);
+        self.door = outbox.meter().door();
+        self.hearing().attach(self.connection, dialect, outbox, address.joins.clone());
+        (self.welcome, self.place, self.address) = (welcome, Some(place), address);
         true
     }
 
@@ -258,7 +242,8 @@ impl Handler<Attach> for Session {
     fn handle(&mut self, attach: Attach, ctx: &mut Context<Self>) {
         let token = attach.token;
         if token != self.welcome.resume_token && !self.hearing().is_unconfirmed(token) {
-            // It was good when the door asked.
+            // It was good when the door asked. A door that is gone does not mind.
+            let _ = attach.attached.send(Err(ResumeOutcome::TooLate));
             return;
         }
         if !self.may_attach(&attach) {
@@ -267,24 +252,29 @@ impl Handler<Attach> for Session {
             if token == self.welcome.resume_token || hearing.is_unconfirmed(token) {
                 self.resumables.insert(token, ctx.address());
             }
+            drop(hearing);
+            let _ = attach.attached.send(Err(ResumeOutcome::Refused));
             return;
         }
         let Attach { connection, received, id, grant, attached, .. } = attach;
         let place_before = self.place.take();
-        if self.attach(connection, received, ctx) {
-            self.hearing().use_token(token);
-            self.resumables.insert(token, ctx.address());
-            self.resumables.insert(self.welcome.resume_token, ctx.address());
-            if let Some(gone) = grant.and_then(|grant| self.renew(grant, ctx)).filter(|gone| !gone.is_empty()) {
-                self.dismiss(gone, false);
-            }
-            if let Some(id) = id {
-                self.delivery.tell(&ServerMessage::Ack { id });
-            }
-            // A door that is gone says so when it drops its line, and without an answer it has none.
-            if attached.send(Attached { connection: self.connection, hearing: self.hearing.clone(), place_before }).is_err() {
-                self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
-            }
+        if !self.attach(connection, received, ctx) {
+            let _ = attached.send(Err(ResumeOutcome::Incomplete));
+            return;
+        }
+        self.hearing().use_token(token);
+        self.resumables.insert(token, ctx.address());
+        self.resumables.insert(self.welcome.resume_token, ctx.address());
+        if let Some(gone) = grant.and_then(|grant| self.renew(grant, ctx)).filter(|gone| !gone.is_empty()) {
+            self.dismiss(gone, false);
+        }
+        if let Some(id) = id {
+            self.delivery.tell(&ServerMessage::Ack { id });
+        }
+        // A door that is gone says so when it drops its line, and without an answer it has none.
+        let answer = Attached { connection: self.connection, hearing: self.hearing.clone(), place_before };
+        if attached.send(Ok(answer)).is_err() {
+            self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
         }
     }
 }

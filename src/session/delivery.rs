@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     dialect::{Dialect, Frames},
+    metrics::{Metrics, Told},
     protocol::{CloseCode, Envelope, RoomId, ServerMessage, framing::Frame},
     registry::{
         command::{Answer, Deliver},
@@ -61,11 +62,16 @@ struct Saying {
 impl Delivery {
     /// For a session that begins on this connection.
     pub fn new(session: Addr<Session>, settings: &SessionSettings, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Arc<Self> {
-        let backlog = Backlog::new(settings.outbox_bytes_max);
+        let backlog = Backlog::new(settings.outbox_bytes_max, outbox.meter().metrics().clone());
         outbox.open(backlog.clone(), []);
         let replay = Replay::new(settings.replay);
         let saying = Saying { dialect, outbox: Some(outbox), replay, gap: false, detached_bytes: 0, detached: None };
         Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, closed: false.into(), saying: saying.into() })
+    }
+
+    /// Where all that is said to clients is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.backlog.metrics()
     }
 
     /// Says something to this client alone. False if its dialect has no word for it.
@@ -73,13 +79,15 @@ impl Delivery {
         let mut saying = self.saying();
         let frames = saying.dialect.spell(message);
         let is_said = !frames.as_slice().is_empty();
-        self.say_all(&mut saying, frames, false);
+        self.count(Told::of(message), &frames);
+        self.say_all(&mut saying, frames, false, None);
         is_said
     }
 
     /// Says something that is spelled already.
     pub fn tell_frames(&self, frames: Frames) {
-        self.say_all(&mut self.saying(), frames, false);
+        self.count(Told::Foreign, &frames);
+        self.say_all(&mut self.saying(), frames, false, None);
     }
 
     /// How many messages were sent.
@@ -89,7 +97,11 @@ impl Delivery {
 
     /// Forgets what the client has received.
     pub fn acknowledge(&self, received: u64) -> Result<(), NeverSent> {
-        self.saying().replay.acknowledge(received)
+        let mut saying = self.saying();
+        let kept = saying.replay.bytes();
+        let outcome = saying.replay.acknowledge(received);
+        self.count_kept(kept, &saying);
+        outcome
     }
 
     /// How the latest connection spells.
@@ -165,7 +177,10 @@ impl Delivery {
         outbox.open(self.backlog.clone(), dialect.spell(welcome).into_last().into_iter().chain(missed));
         self.backlog.release(std::mem::take(&mut saying.detached_bytes));
         self.backlog.reopen();
+        let kept = saying.replay.bytes();
         saying.replay.acknowledge(received).expect("it was sent, or nothing could have been missed");
+        self.count_kept(kept, &saying);
+        self.metrics().delivered(Told::Welcome);
         (saying.dialect, saying.outbox, saying.detached) = (dialect, Some(outbox), None);
         true
     }
@@ -175,24 +190,32 @@ impl Delivery {
         self.saying().detached.as_ref().is_some_and(|detached| detached.is_meant(forgotten))
     }
 
-    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: bool) {
+    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: bool, heard_at: Option<Instant>) {
         match frames {
-            Frames::One(frame) => self.say(saying, frame, alone),
-            Frames::Several(frames) => frames.into_iter().for_each(|frame| self.say(saying, frame, false)),
+            Frames::One(frame) => self.say(saying, frame, alone, heard_at),
+            Frames::Several(mut frames) => {
+                let last = frames.pop();
+                frames.into_iter().for_each(|frame| self.say(saying, frame, false, None));
+                if let Some(last) = last {
+                    self.say(saying, last, false, heard_at);
+                }
+            }
         }
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
-    fn say(&self, saying: &mut Saying, frame: Frame, alone: bool) {
+    fn say(&self, saying: &mut Saying, frame: Frame, alone: bool, heard_at: Option<Instant>) {
         let bytes = outbox::weight(&frame);
         let fits = self.backlog.add(bytes);
         match &saying.outbox {
             _ if !fits => saying.gap = true,
-            Some(outbox) => outbox.push(frame.clone(), alone),
+            Some(outbox) => outbox.push(frame.clone(), alone, heard_at),
             None => saying.detached_bytes += bytes,
         }
         let excess = self.backlog.excess();
+        let before = saying.replay.bytes();
         saying.replay.keep(frame, excess);
+        self.count_kept(before, saying);
         let kept = saying.replay.bytes();
         if let Some(detached) = &mut saying.detached {
             detached.resize(kept);
@@ -212,8 +235,29 @@ impl Delivery {
         }
     }
 
+    /// Counts what the client is told, if its dialect has a word for it.
+    fn count(&self, told: Told, frames: &Frames) {
+        if !frames.as_slice().is_empty() && !self.is_closed() {
+            self.metrics().delivered(told);
+        }
+    }
+
+    fn count_kept(&self, before: usize, saying: &Saying) {
+        let now = saying.replay.bytes();
+        if now != before {
+            self.metrics().kept(now as i64 - before as i64);
+        }
+    }
+
     fn saying(&self) -> MutexGuard<'_, Saying> {
         self.saying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let kept = self.saying().replay.bytes();
+        self.metrics().kept(-(kept as i64));
     }
 }
 
@@ -246,8 +290,12 @@ impl Inlet for Delivery {
             && let Frames::One(frame) = frames
         {
             // One that is too much is lost, as it may be.
-            if let Some(outbox) = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
-                outbox.push(frame, envelope.is_alone());
+            match saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
+                Some(outbox) => {
+                    self.metrics().delivered(Told::BestEffort);
+                    outbox.push(frame, envelope.is_alone(), envelope.heard_at());
+                }
+                None => self.metrics().lost(),
             }
             return Ok(());
         }
@@ -256,7 +304,8 @@ impl Inlet for Delivery {
             self.overflow(&saying);
             return Err(Untaken::Overflow);
         }
-        self.say_all(&mut saying, frames, envelope.is_alone());
+        self.count(Told::of(envelope.message()), &frames);
+        self.say_all(&mut saying, frames, envelope.is_alone(), envelope.heard_at());
         Ok(())
     }
 

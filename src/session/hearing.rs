@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use actix::Addr;
+use actix::prelude::{Addr, Handler, Message};
 use tokio::sync::oneshot;
 
 use self::wishes::Patience;
@@ -21,6 +21,7 @@ use super::{
     admission::{AskToJoin, Renew},
     connection::{Connection, ConnectionId, Ended, Ending},
     delivery::Delivery,
+    outbox::Outbox,
     replay::NeverSent,
     resumable::Resumables,
     state::State,
@@ -29,12 +30,13 @@ use super::{
 use crate::{
     auth::Grant,
     dialect::{Dialect, Heard, Wish},
+    metrics::Said,
     protocol::{
-        Census, ClientMessage, CloseCode, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request, ResumeToken,
-        RoomId, ServerMessage, Token, framing::Frame,
+        Census, ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request,
+        ResumeToken, RoomId, ServerMessage, Token, framing::Frame,
     },
     registry::{
-        RoomRegistry,
+        RoomRegistry, ask,
         command::{Answer, Join, Leave, Update},
         rooms::{Behind, Entry, Handed, Room},
     },
@@ -51,6 +53,10 @@ pub struct Hearing {
     /// The connection that is heard, and how it spells.
     connection: Option<ConnectionId>,
     dialect: Arc<dyn Dialect>,
+    /// That of the connection, as long as it is the session's.
+    outbox: Option<Arc<Outbox>>,
+    /// Is the client counted among the peers who may come back?
+    is_waiting_peer: bool,
     state: State,
     /// How fast the client sends; not watched if missing.
     throttle: Option<Throttle>,
@@ -96,6 +102,14 @@ enum Outcome {
     Later,
 }
 
+/// When something is heard.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Instant,
+    /// When it was taken up: before now, if something had to be waited for meanwhile.
+    taken_up: Instant,
+}
+
 /// What is waited for before the rest is heard.
 pub enum Pause {
     /// The registry, which answers.
@@ -118,9 +132,6 @@ impl Pause {
 /// A session at rest keeps its list of wishes if that has room for no more than so many.
 const KEPT_WISHES: usize = 8;
 
-/// RFC 6455 §7.4.1: a connection that has served its purpose.
-const NORMAL_CLOSURE: u16 = 1000;
-
 /// The connection's way to [`Hearing`].
 pub type SharedHearing = Arc<Mutex<Hearing>>;
 
@@ -133,7 +144,7 @@ impl Hearing {
         registry: Addr<RoomRegistry>,
         resumables: Arc<Resumables>,
         delivery: Arc<Delivery>,
-        Connection { dialect, address, .. }: &Connection,
+        Connection { dialect, outbox, address, .. }: &Connection,
     ) -> Self {
         Self {
             peer_id,
@@ -144,6 +155,8 @@ impl Hearing {
             delivery,
             connection: Some(ConnectionId::FIRST),
             dialect: dialect.clone(),
+            outbox: Some(outbox.clone()),
+            is_waiting_peer: false,
             state: State::default(),
             throttle: settings.rates.map(|rates| Throttle::new(rates, Instant::now())),
             grant: None,
@@ -172,13 +185,17 @@ impl Hearing {
         }
         let gone: Vec<String> = self.state.names().filter(|name| grant.room(name).is_none()).map(str::to_owned).collect();
         self.grant = Some(grant);
-        gone.iter().flat_map(|name| self.state.take_rooms(Some(name)).unwrap_or_default()).collect()
+        let gone = gone.iter().flat_map(|name| self.state.take_rooms(Some(name)).unwrap_or_default()).collect();
+        self.count_peer();
+        gone
     }
 
     /// Deals with a connection's frames until none is left, or something has to be waited for: what is left then is to be brought again when the
-    /// pause is over. What comes over a connection that is given up is dropped: its client will say it again.
-    pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>) -> Option<Pause> {
+    /// pause is over, and `taken_up` with it, which is filled in the first time. What comes over a connection that is given up is dropped: its client
+    /// will say it again.
+    pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>, taken_up: &mut Option<Instant>) -> Option<Pause> {
         let now = Instant::now();
+        let at = Moment { now, taken_up: *taken_up.get_or_insert(now) };
         let alone = frames.len() == 1;
         if !self.dialect.manners().speaks_first && self.state.greet() {
             self.greet(now);
@@ -195,11 +212,11 @@ impl Hearing {
                 return Some(Pause::Answer(told));
             }
             let behind = match self.wishes.pop_front() {
-                Some(wish) => self.wish(wish, now),
+                Some(wish) => self.wish(wish, at),
                 None => {
                     self.is_with_join = self.came_with_join > 0;
                     self.came_with_join = self.came_with_join.saturating_sub(1);
-                    frames.pop_front().and_then(|frame| self.frame(&frame, alone, now))
+                    frames.pop_front().and_then(|frame| self.frame(&frame, alone, at))
                 }
             };
             if self.awaited.as_ref().is_some_and(|awaited| awaited.joining.is_some()) {
@@ -219,6 +236,7 @@ impl Hearing {
         match in_time {
             Ok(()) => {
                 self.wishes = self.dialect.greeting().into();
+                self.count_wishes(self.wishes.iter());
                 self.has_paid_join = true;
             }
             Err(_) => self.give_up(CloseCode::RateLimited, now),
@@ -238,8 +256,9 @@ impl Hearing {
     }
 
     /// Listens to another connection instead.
-    pub fn attach(&mut self, connection: ConnectionId, dialect: Arc<dyn Dialect>, joins: Option<Arc<AddressJoins>>) {
+    pub fn attach(&mut self, connection: ConnectionId, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>, joins: Option<Arc<AddressJoins>>) {
         (self.connection, self.dialect, self.joins) = (Some(connection), dialect, joins);
+        self.count_peer_at(Some(outbox));
         if let Some(throttle) = &mut self.throttle {
             throttle.resume(self.settings.resume_window, Instant::now());
         }
@@ -248,6 +267,7 @@ impl Hearing {
     /// Listens to no connection.
     pub fn detach(&mut self) {
         self.connection = None;
+        self.count_peer_at(None);
         if let Some(awaited) = &mut self.awaited {
             awaited.waiting.clear();
         }
@@ -283,6 +303,7 @@ impl Hearing {
         match answer {
             Answer::Joined(room, standing) => {
                 self.state.entered(room, standing);
+                self.count_peer();
                 self.acknowledge(id);
             }
             Answer::Counted(mut rooms) => {
@@ -317,6 +338,7 @@ impl Hearing {
     pub fn take_rooms(&mut self) -> Vec<RoomId> {
         let mut rooms = self.state.take_rooms(None).unwrap_or_default();
         rooms.extend(self.awaited.take().and_then(|awaited| awaited.joining));
+        self.count_peer();
         rooms
     }
 
@@ -330,8 +352,43 @@ impl Hearing {
         self.state.expelled(room);
     }
 
+    /// Has the client counted as a peer while it is in a room: where it is connected, or among those who may come back.
+    fn count_peer(&mut self) {
+        let is_peer = self.state.is_in_a_room();
+        let waits = match &self.outbox {
+            Some(outbox) => {
+                outbox.meter().set_peer(is_peer);
+                false
+            }
+            None => is_peer,
+        };
+        if std::mem::replace(&mut self.is_waiting_peer, waits) != waits {
+            self.delivery.metrics().peers_waiting(if waits { 1 } else { -1 });
+        }
+    }
+
+    /// The same, when the connection is another, or there is none any more.
+    fn count_peer_at(&mut self, outbox: Option<Arc<Outbox>>) {
+        if let Some(before) = std::mem::replace(&mut self.outbox, outbox) {
+            before.meter().set_peer(false);
+        }
+        self.count_peer();
+    }
+
+    fn count_frame(&self, frame: &Frame, heard: &Result<Heard<'_>, Refusal>, best_effort: bool) {
+        let metrics = self.delivery.metrics();
+        if let Some(outbox) = &self.outbox {
+            metrics.heard(outbox.meter().door(), frame.bytes().len());
+        }
+        match heard {
+            Ok(Heard::Request(request)) => metrics.received(Said::of(&request.message, best_effort)),
+            Ok(Heard::Wishes(wishes)) => self.count_wishes(wishes.iter()),
+            Err(_) => metrics.received(Said::Malformed),
+        }
+    }
+
     /// Deals with one, and tells the peer that is to be waited for behind it.
-    fn frame(&mut self, frame: &Frame, alone: bool, now: Instant) -> Option<Behind> {
+    fn frame(&mut self, frame: &Frame, alone: bool, at: Moment) -> Option<Behind> {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return None;
@@ -342,17 +399,18 @@ impl Hearing {
         }
         let first = self.state.greet();
         let heard = self.dialect.decode(frame, self.settings.nesting_max);
-        if let Err(wait) = self.pace(frame, heard.as_ref().ok(), now) {
+        self.count_frame(frame, &heard, best_effort);
+        if let Err(wait) = self.pace(frame, heard.as_ref().ok(), at.now) {
             let id = match heard {
                 Ok(Heard::Request(Request { id, .. })) | Err(Refusal { id, .. }) => id,
                 Ok(Heard::Wishes(wishes)) => wishes.iter().find_map(|wish| wish.id),
             };
-            self.slow_down(id, wait, now);
+            self.slow_down(id, wait, at.now);
             return None;
         }
         match heard {
             Ok(Heard::Request(Request { id, message })) => {
-                let outcome = self.act(message, first, best_effort, alone);
+                let outcome = self.act(message, first, best_effort, alone, at);
                 self.conclude(id, outcome)
             }
             // They are dealt with one after another, with a pause between where one is needed.
@@ -410,7 +468,7 @@ impl Hearing {
         }
     }
 
-    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool) -> Result<Outcome, ErrorCode> {
+    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool, at: Moment) -> Result<Outcome, ErrorCode> {
         if best_effort && !matches!(message, ClientMessage::Forward { kind: Kind::Message, .. } | ClientMessage::Broadcast { .. }) {
             return Err(ErrorCode::BadMessage);
         }
@@ -433,12 +491,14 @@ impl Hearing {
             ClientMessage::Forward { kind, to, room, payload } => {
                 let room = self.room_to_publish_in(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
-                return room.forward(from, to, forwarded(kind, from, room, payload, directed, best_effort), alone).map(Outcome::Handed);
+                let message = forwarded(kind, from, room, payload, directed, best_effort);
+                return room.forward(from, to, self.timed(message, at), alone).map(Outcome::Handed);
             }
             ClientMessage::Broadcast { room, payload } => {
                 let (room, standing) = self.state.place(room.as_deref())?;
                 allowed(standing.rights.broadcast)?;
-                return Ok(Outcome::Handed(room.broadcast(from, forwarded(Kind::Message, from, room, payload, None, best_effort))));
+                let message = forwarded(Kind::Message, from, room, payload, None, best_effort);
+                return Ok(Outcome::Handed(room.broadcast(from, self.timed(message, at))));
             }
             ClientMessage::Metadata { room, metadata } => return self.describe(room.as_deref(), metadata),
             ClientMessage::Ping { received } => {
@@ -465,26 +525,39 @@ impl Hearing {
         if asks {
             self.session.do_send(AskToJoin(join));
         } else {
-            self.registry.do_send(join);
+            self.ask(join);
         }
         Ok(Outcome::Awaits { joining: Some(room) })
     }
 
     fn leave(&mut self, room: Option<&str>) -> Result<Outcome, ErrorCode> {
         let rooms = self.state.take_rooms(room)?;
+        self.count_peer();
         if rooms.is_empty() {
             return Ok(Outcome::Done);
         }
-        let leave = Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms, reason: LeaveReason::Left, is_awaited: true };
-        self.registry.do_send(leave);
+        self.ask(Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms, reason: LeaveReason::Left, is_awaited: true });
         Ok(Outcome::Awaits { joining: None })
     }
 
     fn describe(&mut self, room: Option<&str>, metadata: Option<Payload>) -> Result<Outcome, ErrorCode> {
         let room = self.state.room(room)?.id().clone();
         let metadata = self.keep(metadata)?;
-        self.registry.do_send(Update { peer_id: self.peer_id, inlet: self.delivery.clone(), room, metadata });
+        self.ask(Update { peer_id: self.peer_id, inlet: self.delivery.clone(), room, metadata });
         Ok(Outcome::Awaits { joining: None })
+    }
+
+    fn ask<C>(&self, command: C)
+    where
+        C: Message<Result = ()> + Send + 'static,
+        RoomRegistry: Handler<C, Result = ()>,
+    {
+        ask(&self.registry, self.delivery.metrics(), command);
+    }
+
+    /// A message on its way to others, which is timed if it is one of those that are.
+    fn timed(&self, message: ServerMessage, at: Moment) -> Envelope {
+        Envelope::new(message).timed(self.delivery.metrics().is_timed().then_some(at.taken_up))
     }
 
     /// The room of a message for one peer of it, if the client may send any.
@@ -523,6 +596,7 @@ impl Hearing {
 
     fn tell_refusal(&self, refusal: Refusal) {
         let is_last = self.dialect.ends_with(&refusal);
+        self.delivery.metrics().refused(refusal.code);
         self.delivery.tell(&ServerMessage::Error(refusal));
         if is_last {
             self.hang_up();
@@ -532,7 +606,7 @@ impl Hearing {
     /// Ends the connection behind what was said, as a client of another server knows it: without a code of ours.
     fn hang_up(&self) {
         if let (Some(connection), Some((outbox, _))) = (self.connection, self.delivery.connection()) {
-            outbox.fail(NORMAL_CLOSURE);
+            outbox.hang_up();
             self.session.do_send(Ended { connection, how: Ending::Violation, heard_at: Instant::now() });
         }
     }

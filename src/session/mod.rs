@@ -29,16 +29,17 @@ use actix::prelude::*;
 
 use self::{
     admission::Admission,
-    connection::{AddressShare, Connection, ConnectionId, Door},
+    connection::{AddressShare, Connection, ConnectionId},
     delivery::Delivery,
     hearing::{Hearing, SharedHearing},
     replay::ReplayLimits,
     resumable::Resumables,
 };
 use crate::{
+    metrics::{Connected, Door},
     protocol::{ClientRates, CloseCode, LeaveReason, ServerMessage, Welcome},
     registry::{
-        RoomRegistry,
+        RoomRegistry, ask,
         command::{Deliver, Register, Unregister},
         drain::DrainWindow,
         view::SessionView,
@@ -60,7 +61,7 @@ pub struct Session {
     connection: ConnectionId,
     door: Door,
     began: SystemTime,
-    /// Ends a session that nobody comes back to.
+    /// Ends a session that nobody comes back to. There as long as there is no connection.
     window: Option<SpawnHandle>,
     /// Is it being asked for a sign of life?
     is_challenged: bool,
@@ -115,8 +116,9 @@ impl Session {
             let grant = admission.as_ref().map(|admission| admission.grant().clone());
             let hearing = Arc::new(Mutex::new(hearing.granted(grant)));
             heard = Some(hearing.clone());
+            delivery.metrics().session_started();
             delivery.tell(&ServerMessage::Welcome(Box::new(welcome.clone())));
-            let Connection { door, address, place, .. } = connection;
+            let Connection { address, place, outbox, .. } = connection;
             Self {
                 welcome,
                 settings,
@@ -127,7 +129,7 @@ impl Session {
                 delivery,
                 address,
                 connection: ConnectionId::FIRST,
-                door,
+                door: outbox.meter().door(),
                 began: SystemTime::now(),
                 window: None,
                 is_challenged: false,
@@ -144,7 +146,8 @@ impl Session {
         SessionView {
             user: self.admission.as_ref().and_then(|admission| admission.grant().user.clone()),
             rooms: self.hearing().rooms(),
-            door: self.door.name(),
+            // A client of Engine.IO may have gone from one to another.
+            door: self.delivery.connection().map_or(self.door, |(outbox, _)| outbox.meter().door()).name(),
             dialect: self.delivery.dialect().name(),
             address: self.address.address,
             is_connected: self.delivery.has_connection(),
@@ -162,7 +165,8 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.registry.do_send(Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() });
+        let register = Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() };
+        ask(&self.registry, self.delivery.metrics(), register);
         if !self.settings.resume_window.is_zero() {
             self.resumables.insert(self.welcome.resume_token, ctx.address());
         }
@@ -179,7 +183,9 @@ impl Drop for Session {
         hearing.confirm();
         let rooms = hearing.take_rooms();
         drop(hearing);
-        self.registry.do_send(Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
+        let metrics = self.delivery.metrics();
+        metrics.session_ended(if self.window.is_none() { Connected::Yes } else { Connected::No }, self.reason);
+        ask(&self.registry, metrics, Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
     }
 }
 

@@ -11,15 +11,18 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 
 use super::backlog::Backlog;
-use crate::protocol::{CloseCode, framing::Frame};
+use crate::{
+    metrics::{Closed, ConnectionMeter},
+    protocol::{CloseCode, framing::Frame},
+};
 
 /// A queue of frames and the end of it. Shared by a session and one of its connections.
-#[derive(Default)]
 pub struct Outbox {
     waiting: Mutex<Waiting>,
     /// Counted bytes of the frames that wait, those that are said again aside. Changed under the lock, and looked at without it.
@@ -28,6 +31,7 @@ pub struct Outbox {
     has_end: AtomicBool,
     /// Has anything come from the client since it was last asked for a sign of life?
     is_alive: AtomicBool,
+    meter: ConnectionMeter,
 }
 
 #[derive(Default)]
@@ -56,6 +60,17 @@ struct Waiting {
     shortcut: Option<Arc<dyn Shortcut>>,
     /// What is left of a message that went past the door. Its weight is in flight.
     begun: Option<Bytes>,
+    /// Those that are timed. Boxed, because most often there are none.
+    timed: Option<Box<Timed>>,
+}
+
+/// Messages whose way to the client is timed.
+#[derive(Default)]
+struct Timed {
+    /// How many frames were taken out since there was one.
+    taken: u64,
+    /// When each was heard, and how many frames are taken out when it is.
+    heard: VecDeque<(u64, Instant)>,
 }
 
 /// What a frame costs while it waits: its bytes, and about as much memory as it takes beside them.
@@ -98,11 +113,18 @@ pub enum End {
 const KEPT_FRAMES: usize = 8;
 /// So many of the client's probes are answered each, if they come faster than the answers go.
 const PONGS_MAX: usize = 16;
+/// RFC 6455 §7.4.1: a connection that has served its purpose.
+const NORMAL_CLOSURE: u16 = 1000;
 
 impl Outbox {
-    /// Nothing waits, and there is no session yet.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    /// Nothing waits on this connection, and there is no session yet.
+    pub fn new(meter: ConnectionMeter) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), counted: 0.into(), has_end: false.into(), is_alive: false.into(), meter })
+    }
+
+    /// What the connection counts as.
+    pub fn meter(&self) -> &ConnectionMeter {
+        &self.meter
     }
 
     /// Begins for a session: with what has to be said again, in front of everything else.
@@ -120,25 +142,39 @@ impl Outbox {
     }
 
     /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. One that comes `alone` may be
-    /// written past the door, if that has nothing to do.
-    pub fn push(&self, frame: Frame, alone: bool) {
+    /// written past the door, if that has nothing to do. How long it takes from when it was heard is measured, if that is told.
+    pub fn push(&self, frame: Frame, alone: bool, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
         let bytes = weight(&frame);
         if waiting.end.is_some() {
             return waiting.release(bytes);
         }
         let shortcut = waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle && waiting.frames.is_empty());
-        match shortcut.and_then(|shortcut| shortcut.write(&frame)) {
-            Some(rest) if rest.is_empty() => return waiting.release(bytes),
+        let written = shortcut.and_then(|shortcut| shortcut.write(&frame));
+        if written.is_some() {
+            self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
+        }
+        match written {
+            Some(rest) if rest.is_empty() => {
+                if let Some(heard_at) = heard_at {
+                    self.meter.metrics().took(heard_at.elapsed());
+                }
+                return waiting.release(bytes);
+            }
             Some(rest) => {
                 waiting.begun = Some(rest);
                 waiting.in_flight += bytes;
-                return waiting.wake();
             }
-            None => {}
+            None => {
+                self.counted.fetch_add(bytes, Ordering::Relaxed);
+                waiting.frames.push_back(frame);
+            }
         }
-        self.counted.fetch_add(bytes, Ordering::Relaxed);
-        waiting.frames.push_back(frame);
+        if let Some(heard_at) = heard_at {
+            let ahead = waiting.frames.len() as u64;
+            let timed = waiting.timed.get_or_insert_default();
+            timed.heard.push_back((timed.taken + ahead, heard_at));
+        }
         waiting.wake();
     }
 
@@ -215,6 +251,7 @@ impl Outbox {
                 waiting.drop_frames();
             }
             waiting.goodbye = goodbye;
+            self.meter.metrics().closed_with(code);
             self.end(&mut waiting, End::Close(code));
         }
     }
@@ -228,10 +265,20 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection because the client broke RFC 6455. It still reads, so what was said before comes before.
+    /// Ends the connection because the client broke the door's protocol. It still reads, so what was said before comes before.
     pub fn fail(&self, code: u16) {
+        self.give_up(Closed::Violation, code);
+    }
+
+    /// Ends the connection behind what waits, as a client of another server knows it: without a code of ours.
+    pub fn hang_up(&self) {
+        self.give_up(Closed::Refused, NORMAL_CLOSURE);
+    }
+
+    fn give_up(&self, why: Closed, code: u16) {
         let mut waiting = self.waiting();
         if waiting.end.is_none() {
+            self.meter.metrics().closed(why);
             self.end(&mut waiting, End::Answer(Some(code)));
         }
     }
@@ -294,6 +341,9 @@ impl Outbox {
         let mut waiting = self.waiting();
         let bytes = std::mem::take(&mut waiting.in_flight);
         waiting.release(bytes);
+        if waiting.timed.as_mut().is_some_and(|timed| timed.written(|heard_at| self.meter.metrics().took(heard_at.elapsed()))) {
+            waiting.timed = None;
+        }
     }
 
     fn end(&self, waiting: &mut Waiting, end: End) {
@@ -303,9 +353,13 @@ impl Outbox {
     }
 
     fn pop(&self, waiting: &mut Waiting) -> Option<Outgoing> {
-        waiting.pop(|bytes| {
+        let outgoing = waiting.pop(|bytes| {
             self.counted.fetch_sub(bytes, Ordering::Relaxed);
-        })
+        });
+        if let Some(Outgoing::Frame(frame)) = &outgoing {
+            self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
+        }
+        outgoing
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -334,6 +388,9 @@ impl Waiting {
             return None;
         }
         if let Some(frame) = self.frames.pop_front() {
+            if let Some(timed) = &mut self.timed {
+                timed.taken += 1;
+            }
             if self.again > 0 {
                 self.again -= 1;
             } else {
@@ -357,6 +414,9 @@ impl Waiting {
     fn drop_frames(&mut self) {
         self.frames = VecDeque::new();
         self.again = 0;
+        if let Some(timed) = &mut self.timed {
+            timed.heard.retain(|(at, _)| *at <= timed.taken);
+        }
     }
 
     fn note_door(&mut self, cx: &Context<'_>) {
@@ -377,23 +437,39 @@ impl Waiting {
     }
 }
 
+impl Timed {
+    /// Tells when those were heard that are written, now that all are that were taken out. Are there no others?
+    fn written(&mut self, tell: impl Fn(Instant)) -> bool {
+        while let Some((_, heard_at)) = self.heard.front().filter(|(at, _)| *at <= self.taken) {
+            tell(*heard_at);
+            self.heard.pop_front();
+        }
+        self.heard.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{DialectName, Door};
 
     fn frame(text: &'static str) -> Frame {
         Frame::Text(Bytes::from_static(text.as_bytes()))
     }
 
+    fn outbox() -> Arc<Outbox> {
+        Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native))
+    }
+
     fn opened() -> Arc<Outbox> {
-        let outbox = Outbox::new();
-        outbox.open(Backlog::new(10_000), []);
+        let outbox = outbox();
+        outbox.open(Backlog::new(10_000, Arc::default()), []);
         outbox
     }
 
     fn push(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
         assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text), false);
+        outbox.push(frame(text), false, None);
     }
 
     /// So many of what there is, at the most.
@@ -414,10 +490,10 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
         let outbox = opened();
-        outbox.push(frame("a"), false);
-        outbox.push(frame("b"), false);
+        outbox.push(frame("a"), false, None);
+        outbox.push(frame("b"), false, None);
         outbox.close(CloseCode::Draining, Some(frame("bye")));
-        outbox.push(frame("late"), false);
+        outbox.push(frame("late"), false, None);
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -431,13 +507,13 @@ mod tests {
     fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
         for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
             let outbox = opened();
-            outbox.push(frame("a"), false);
+            outbox.push(frame("a"), false, None);
             if failed {
                 outbox.fail(1002)
             } else {
                 outbox.answer_close(Some(1002))
             }
-            outbox.push(frame("late"), false);
+            outbox.push(frame("late"), false, None);
             assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
         }
     }
@@ -445,7 +521,7 @@ mod tests {
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
-        outbox.push(frame("full"), false);
+        outbox.push(frame("full"), false, None);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
@@ -453,7 +529,7 @@ mod tests {
     #[test]
     fn who_is_about_to_be_closed_for_not_reading_gets_nothing_more_until_then() {
         let outbox = opened();
-        outbox.push(frame("waits"), false);
+        outbox.push(frame("waits"), false, None);
         outbox.hold();
         assert_eq!(all(&outbox), []);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
@@ -472,8 +548,8 @@ mod tests {
 
     #[test]
     fn what_is_said_again_is_not_counted_twice() {
-        let backlog = Backlog::new(4 + 128);
-        let outbox = Outbox::new();
+        let backlog = Backlog::new(4 + 128, Arc::default());
+        let outbox = outbox();
         outbox.open(backlog.clone(), [frame("again"), frame("and again")]);
         push(&outbox, &backlog, "full");
         assert_eq!(taken(&outbox, 1), [Outgoing::Frame(frame("again"))]);
@@ -486,8 +562,8 @@ mod tests {
 
     #[test]
     fn who_abandons_a_connection_takes_over_its_count() {
-        let backlog = Backlog::new(10 + 256);
-        let outbox = Outbox::new();
+        let backlog = Backlog::new(10 + 256, Arc::default());
+        let outbox = outbox();
         outbox.open(backlog.clone(), [frame("again")]);
         push(&outbox, &backlog, "abc");
         push(&outbox, &backlog, "de");
@@ -503,7 +579,7 @@ mod tests {
     #[test]
     fn a_goodbye_still_goes_out_over_a_connection_that_is_given_up() {
         let outbox = opened();
-        outbox.push(frame("a"), false);
+        outbox.push(frame("a"), false, None);
         outbox.abandon();
         outbox.close(CloseCode::Timeout, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
@@ -513,11 +589,11 @@ mod tests {
     fn who_has_too_much_to_read_waits_until_it_is_written() {
         let outbox = opened();
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
-        outbox.push(frame("abc"), false);
+        outbox.push(frame("abc"), false, None);
         assert!(waits(130) && !waits(131));
         all(&outbox);
         assert!(!waits(0));
-        outbox.push(frame("abc"), false);
+        outbox.push(frame("abc"), false, None);
         outbox.answer_close(None);
         assert!(!waits(0), "nobody waits for what is over");
     }

@@ -32,6 +32,11 @@ impl State {
         self.greeted
     }
 
+    /// Is the session in any room?
+    pub fn is_in_a_room(&self) -> bool {
+        !self.rooms.is_empty()
+    }
+
     /// May this room be joined?
     pub fn may_join(&self, room: &RoomId, rooms_max: usize) -> Result<(), ErrorCode> {
         if self.find(room.name()).is_some() {

@@ -302,7 +302,7 @@ impl Guest {
     }
 
     /// Hears until the end of the connection.
-    pub async fn to_the_end(&mut self) {
+    pub async fn until_the_end(&mut self) {
         loop {
             match self.pipe.receive(self.way).await {
                 Came::Text(text) => self.transcript.push(text),

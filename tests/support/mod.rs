@@ -9,6 +9,7 @@ pub mod bystanders;
 pub mod foreign;
 pub mod guest;
 pub mod guest_list;
+pub mod metrics;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -37,9 +37,10 @@ use crate::{
         SocketIo,
         engineio::{Fault, Packet, Query},
     },
+    metrics::{ConnectionMeter, DialectName, Door, Metrics},
     protocol::{ClientRates, CloseCode, LeaveReason, ResumeToken, framing::Frame},
     session::{
-        connection::{Door, Ending},
+        connection::Ending,
         heartbeat::{Beat, Heartbeat},
         outbox::Outbox,
         throttle::Throttle,
@@ -54,6 +55,7 @@ pub struct EngineIo {
     limits: Limits,
     timeouts: Timeouts,
     rates: Option<ClientRates>,
+    metrics: Arc<Metrics>,
     /// Bounded as clients are: each has the place of one.
     sockets: Mutex<HashMap<String, Arc<Socket>>>,
 }
@@ -124,8 +126,8 @@ const PROTOCOL_ERROR: u16 = 1002;
 
 impl EngineIo {
     /// No sessions yet. Of the limits only those for messages and outboxes are heeded. Without rates a client may send as fast as it can.
-    pub fn new(limits: Limits, timeouts: Timeouts, rates: Option<ClientRates>) -> Arc<Self> {
-        Arc::new(Self { limits, timeouts, rates, sockets: Mutex::default() })
+    pub fn new(limits: Limits, timeouts: Timeouts, rates: Option<ClientRates>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { limits, timeouts, rates, metrics, sockets: Mutex::default() })
     }
 
     /// Is this the path of Socket.IO?
@@ -155,14 +157,15 @@ impl EngineIo {
         }
     }
 
-    fn open(self: &Arc<Self>, transport: Transport) -> (Arc<Socket>, Incoming) {
+    fn open(self: &Arc<Self>, door: Door) -> (Arc<Socket>, Incoming) {
+        let transport = if door == Door::Polling { Transport::Polling } else { Transport::Stream };
         // One batch at a time: whoever brings the next waits.
         let (sender, arrivals) = mpsc::channel(1);
         let now = Instant::now();
         let socket = Arc::new(Socket {
             sid: ResumeToken::random().hex().as_str().to_owned(),
             engine: Arc::downgrade(self),
-            outbox: Outbox::new(),
+            outbox: Outbox::new(ConnectionMeter::new(self.metrics.clone(), door, DialectName::SocketIo)),
             arrivals: sender,
             heartbeat: Heartbeat::steady(self.timeouts.heartbeat(), self.timeouts.silence(), now).into(),
             throttle: self.rates.map(|rates| Throttle::new(rates, now).into()),
@@ -404,7 +407,7 @@ pub fn attend(place: Place, doorkeeper: Arc<Doorkeeper>) -> impl AsyncFnOnce(&mu
         // Nobody else lets it in.
         let _ = incoming.socket.visit.set(place.visit.clone());
         let limits = &doorkeeper.limits;
-        let connection = place.connection(Door::EngineIo, Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
+        let connection = place.connection(Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
         let entering = doorkeeper.enter(&place, &connection, async |frames| incoming.frames(frames).await);
         let (line, frames) = match Box::pin(entering).await {
             Ok(entered) => entered,
@@ -436,9 +439,9 @@ mod tests {
     #[tokio::test]
     async fn a_session_whose_task_is_gone_is_over() {
         let Config { limits, timeouts, .. } = Config::default();
-        let engine = EngineIo::new(limits, timeouts, None);
+        let engine = EngineIo::new(limits, timeouts, None, Arc::default());
         for panics in [true, false] {
-            let (socket, incoming) = engine.open(Transport::Polling);
+            let (socket, incoming) = engine.open(Door::Polling);
             assert_eq!(engine.sockets().len(), 1);
             let mut running = Box::pin(engine.run(socket.clone(), incoming, async |_, _| match panics {
                 true => panic!("a bug, for the test"),

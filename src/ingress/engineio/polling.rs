@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     dialect::engineio::{Fault, Packet, Query},
+    metrics::Door,
     protocol::CloseCode,
     session::outbox::{Outbox, Outgoing},
 };
@@ -72,11 +73,12 @@ where
     let attend = match begin() {
         Ok(attend) => attend,
         Err(code) => {
+            engine.metrics.handshake_failed(code);
             let text = format!(r#"{{"code":{},"message":"{}"}}"#, Fault::Forbidden as u8, code.slug());
             return head(StatusCode::SERVICE_UNAVAILABLE).content_type("application/json").body(text);
         }
     };
-    let (socket, incoming) = engine.open(Transport::Polling);
+    let (socket, incoming) = engine.open(Door::Polling);
     let handshake = engine.handshake(&socket, &["websocket"]);
     let engine = engine.clone();
     actix_rt::spawn(async move { engine.run(socket, incoming, attend).await });

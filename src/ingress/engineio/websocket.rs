@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     dialect::engineio::{Packet, Query},
+    metrics::{Door, HandshakeFailure},
     protocol::{CloseCode, framing::Frame},
     session::outbox::{End, Outbox, Outgoing},
 };
@@ -51,11 +52,17 @@ where
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let socket = match engine.find(&query, "websocket", *request.method() == Method::GET) {
         Ok(socket) => socket,
-        Err(fault) => return write_response(&mut framed, StatusCode::BAD_REQUEST, &fault.json()).await,
+        Err(fault) => {
+            engine.metrics.handshake_failed(HandshakeFailure::WebSocket);
+            return write_response(&mut framed, StatusCode::BAD_REQUEST, &fault.json()).await;
+        }
     };
     let accepted = match handshake(&request) {
         Ok(accepted) => accepted,
-        Err(text) => return write_response(&mut framed, StatusCode::BAD_REQUEST, &text).await,
+        Err(text) => {
+            engine.metrics.handshake_failed(HandshakeFailure::WebSocket);
+            return write_response(&mut framed, StatusCode::BAD_REQUEST, &text).await;
+        }
     };
     let engine = engine.clone();
     // Tasks of their own: what is left of HTTP takes several KiB, which are not to wait for the end of the connection.
@@ -76,6 +83,7 @@ where
                 });
             }
             Err(code) => {
+                engine.metrics.handshake_failed(code);
                 return write_response(&mut framed, StatusCode::SERVICE_UNAVAILABLE, &format!("no place: {}\n", code.slug())).await;
             }
         },
@@ -90,7 +98,7 @@ async fn begin_at<Io: Handover>(
     engine: &Arc<EngineIo>,
     attend: impl AsyncFnOnce(&mut Incoming, Arc<Outbox>) -> Stop,
 ) {
-    let (socket, incoming) = engine.open(Transport::Stream);
+    let (socket, incoming) = engine.open(Door::WebSocket);
     let (io, shortcut) = io.hand_over();
     let io = RefCell::new(io);
     let open = Frame::Text(engine.handshake(&socket, &[]).into());
@@ -120,6 +128,7 @@ async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socke
     match timeout(engine.timeouts.hello(), probed(&io, &mut reader, &socket)).await {
         Ok(Some(frames)) => {
             let leftover = reader.into_leftover();
+            socket.outbox.meter().change_door(Door::WebSocket);
             socket.outbox.use_shortcut(shortcut);
             carry(io.into_inner(), leftover, frames, engine, &socket).await;
         }

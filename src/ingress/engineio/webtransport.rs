@@ -14,10 +14,11 @@ use super::{
         BATCH_FRAMES, Doorkeeper, Place, overdue,
         webtransport::{close, opened, read},
     },
-    EngineIo, Socket, Stop, Transport, attend,
+    EngineIo, Socket, Stop, attend,
 };
 use crate::{
     dialect::engineio::{Malformed, Packet},
+    metrics::Door,
     protocol::{CloseCode, framing::Frame},
     session::outbox::{End, Outgoing},
 };
@@ -29,13 +30,17 @@ const OPEN: &[u8] = b"0";
 
 /// Serves a session from its first packet to its end.
 pub async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: Arc<Doorkeeper>, engine: &Arc<EngineIo>) {
+    let turn_away = |code| {
+        doorkeeper.metrics.handshake_failed(code);
+        close(&connection, code);
+    };
     if let Some(code) = place.refusal {
-        return close(&connection, code);
+        return turn_away(code);
     }
     let (mut send, receive) = match Box::pin(opened(&connection, &place, &doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
-        Err(code) => return close(&connection, code),
+        Err(code) => return turn_away(code),
     };
     let mut reader = Reader { stream: receive, buffer: BytesMut::new(), bytes_max: engine.limits.message_bytes_max };
     let mut frames = VecDeque::new();
@@ -43,9 +48,9 @@ pub async fn serve(connection: wtransport::Connection, place: Place, doorkeeper:
     match first {
         Ok(Ok(())) if frames.pop_front().is_some_and(|frame| frame.bytes() == OPEN) => {}
         Ok(_) => return connection.close(VarInt::from_u32(0), b""),
-        Err(code) => return close(&connection, code),
+        Err(code) => return turn_away(code),
     }
-    let (socket, incoming) = engine.open(Transport::Stream);
+    let (socket, incoming) = engine.open(Door::WebTransport);
     let mut open = BytesMut::new();
     Packet::put_streamed(&Frame::Text(engine.handshake(&socket, &[]).into()), &mut open);
     if !matches!(timeout(engine.timeouts.hello(), send.write_all(&open)).await, Ok(Ok(()))) {

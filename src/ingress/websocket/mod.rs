@@ -28,11 +28,9 @@ use super::{Doorkeeper, Place, overdue};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Native},
+    metrics::Door,
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
-    session::{
-        connection::{Connection, Door},
-        outbox::Outbox,
-    },
+    session::{connection::Connection, outbox::Outbox},
 };
 
 /// What a client is probed with.
@@ -63,12 +61,12 @@ where
     Io: Handover,
 {
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
-    let outbox = Outbox::new();
+    let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
     let (io, shortcut) = io.hand_over();
     outbox.use_shortcut(shortcut);
     // Held by the session as well, and here until the last byte is written.
     let place = Arc::new(place);
-    let connection = place.connection(Door::WebSocket, dialect, outbox.clone());
+    let connection = place.connection(dialect, outbox.clone());
     let attend = async |reader: &mut Reader<'_, _>| attend(reader, connection, &place, &doorkeeper).await;
     exchange(io, leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
     outbox.use_shortcut(None);

@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Hearing, Outcome, allowed, forwarded};
+use super::{Hearing, Moment, Outcome, allowed, forwarded};
 use crate::{
     dialect::{Claim, Deed, IfTaken, Manners, To, Wish},
+    metrics::Said,
     protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
     registry::{
         command::{Count, Deliver, Rename},
@@ -42,7 +43,8 @@ const OVERHEAD_BYTES: usize = 256;
 
 impl Hearing {
     /// Deals with one, and tells the peer that is to be waited for behind it.
-    pub(super) fn wish(&mut self, Wish { id, deed }: Wish, now: Instant) -> Option<Behind> {
+    pub(super) fn wish(&mut self, Wish { id, deed }: Wish, at: Moment) -> Option<Behind> {
+        let now = at.now;
         if deed.costs_a_join()
             && !std::mem::take(&mut self.has_paid_join)
             && let Some(throttle) = &mut self.throttle
@@ -56,12 +58,12 @@ impl Hearing {
             Deed::Rename { room, name } => self.rename(&room, &name),
             Deed::List { room } => self.state.room(Some(&room)).and_then(|room| room.list(self.peer_id)).map(|()| Outcome::Done),
             Deed::Leave { room } => self.leave(room.as_deref()),
-            Deed::Forward { kind, to, room, payload } => self.call(Waiting::new(id, kind, room, payload, now), to),
-            Deed::Broadcast { kind, room, payload, echo } => self.call_all(kind, room.as_deref(), payload, echo),
+            Deed::Forward { kind, to, room, payload } => self.call(Waiting::new(id, kind, room, payload, now), to, at),
+            Deed::Broadcast { kind, room, payload, echo } => self.call_all(kind, room.as_deref(), payload, echo, at),
             Deed::Metadata { room, metadata } => self.describe(room.as_deref(), metadata),
             Deed::Count { rooms } => {
                 let rooms = rooms.iter().filter_map(|room| self.room_id(room)).collect();
-                self.registry.do_send(Count { inlet: self.delivery.clone(), rooms });
+                self.ask(Count { inlet: self.delivery.clone(), rooms });
                 Ok(Outcome::Awaits { joining: None })
             }
             Deed::Ping => {
@@ -82,6 +84,24 @@ impl Hearing {
             }
         };
         self.conclude(id, outcome)
+    }
+
+    /// Counts each as what it amounts to.
+    pub(super) fn count_wishes<'a>(&self, wishes: impl Iterator<Item = &'a Wish>) {
+        for wish in wishes {
+            let said = match &wish.deed {
+                Deed::Join { .. } => Said::Join,
+                Deed::Leave { .. } => Said::Leave,
+                Deed::Forward { kind, .. } | Deed::Broadcast { kind, .. } => (*kind).into(),
+                Deed::Metadata { .. } => Said::Metadata,
+                Deed::Ping => Said::Ping,
+                Deed::Rename { .. } | Deed::List { .. } | Deed::Count { .. } => Said::Foreign,
+                Deed::Refuse(_) => Said::Malformed,
+                // What the dialect deals with by itself.
+                Deed::Say(_) | Deed::Close(_) => continue,
+            };
+            self.delivery.metrics().received(said);
+        }
     }
 
     fn room_id(&self, name: &str) -> Option<RoomId> {
@@ -111,26 +131,26 @@ impl Hearing {
     fn rename(&mut self, room: &str, name: &str) -> Result<Outcome, ErrorCode> {
         let room = self.state.room(Some(room))?.id().clone();
         let name = PeerName::parse(name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
-        self.registry.do_send(Rename { peer_id: self.peer_id, inlet: self.delivery.clone(), room, name });
+        self.ask(Rename { peer_id: self.peer_id, inlet: self.delivery.clone(), room, name });
         Ok(Outcome::Awaits { joining: None })
     }
 
-    fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool) -> Result<Outcome, ErrorCode> {
+    fn call_all(&self, kind: Kind, room: Option<&str>, payload: Payload, echo: bool, at: Moment) -> Result<Outcome, ErrorCode> {
         let (room, Standing { name, turn, rights }) = self.state.place(room)?;
         allowed(rights.broadcast)?;
         let message = forwarded(kind, self.peer_id, room, payload, None, false);
         // Entering a room and saying so in one breath is one step to who does it: of two that come at once, one is the first, and hears the other.
         let before = (self.is_with_join && self.dialect.manners().broadcasts).then_some(*turn);
-        Ok(Outcome::Handed(room.broadcast_from(self.peer_id, name.clone(), message, echo, before)))
+        Ok(Outcome::Handed(room.broadcast_from(self.peer_id, name.clone(), self.timed(message, at), echo, before)))
     }
 
-    fn call(&mut self, message: Waiting, to: To) -> Result<Outcome, ErrorCode> {
+    fn call(&mut self, message: Waiting, to: To, at: Moment) -> Result<Outcome, ErrorCode> {
         match to {
-            To::Peer(peer_id) => self.hand(&message, &Callee::Peer(peer_id)),
-            To::Place { seed, place } => self.hand(&message, &Callee::Place { seed, place }),
+            To::Peer(peer_id) => self.hand(&message, &Callee::Peer(peer_id), Some(at)),
+            To::Place { seed, place } => self.hand(&message, &Callee::Place { seed, place }, Some(at)),
             To::Name(name) => {
                 let is_behind = self.patience.waiting.iter().any(|waiting| waiting.to == name);
-                let outcome = if is_behind { Err(ErrorCode::NoSuchPeer) } else { self.hand(&message, &Callee::Named(&name)) };
+                let outcome = if is_behind { Err(ErrorCode::NoSuchPeer) } else { self.hand(&message, &Callee::Named(&name), Some(at)) };
                 let bytes = self.patience.bytes + message.bytes();
                 // What waits is for a connection to begin. The application's own is for peers that are there.
                 let may_wait = message.kind != Kind::Message && !self.dialect.manners().patience.is_zero();
@@ -152,10 +172,15 @@ impl Hearing {
         }
     }
 
-    fn hand(&self, Waiting { kind, room, payload, .. }: &Waiting, to: &Callee<'_>) -> Result<Outcome, ErrorCode> {
+    /// Hands it over. How long it takes is of interest unless it waited for its peer to come.
+    fn hand(&self, Waiting { kind, room, payload, .. }: &Waiting, to: &Callee<'_>, at: Option<Moment>) -> Result<Outcome, ErrorCode> {
         let (room, standing) = self.state.place(room.as_deref())?;
         allowed(standing.rights.publish)?;
         let message = forwarded(*kind, self.peer_id, room, payload.clone(), None, false);
+        let message = match at {
+            Some(at) => self.timed(message, at),
+            None => message.into(),
+        };
         room.forward_to(self.peer_id, standing.name.clone(), to, message).map(Outcome::Handed)
     }
 
@@ -167,7 +192,7 @@ impl Hearing {
         for message in waiting.waiting {
             let outcome = match absent.contains(&message.to) {
                 true => Err(ErrorCode::NoSuchPeer),
-                false => self.hand(&message, &Callee::Named(&message.to)),
+                false => self.hand(&message, &Callee::Named(&message.to), None),
             };
             match outcome {
                 Err(ErrorCode::NoSuchPeer) => {}
