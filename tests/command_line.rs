@@ -130,7 +130,7 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         (&["--listen", "127.0.0.1:0", "--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: no.pem cannot be read: ".into()),
         (&["--listen", "127.0.0.1:0", "--cert-dir", "file"], "cert_dir: file cannot keep certificates: ".into()),
         (&["--tls-cert", "no.pem"], "--tls-cert: tls_cert: ".into()),
-        (&["--admin-listen", "9090"], "--admin-listen: admin_listen: \"9090\" is not HOST:PORT".into()),
+        (&["--admin-listen", "here"], "--admin-listen: admin_listen: \"here\" is not HOST:PORT".into()),
         (&["--listen", "127.0.0.1:0", "--admin-listen", &address], format!("admin_listen: TCP {address} cannot be listened on: ")),
         (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
         (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
