@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -24,19 +24,22 @@ const DOOR: Door = Door::WebSocket(Codec::Json);
 /// What the application answers, in the order of the rules: the first whose `event` and `token`, `user` or `room` are those of the question.
 type Decide = dyn Fn(&Value) -> HttpResponse + Send + Sync;
 
+/// What was asked, and the `Authorization` beside it.
+type Questions = Arc<Mutex<Vec<(Value, Option<String>)>>>;
+
 /// An application's own HTTP server.
 struct Application {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<(Value, Option<String>)>>>,
+    asked: Questions,
     handle: actix_web::dev::ServerHandle,
 }
 
 impl Application {
     fn start(decide: impl Fn(&Value) -> HttpResponse + Send + Sync + 'static) -> Self {
-        let asked: Arc<Mutex<Vec<(Value, Option<String>)>>> = Arc::default();
+        let asked = Questions::default();
         let decide: Arc<Decide> = Arc::new(decide);
         let noted = asked.clone();
-        let (started, outcome) = std::sync::mpsc::channel();
+        let (started, outcome) = mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
@@ -165,23 +168,22 @@ async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
 
 #[tokio::test]
 async fn who_goes_while_a_room_is_asked_about_does_not_enter_it() {
-    let answer = Arc::new(Mutex::new(()));
-    let held = answer.clone();
+    let (answer, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
     let application = Application::start(move |question| match question["event"].as_str() {
         Some("connect") => yes(json!({})),
         _ => {
-            drop(held.lock().unwrap());
+            let _ = held.lock().unwrap().recv_timeout(support::DEADLINE);
             yes(json!({}))
         }
     });
     let server = application.server(|_| {});
     let mut client = welcomed(&server, "t").await;
-    let guard = answer.lock().unwrap();
     client.say(json!({ "type": "join", "room": "r" })).await;
     eventually("the room is asked about", async || application.asked().len() == 2).await;
     drop(client);
     let mut witness = hello(&server, "other").await;
-    drop(guard);
+    drop(answer);
     assert_eq!(witness.hear().await["type"], "welcome");
     witness.done(json!({ "type": "join", "room": "r" })).await;
     eventually("only the witness is there", async || server.snapshot().await.values().map(Vec::len).sum::<usize>() == 1).await;
@@ -256,6 +258,6 @@ async fn the_application_knows_who_asks_and_answers_have_an_end() {
     let server = application.server(|config| config.auth.callback_secret_file = Some(file));
     let mut client = welcomed(&server, "t").await;
     assert_eq!(application.asked.lock().unwrap()[0].1.as_deref(), Some("Bearer s3cret"));
-    assert_eq!(client.hear().await["closesInMs"].is_u64(), true);
+    assert!(client.hear().await["closesInMs"].is_u64());
     assert_eq!(goodbye(&mut client.client).await, CloseCode::TokenExpired);
 }

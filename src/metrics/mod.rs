@@ -1,4 +1,4 @@
-//! What an operator wants to know in numbers: [`counts`] names every count once, and this file has a verb for whatever changes one.
+//! What an operator wants to know in numbers: `counts` names every count once, and this file has a verb for whatever changes one.
 //!
 //! Counting is on the way of every message, so it asks for no lock and looks up no label: a thread counts into an array of its own, which no other
 //! thread writes, at a place that the labels are the index of. Whoever wants to know adds the threads up. Nothing here is global: what a thread
