@@ -113,6 +113,9 @@ async fn a_page_of_a_strange_origin_gets_no_webtransport_session() {
             assert!(matches!(refused, Some(ConnectingError::SessionRejected)), "{path} {origin:?}: {refused:?}");
         }
     }
+    let failures =
+        server.metrics().lines().filter(|line| line.contains("handshake_failures")).fold(String::new(), |all, line| all + line + "\n");
+    assert!(failures.contains("{cause=\"origin\"} 8\n") && failures.contains("{cause=\"no-such-path\"} 0\n"), "{failures}");
 }
 
 #[tokio::test]

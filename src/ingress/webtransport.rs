@@ -128,6 +128,7 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
         let socket_io = socket_io.filter(|_| EngineIo::is_at(path));
         if path != PATH && socket_io.is_none() {
             debug!(path, "a WebTransport session for a path that is none");
+            doorkeeper.metrics.handshake_failed(HandshakeFailure::NoSuchPath);
             request.not_found().await;
             return Ok(None);
         }
@@ -157,7 +158,8 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
                 }
             }
         }
-        Ok(Ok(None)) => doorkeeper.metrics.handshake_failed(HandshakeFailure::NoSuchPath),
+        // Why is counted where it was decided.
+        Ok(Ok(None)) => {}
         Ok(Err(error)) => {
             doorkeeper.metrics.handshake_failed(HandshakeFailure::WebTransport);
             debug!(%error, "a WebTransport handshake failed");
