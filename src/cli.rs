@@ -6,9 +6,9 @@
 use std::{env, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use switchboard::config::{Config, InvalidConfig, Sources};
+use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
-use crate::{bench, soak};
+use crate::{bench, console, soak, tokens};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -24,6 +24,7 @@ Examples:
   switchboard config > switchboard.toml           begin a configuration file
   switchboard config --check switchboard.toml     tell what is wrong with it
   SWITCHBOARD_LIMITS_ROOMS_MAX=500 switchboard    change one setting
+  switchboard --admin-listen 127.0.0.1:9090       be looked at by `switchboard admin`, or in a browser
 ";
 
 /// WebRTC signaling server: browsers meet in a room over WebTransport or WebSocket.
@@ -46,12 +47,18 @@ pub enum Command {
     },
     /// Ask the server that runs on this machine with the same settings whether it is alive; exit status 1 if it is not
     Health(Serve),
+    /// Make a token for a client, or explain one
+    Token(Box<tokens::Token>),
+    /// Make a pair of keys for tokens, and say how to go on
+    Keys(tokens::Keys),
     /// Start a server and put clients on it that come, go, stall and lose their connections; tell what became of every message, and fail if one
     /// was lost, came twice or in another order
     Soak(Soak),
     /// Put load on a server, and tell latency, throughput and what the server needed for it; fail if a message was lost, came twice or in
     /// another order
     Bench(bench::Arguments),
+    /// Look at a running server and act on it, by its admin_listen
+    Admin(console::Arguments),
 }
 
 #[derive(Args)]
@@ -97,6 +104,11 @@ pub struct Serve {
     #[arg(long, verbatim_doc_comment, value_name = "FILE")]
     tls_key: Option<String>,
 
+    /// Where to look at the running server and act on it, in plain HTTP, with the token of admin.token_file
+    /// [env: SWITCHBOARD_ADMIN_LISTEN]
+    #[arg(long, verbatim_doc_comment, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+
     /// Directory of the self-signed certificate
     /// [default: certs] [env: SWITCHBOARD_CERT_DIR]
     #[arg(long, verbatim_doc_comment, value_name = "DIR")]
@@ -130,23 +142,29 @@ pub struct Serve {
 
 impl Serve {
     /// The settings to serve with: these flags, this process's environment, and the file that either of them names.
-    pub fn config(self) -> Result<Config, InvalidConfig> {
+    pub fn config(self) -> Result<(Config, SettingOrigins), InvalidConfig> {
         let sources = Sources::new()
             .flag("listen", self.listen.as_deref())
             .flag("tls_cert", self.tls_cert.as_deref())
             .flag("tls_key", self.tls_key.as_deref())
+            .flag("admin_listen", self.admin_listen.as_deref())
             .flag("cert_dir", self.cert_dir.as_deref())
             .flag("log", self.log.as_deref())
             .flag("log_format", self.log_format.as_deref())
             .flag("rates", self.rates.as_deref())
-            .flag("workers", self.workers.as_deref())
-            .environment(|variable| env::var_os(variable))
-            .known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-        let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        match self.config.or(variable.map(PathBuf::from)) {
-            Some(path) => sources.file(&path).finish(),
-            None => sources.finish(),
-        }
+            .flag("workers", self.workers.as_deref());
+        settings(sources, self.config)
+    }
+}
+
+/// The settings that these flags, this process's environment, and the file that one of them names come to, and where each was written.
+pub fn settings(flags: Sources, file: Option<PathBuf>) -> Result<(Config, SettingOrigins), InvalidConfig> {
+    let sources =
+        flags.environment(|variable| env::var_os(variable)).known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    match file.or(variable.map(PathBuf::from)) {
+        Some(path) => sources.file(&path).finish_with_origins(),
+        None => sources.finish_with_origins(),
     }
 }
 

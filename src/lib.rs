@@ -41,13 +41,14 @@
 //! | [`session`] | one client's life | what a socket is |
 //! | [`ingress`] | sockets, TLS, HTTP: bytes in, bytes out | what a frame means |
 //! | [`server`] | the parts, joined; the order of shutdown | |
+//! | [`admin`] | what whoever runs the server sees of it and does to it | doors, dialects |
 //! | [`auth`] | who may come in, and what for | sessions, sockets |
 //! | [`metrics`] | what is counted, and how it is told | who counts it |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
 //!
-//! Beside these, `cli`, `health`, `logging`, `local_server`, `soak` and `bench` belong to the program alone, in `main.rs`.
+//! Beside these, `cli`, `console`, `health`, `logging`, `local_server`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!
@@ -56,6 +57,7 @@
 //!   nothing from it arrives after it is gone.
 //! - What A sends to B stays in order: one hearing, one delivery, one stream.
 //! - At the door we wait, for the session and for a peer that is behind; inside nobody waits. Everything that can grow has a bound, which is a setting.
+pub mod admin;
 pub mod auth;
 pub mod client;
 pub mod config;

@@ -2,10 +2,12 @@
 
 mod bench;
 mod cli;
+mod console;
 mod health;
 mod local_server;
 mod logging;
 mod soak;
+mod tokens;
 
 use std::{
     io::{self, Write as _},
@@ -16,6 +18,7 @@ use clap::Parser as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use switchboard::{
     Server,
+    admin::Program,
     config::{Config, Sources},
 };
 use tracing::warn;
@@ -40,11 +43,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Sources::new().file(&file).finish()?;
             print(&format!("{}: fine\n", file.display()))
         }
-        Some(Command::Health(serve)) => print(&health::ask(&serve.config()?)?),
+        Some(Command::Health(serve)) => print(&health::ask(&serve.config()?.0)?),
+        Some(Command::Token(token)) => print(&token.run()?),
+        Some(Command::Keys(keys)) => print(&keys.run()?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
+        Some(Command::Admin(arguments)) => console::run(&arguments),
         None => {
-            let config = cli.serve.config()?;
+            let (config, origins) = cli.serve.config()?;
             logging::start(&config);
             let (open_files, clients_max) = (open_as_many_files_as_allowed(), config.limits.clients_max);
             if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
@@ -53,9 +59,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                     clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)"
                 );
             }
-            let server = Server::start(config)?;
+            let program = Program { settings: config.in_force(&origins), log: None };
+            let server = Server::start_in(config, None, program)?;
             // Nobody has to read it.
-            Ok(server.serve(|server| drop(print(&format!("Switchboard is open: {}\n", server.url()))))?)
+            Ok(server.serve(|server| {
+                let administration = server.admin_addresses().first().map(|address| format!("Its administration: http://{address}/\n"));
+                drop(print(&format!("Switchboard is open: {}\n{}", server.url(), administration.unwrap_or_default())));
+            })?)
         }
     }
 }

@@ -4,8 +4,10 @@
 //! both doors deal out their connections. A session lives on the thread of its first connection.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, mpsc},
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -13,12 +15,18 @@ use std::{
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use time::OffsetDateTime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    auth::{Authorize, origin::Origins},
-    config::{Config, ForeignDialect, InvalidConfig, Listen, Rates},
+    admin::{self, Desk, Program, TokenError},
+    auth::{
+        Authorize, FetchError, KeyError, PublishedKeys, Rules, Tokens,
+        callback::{Application, CallbackSettings, Secret},
+        failures::{FailureLimits, Failures},
+        origin::Origins,
+    },
+    config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -28,6 +36,7 @@ use crate::{
         http::{self, Site},
         listener::{self, BindError, Listener},
         self_signed::SelfSigned,
+        slowdown::{Slowdown, Unhurried},
         tls::{CertificateError, Certificates, Source},
         webtransport,
     },
@@ -46,9 +55,12 @@ use crate::{
 pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
     registry: Addr<RoomRegistry>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
+    /// Tells that its administration has stopped it.
+    drained: Arc<Notify>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -60,10 +72,19 @@ pub enum StartError {
     Config(#[from] InvalidConfig),
     /// The setting `listen` names an address that is not to be had.
     #[error("listen: {0}")]
-    Listen(#[from] BindError),
+    Listen(BindError),
     /// The settings `tls_cert` and `tls_key`, or `cert_dir`, name no certificate that can be used.
     #[error("{setting}: {source}")]
     Certificate { setting: &'static str, source: Box<CertificateError> },
+    /// The setting names keys, or an application, that cannot be used.
+    #[error("{setting}: {problem}")]
+    Auth { setting: &'static str, problem: String },
+    /// The setting `admin_listen` names an address that is not to be had.
+    #[error("admin_listen: {0}")]
+    AdminListen(BindError),
+    /// The setting `admin.token_file` names a file that holds no token.
+    #[error("admin.token_file: {0}")]
+    AdminToken(#[from] TokenError),
     /// The system lacks something that every server needs.
     #[error("the server cannot run on this system: {0}")]
     System(String),
@@ -72,14 +93,24 @@ pub enum StartError {
 impl Server {
     /// Starts a server with these settings. When this returns, clients can connect.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, None)
+        let settings = config.in_force(&SettingOrigins::new());
+        Self::start_in(config, None, Program { settings, ..Program::default() })
     }
 
-    /// The same for a program that decides itself who may come in.
-    pub fn start_with(config: Config, authority: Option<Arc<dyn Authorize>>) -> Result<Self, StartError> {
+    /// The same for a program that decides itself who may come in, whatever the settings say of it, and lets its administration see, and change, what it does
+    /// beside the server.
+    pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
-        let listeners = listener::bind(config.listen)?;
+        let tokens = tokens(&config.auth)?;
+        let authority = match authority {
+            Some(authority) => Some(authority),
+            None => decider(&config.auth, tokens.clone())?,
+        };
+        let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
+        let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
+        let admin_addresses =
+            administration.iter().flat_map(|administration| &administration.listeners).map(|(address, _)| *address).collect();
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
@@ -88,9 +119,15 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (started, outcome) = mpsc::channel();
         let counts = metrics.clone();
+        let drained = Arc::new(Notify::new());
+        let shutdown = Shutdown { stop: stop.clone(), drained: drained.clone(), stopped: stopped.clone() };
+        let administration = administration.map(|administration| (administration, shutdown));
         let run = move || {
             System::new().block_on(async move {
-                match Parts::start(&config, authority, certificates, listeners, counts).await {
+                if let Some(tokens) = tokens {
+                    actix_rt::spawn(tokens.watch(config.timeouts.certificate_check()));
+                }
+                match Parts::start(&config, authority, certificates, listeners, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -104,7 +141,7 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, registry, metrics, stop, thread: Some(thread) })
+        Ok(Self { url, addresses, admin_addresses, registry, metrics, stop, drained, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -115,6 +152,11 @@ impl Server {
     /// Where it listens, on TCP and on UDP.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where its administration listens: nowhere without the setting `admin_listen`.
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        &self.admin_addresses
     }
 
     /// Who is where, now.
@@ -148,6 +190,7 @@ impl Server {
             let ended = self.stop.clone();
             tokio::select! {
                 () = signals.next() => self.stop(),
+                () = self.drained.notified() => {}
                 () = ended.closed() => {}
             }
             tokio::select! {
@@ -202,6 +245,7 @@ struct Parts {
     registry: Addr<RoomRegistry>,
     clients: Arc<Clients>,
     tcp: actix_server::ServerHandle,
+    admin: Option<actix_server::ServerHandle>,
     quic: Vec<quinn::Endpoint>,
 }
 
@@ -212,6 +256,7 @@ impl Parts {
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
         metrics: Arc<Metrics>,
+        administration: Option<(Administration, Shutdown)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let room_limits = RoomLimits {
@@ -230,6 +275,8 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
+        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
+        let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
@@ -237,7 +284,8 @@ impl Parts {
             clients: clients.clone(),
             addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
             origins: Origins::new(config.origins.clone()),
-            authority,
+            authority: authority.map(unhurried),
+            slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
             metrics: metrics.clone(),
@@ -304,7 +352,9 @@ impl Parts {
             let endpoint = outcome.await.map_err(|_| failed(&"its workers did not start"))?;
             quic.push(endpoint.map_err(|error| failed(&error))?);
         }
-        Ok(Self { registry, clients, tcp, quic })
+        let admin = administration.map(|(administration, shutdown)| administration.start(config, &doorkeeper, shutdown)).transpose();
+        let admin = admin.map_err(|error| failed(&error))?;
+        Ok(Self { registry, clients, tcp, admin, quic })
     }
 
     /// Serves until told to stop, then shuts down: first nobody new, then goodbye to all, then the doors.
@@ -320,7 +370,57 @@ impl Parts {
         }
         futures_util::future::join_all(self.quic.into_iter().map(|endpoint| webtransport::shut(endpoint, LAST_PACKETS))).await;
         self.tcp.stop(false).await;
+        // Last, so that whoever ended the server sees it end.
+        if let Some(admin) = self.admin {
+            admin.stop(true).await;
+        }
         info!("shut down");
+    }
+}
+
+/// How the administration ends the server, and learns that it ends.
+struct Shutdown {
+    stop: watch::Sender<bool>,
+    drained: Arc<Notify>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What the administration needs before the server runs.
+struct Administration {
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    token: admin::Token,
+    program: Program,
+}
+
+impl Administration {
+    fn prepare(listen: Listen, settings: &config::Admin, program: Program) -> Result<Self, StartError> {
+        let listeners = listener::bind_tcp(listen).map_err(StartError::AdminListen)?;
+        Ok(Self { listeners, token: admin::Token::load(&settings.token_file)?, program })
+    }
+
+    fn start(self, config: &Config, doorkeeper: &Doorkeeper, shutdown: Shutdown) -> std::io::Result<actix_server::ServerHandle> {
+        let (clients, metrics) = (doorkeeper.clients.clone(), doorkeeper.metrics.clone());
+        let Shutdown { stop, drained, stopped } = shutdown;
+        let drain = move || {
+            stop.send_replace(true);
+            drained.notify_one();
+        };
+        let desk = Desk {
+            registry: doorkeeper.registry.clone(),
+            program: self.program,
+            token: self.token,
+            names: config.cert_names.clone(),
+            metrics: Box::new(move || metrics.render()),
+            clients: Box::new(move || clients.count()),
+            failures: Failures::new(failure_limits(config)),
+            drain: Box::new(drain),
+            stopped,
+            message_bytes_max: config.limits.message_bytes_max,
+            nesting_max: config.limits.nesting_max,
+            patience: config.timeouts.hello(),
+            watching: AtomicUsize::new(0),
+        };
+        admin::serve(desk, self.listeners)
     }
 }
 
@@ -328,6 +428,41 @@ impl Parts {
 const HTTP_CONNECTIONS: usize = 1024;
 /// How long QUIC may take to tell everybody that an endpoint is closed.
 const LAST_PACKETS: Duration = Duration::from_millis(500);
+
+/// The keys that tokens are checked with, if there are any.
+fn tokens(auth: &Auth) -> Result<Option<Arc<Tokens>>, StartError> {
+    if !auth.asks_for_tokens() {
+        return Ok(None);
+    }
+    let published = auth.jwks_url.clone().map(|url| PublishedKeys::new(url, auth.jwks_refresh()));
+    let rules = Rules { issuer: auth.issuer.clone(), audience: auth.audience.clone(), leeway: auth.leeway() };
+    let failed = |error: KeyError| StartError::Auth { setting: "auth.keys", problem: error.to_string() };
+    Tokens::load(&auth.keys, published, rules).map(Some).map_err(failed)
+}
+
+/// Who decides who may come in: the keys, the application, or both; nobody where neither is named.
+fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Authorize>>, StartError> {
+    let tokens = tokens.map(|tokens| tokens as Arc<dyn Authorize>);
+    let Some(url) = auth.callback_url.clone() else { return Ok(tokens) };
+    let read = |file: &PathBuf| {
+        let failed =
+            |problem: String| StartError::Auth { setting: "auth.callback_secret_file", problem: format!("{}: {problem}", file.display()) };
+        let secret = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+        Secret::parse(&secret).ok_or_else(|| failed("it holds no secret of one line of ASCII".into()))
+    };
+    let secret = auth.callback_secret_file.as_ref().map(read).transpose()?;
+    let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
+    let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
+    Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
+fn failure_limits(config: &Config) -> FailureLimits {
+    FailureLimits {
+        free: config.limits.address_failures_max,
+        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        delay_max: config.timeouts.failure_delay(),
+    }
+}
 
 fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
     let (setting, source) = match (&config.tls_cert, &config.tls_key) {
@@ -361,6 +496,6 @@ fn host(listen: Listen, first: SocketAddr) -> String {
 }
 
 fn hostname() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name.is_ascii())
 }

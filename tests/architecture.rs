@@ -18,7 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("registry", &["auth", "metrics", "protocol"]),
     ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
     ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
-    ("server", &["auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
+    ("admin", &["auth", "config", "protocol", "registry"]),
+    ("server", &["admin", "auth", "config", "ingress", "metrics", "protocol", "registry", "session"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

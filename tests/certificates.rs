@@ -2,10 +2,11 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{CertificateParams, KeyPair};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName, version};
 use serde_json::Value;
 use support::{DEADLINE, TestServer, authority::Authority, eventually, http, within};
 use switchboard::{
@@ -14,6 +15,8 @@ use switchboard::{
     protocol::ClientMessage,
 };
 use time::{Duration, OffsetDateTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// The hashes that the server tells its clients.
 async fn hashes(server: &TestServer) -> Vec<Vec<u8>> {
@@ -111,4 +114,34 @@ async fn with_a_real_pair_the_discovery_document_lists_no_hashes_and_secure_door
     assert!(document.contains("certificate_hashes: []") && document.contains("wss"), "{document}");
     let plain = http().get(server.base().replace("https", "http")).send().await;
     assert!(plain.is_err(), "no plain HTTP on this port");
+}
+
+#[tokio::test]
+async fn the_server_prefers_a_cipher_whatever_the_client_prefers() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.sign(directory.path());
+    let server = TestServer::with(|config: &mut Config| {
+        config.tls_cert = Some(directory.path().join("chain.pem"));
+        config.tls_key = Some(directory.path().join("key.pem"));
+    });
+    let address = server.addresses()[0];
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root.clone()).unwrap();
+    for version in [&version::TLS12, &version::TLS13] {
+        let mut chosen = Vec::new();
+        for reversed in [false, true] {
+            let mut provider = ring::default_provider();
+            if reversed {
+                provider.cipher_suites.reverse();
+            }
+            let builder = ClientConfig::builder_with_provider(provider.into()).with_protocol_versions(&[version]).unwrap();
+            let tls = builder.with_root_certificates(roots.clone()).with_no_client_auth();
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let connecting = TlsConnector::from(Arc::new(tls)).connect(ServerName::from(address.ip()), tcp);
+            let stream = within("a handshake", connecting).await.unwrap();
+            chosen.push(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite());
+        }
+        assert_eq!(chosen[0], chosen[1], "{version:?}");
+    }
 }

@@ -130,6 +130,8 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         (&["--listen", "127.0.0.1:0", "--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: no.pem cannot be read: ".into()),
         (&["--listen", "127.0.0.1:0", "--cert-dir", "file"], "cert_dir: file cannot keep certificates: ".into()),
         (&["--tls-cert", "no.pem"], "--tls-cert: tls_cert: ".into()),
+        (&["--admin-listen", "9090"], "--admin-listen: admin_listen: \"9090\" is not HOST:PORT".into()),
+        (&["--listen", "127.0.0.1:0", "--admin-listen", &address], format!("admin_listen: TCP {address} cannot be listened on: ")),
         (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
         (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
         (&["--log", "verbose"], "--log: log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
@@ -172,7 +174,7 @@ fn help_names_every_flag_and_an_unknown_one_is_a_usage_error() {
     let directory = tempfile::tempdir().unwrap();
     let (status, help, _) = run(&directory, &["--help"]);
     assert_eq!(status, Some(0));
-    for flag in ["--listen", "--tls-cert", "--tls-key", "--cert-dir", "--log", "--log-format", "--config", "--workers"] {
+    for flag in ["--listen", "--admin-listen", "--tls-cert", "--tls-key", "--cert-dir", "--log", "--log-format", "--config", "--workers"] {
         assert!(help.contains(flag), "{flag}");
     }
     let (status, _, error) = run(&directory, &["--lissen", ":80"]);

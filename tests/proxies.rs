@@ -20,6 +20,7 @@ use support::{DEADLINE, TestServer, authority::Authority, broadcast, eventually,
 use switchboard::{
     Config,
     client::{Client, Connector, Door, Options},
+    config::OriginRule,
     protocol::{ClientMessage, CloseCode, ServerMessage},
 };
 use tempfile::TempDir;
@@ -31,7 +32,11 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     client_async,
-    tungstenite::{self, client::IntoClientRequest as _},
+    tungstenite::{
+        self,
+        client::IntoClientRequest as _,
+        http::{HeaderName, HeaderValue, header::ORIGIN},
+    },
 };
 
 /// Which proxy.
@@ -141,6 +146,7 @@ impl Proxied {
                 (config.tls_cert, config.tls_key) = (Some(cert), Some(key));
             }
             config.trusted_proxies = vec![IpAddr::from(PROXY).into()];
+            config.origins = vec![OriginRule::SameHost];
             change(config);
         });
         for _ in 0..ATTEMPTS {
@@ -165,13 +171,21 @@ impl Proxied {
         within("the doors", Connector::new(&self.url(""), options)).await.unwrap()
     }
 
-    /// Asks for a WebSocket as any client does: the status of the answer.
+    /// Asks for a WebSocket as a page of this server does: the status of the answer.
     async fn upgrade(&self, path: &str) -> StatusCode {
+        self.upgrade_with(path, &[(ORIGIN, &self.url(""))]).await
+    }
+
+    /// Asks for a WebSocket with these headers.
+    async fn upgrade_with(&self, path: &str, headers: &[(HeaderName, &str)]) -> StatusCode {
         let address = self.running.secure;
         let tcp = within("a connection", TcpStream::connect(address)).await.unwrap();
         let connector = TlsConnector::from(Arc::new(tls(&self.authority)));
         let stream = within("TLS", connector.connect(ServerName::from(address.ip()), tcp)).await.unwrap();
-        let request = format!("wss://{address}{path}").into_client_request().unwrap();
+        let mut request = format!("wss://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        }
         match within("an answer", client_async(request, stream)).await {
             Ok((_, response)) => response.status(),
             Err(tungstenite::Error::Http(response)) => response.status(),
@@ -367,6 +381,10 @@ async fn every_path_of_every_dialect_is_the_servers_and_comes_as_it_was_written(
         for nothing_public in ["/metrics", "/v1/rooms"] {
             assert_eq!(get(nothing_public).await.0, StatusCode::NOT_FOUND, "{kind:?}, {inside:?}: {nothing_public}");
         }
+
+        let elsewhere = [(ORIGIN, "https://elsewhere.example"), (HeaderName::from_static("x-forwarded-host"), "elsewhere.example")];
+        let refused = proxied.upgrade_with("/ws", &elsewhere).await;
+        assert_eq!(refused, StatusCode::FORBIDDEN, "{kind:?}, {inside:?}: a client says nothing in the proxy's name");
 
         let plain = format!("http://{}/call?room=a", proxied.running.plain);
         let response = within("an answer", support::http().get(&plain).send()).await.unwrap();

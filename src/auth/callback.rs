@@ -38,7 +38,15 @@ pub struct CallbackSettings {
 
 /// What only the application and this server know.
 #[derive(Clone)]
-pub struct Secret(pub String);
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes what a file holds, if it can stand in a header.
+    pub fn parse(text: &str) -> Option<Self> {
+        let secret = text.trim();
+        (!secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(secret.to_owned()))
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,7 +109,7 @@ impl Application {
         let base = verified.unwrap_or(Grant { asks_about_rooms: true, ..Grant::ALL });
         let expires_at = [base.expires_at, claims.expires_at].into_iter().flatten().min();
         if expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
-            return Err(Denied::new("the application's answer has run out"));
+            return Err(Denied::blameless("the application's answer has run out"));
         }
         Ok(Grant {
             user: claims.user.or(base.user),
@@ -140,7 +148,7 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(|reason| Denied::new(reason).counted_as("unavailable"))?;
+        let answer = self.post(&asked).await.map_err(|reason| Denied::blameless(reason).counted_as("unavailable"))?;
         let answer = match answer.allow {
             true => Ok(answer.read().map_err(Denied::new)?),
             false => Err(Denied::new(

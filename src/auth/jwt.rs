@@ -11,9 +11,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
+    Authorize, Denied, Visitor,
     claims::{Claims, Rules, object},
     grant::Grant,
     jwks::{FetchError, Jwks, PublishedKeys},
@@ -93,6 +95,11 @@ impl Tokens {
         Ok(Arc::new(Self { rules, files: Mutex::new(files), from_files, published: published.map(Jwks::new) }))
     }
 
+    /// With keys that are known already, and stay as they are.
+    pub fn with_keys(keys: Vec<Arc<Key>>, rules: Rules) -> Arc<Self> {
+        Arc::new(Self { rules, files: Mutex::default(), from_files: ArcSwap::from_pointee(keys), published: None })
+    }
+
     /// Tells what the bearer of this token may do now.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Grant, BadToken> {
         self.verify_with_key(token, now).map(|(grant, _)| grant)
@@ -170,6 +177,17 @@ impl Tokens {
         if changed > 0 {
             self.from_files.store(Arc::new(all(&files)));
         }
+    }
+}
+
+impl Authorize for Tokens {
+    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+        async move {
+            let token = visitor.token.ok_or_else(|| Denied::new("no token").counted_as("missing"))?;
+            let verified = self.verify_or_fetch(&token, SystemTime::now()).await;
+            verified.map_err(|bad| Denied::new(format!("its token is not good: {bad}")).counted_as(bad.slug()))
+        }
+        .boxed()
     }
 }
 

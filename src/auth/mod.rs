@@ -5,6 +5,7 @@
 
 pub mod callback;
 pub mod claims;
+pub mod failures;
 pub mod grant;
 pub mod jwks;
 pub mod jwt;
@@ -21,7 +22,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 pub use self::{
     claims::Rules,
     grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
-    jwks::PublishedKeys,
+    jwks::{FetchError, PublishedKeys},
     jwt::{BadToken, Tokens},
     keys::{Algorithm, Key, KeyError},
     signing::SigningKey,
@@ -63,18 +64,30 @@ pub struct RoomAccess {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     reason: String,
+    is_blameless: bool,
     slug: &'static str,
 }
 
 impl Denied {
     /// For this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), slug: "denied" }
+        Self { reason: reason.into(), is_blameless: false, slug: "denied" }
+    }
+
+    /// For this reason, which is nobody's attempt at what is not theirs: the token was good once, or nobody can be asked. It is not counted as a failure of
+    /// the client's address, where all clients of an office may have it at once.
+    pub fn blameless(reason: impl Into<String>) -> Self {
+        Self { is_blameless: true, ..Self::new(reason) }
     }
 
     /// The same for counts, which know it by this word.
     pub fn counted_as(self, slug: &'static str) -> Self {
         Self { slug, ..self }
+    }
+
+    /// Is it no failure to be counted?
+    pub fn is_blameless(&self) -> bool {
+        self.is_blameless
     }
 
     /// One word for counts.

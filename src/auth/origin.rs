@@ -9,6 +9,7 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Serialize, Serializer};
 use url::Host;
 
 /// One entry of the setting `origins`.
@@ -156,6 +157,12 @@ impl FromStr for OriginRule {
                 None => Self::Exact(WebOrigin::parse(text).ok_or_else(refused)?),
             },
         })
+    }
+}
+
+impl Serialize for OriginRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

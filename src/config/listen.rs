@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where to listen. Written as `localhost:8080`, `127.0.0.1:8080`, `[::1]:8080` or `:8080`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -93,6 +93,12 @@ impl TryFrom<String> for Listen {
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
         Self { host: Host::One(address), port: address.port() }
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

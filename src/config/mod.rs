@@ -4,6 +4,7 @@
 //! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
 //! Nothing here opens a socket or knows what a setting is good for.
 
+mod in_force;
 mod listen;
 mod sources;
 mod value;
@@ -12,15 +13,18 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
-use serde::Deserialize;
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
+    in_force::InForce,
     listen::{Listen, ListenError},
-    sources::{Fault, InvalidConfig, Origin, Sources},
+    sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
+    value::log_filter_fault,
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, integer, log_filter, origins, path, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, https_url, integer, log_filter, origins, path, paths, text, url_path, url_segment},
 };
 pub use crate::auth::origin::OriginRule;
 
@@ -31,7 +35,7 @@ pub use crate::auth::origin::OriginRule;
 /// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 // An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
 // SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
     /// every address of both families; an IPv6 address stands in brackets. Port 0 picks a free one. Flag: --listen.
@@ -51,8 +55,8 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_CERT_DIR", default = "certs", deserialize_with = path)]
     pub cert_dir: PathBuf,
 
-    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine. In the environment they are
-    /// separated by commas.
+    /// DNS names and IP addresses for the self-signed certificate, beside those of this machine; by the names the administration may be asked for
+    /// as well. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_CERT_NAMES", default = [], deserialize_with = certificate_names)]
     pub cert_names: Vec<String>,
 
@@ -95,9 +99,22 @@ pub struct Config {
     #[config(env = "SWITCHBOARD_ORIGINS", default = ["same-host", "localhost"], deserialize_with = origins)]
     pub origins: Vec<OriginRule>,
 
+    /// Where whoever runs the server looks at it and acts on it, as HOST:PORT like listen, in plain HTTP; nowhere if left out. Whoever reaches it
+    /// from another machine should come by SSH or a proxy with TLS. Never the port of listen. Flag: --admin-listen.
+    #[config(env = "SWITCHBOARD_ADMIN_LISTEN")]
+    pub admin_listen: Option<Listen>,
+
+    /// The administration, where admin_listen is set.
+    #[config(nested)]
+    pub admin: Admin,
+
     /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
     #[config(nested)]
     pub peerjs: PeerJs,
+
+    /// Who may come in: with one of these a server takes clients with a token alone, a JWT; without, everybody.
+    #[config(nested)]
+    pub auth: Auth,
 
     /// How much of everything there may be at most.
     #[config(nested)]
@@ -108,8 +125,64 @@ pub struct Config {
     pub timeouts: Timeouts,
 }
 
+/// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; with `callback_url` whom the application lets in; without,
+/// everybody.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Auth {
+    /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
+    /// of kind `oct`, whose secret has 32 bytes at least. A token says by its `kid` which of them it is for; that of a key in PEM is the name of its file
+    /// without the extension. A file that changes is read again. In the environment they are separated by commas. `switchboard keys` makes a pair.
+    #[config(env = "SWITCHBOARD_AUTH_KEYS", default = [], deserialize_with = paths)]
+    pub keys: Vec<PathBuf>,
+
+    /// Where an identity provider publishes its keys, a JWKS: `https:`, or `http:` on this machine. They are fetched again for a token whose `kid` is not
+    /// among them, at most every 10 seconds.
+    #[config(env = "SWITCHBOARD_AUTH_JWKS_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
+    pub jwks_url: Option<Url>,
+
+    /// How often they are fetched, in milliseconds.
+    /// Range: 1000 to 86400000 (1 day).
+    #[config(env = "SWITCHBOARD_AUTH_JWKS_REFRESH_MS", default = 300000, deserialize_with = integer::<_, _, 1000, 86_400_000>)]
+    pub jwks_refresh_ms: u64,
+
+    /// The only `iss` that a token may have; left out, it may have any or none.
+    #[config(env = "SWITCHBOARD_AUTH_ISSUER", deserialize_with = text)]
+    pub issuer: Option<String>,
+
+    /// What has to be in the `aud` of a token; left out, that may be anything or nothing. Set it where the same keys sign tokens for other services.
+    #[config(env = "SWITCHBOARD_AUTH_AUDIENCE", deserialize_with = text)]
+    pub audience: Option<String>,
+
+    /// How far the clocks of this server and of who makes tokens may be apart, in milliseconds: that long before `nbf` and after `exp` a token is taken.
+    /// Range: 0 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_AUTH_LEEWAY_MS", default = 30000, deserialize_with = integer::<_, _, 0, 60_000>)]
+    pub leeway_ms: u64,
+
+    /// Where the application is asked who may come in, and which rooms they may enter, by a POST of JSON: `https:`, or `http:` on this machine. Beside keys
+    /// it is asked about clients whose token is good. README.md says what is asked and answered.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_URL", deserialize_with = https_url)]
+    #[serde(serialize_with = "value::as_text")]
+    pub callback_url: Option<Url>,
+
+    /// A file with the secret by which the application knows who asks: it is sent as a bearer token. Read once, at the start.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
+    pub callback_secret_file: Option<PathBuf>,
+
+    /// How long the application may take to answer, in milliseconds; who takes longer has said no.
+    /// Range: 10 to 60000 (1 minute).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
+    pub callback_timeout_ms: u64,
+
+    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user, or from the same address
+    /// where there is neither. 0 asks each time.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub callback_cache_ms: u64,
+}
+
 /// How much of everything there may be at most.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Limits {
     /// Clients on this server, over all doors. One more is closed as `server-full`.
     /// Range: 1 to 1000000.
@@ -214,10 +287,17 @@ pub struct Limits {
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_CONNECTIONS_MAX", default = 5000, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_connections_max: usize,
+
+    /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
+    /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
+    /// many as address_connections_max: after a restart every client has one.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_failures_max: u32,
 }
 
 /// How long things may take, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Timeouts {
     /// From a client's connection to its first message; then `hello-timeout`.
     /// Range: 10 to 600000 (10 minutes).
@@ -267,14 +347,28 @@ pub struct Timeouts {
     #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub shutdown_grace_ms: u64,
 
-    /// How often the certificate's files are looked at, to take a new one or to make one in time.
+    /// The longest that clients of an address wait where wrong credentials came from, see limits.address_failures_max. Clients give up after ten seconds, so
+    /// with more than nine a genuine one may not come in. 0 does not wait.
+    /// Range: 0 to 600000 (10 minutes).
+    #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
+    pub failure_delay_ms: u64,
+
+    /// How often the files of the certificate and of keys for tokens are looked at, to take new ones, or to make a certificate in time.
     /// Range: 10 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
     pub certificate_check_ms: u64,
 }
 
+/// The administration, where admin_listen is set.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Admin {
+    /// The file with the token that is wanted there, as `Authorization: Bearer TOKEN`. If there is none, it is made, readable for its owner alone.
+    #[config(env = "SWITCHBOARD_ADMIN_TOKEN_FILE", default = "certs/admin-token", deserialize_with = path)]
+    pub token_file: PathBuf,
+}
+
 /// The dialect `peerjs`: what the library is told as `path` and `key`, and what its clients may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config)]
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct PeerJs {
     /// Where it is: the WebSocket at PATHpeerjs, ids at PATHKEY/id. It begins and ends with a slash.
     #[config(env = "SWITCHBOARD_PEERJS_PATH", default = "/", deserialize_with = url_path)]
@@ -326,8 +420,14 @@ impl ForeignDialect {
     }
 }
 
+impl Serialize for ForeignDialect {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -337,7 +437,7 @@ pub enum Rates {
 }
 
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -378,6 +478,22 @@ impl Config {
             (Some(_), Some(_)) | (None, None) => {}
         }
 
+        // Whoever sets one of these believes that the server asks for tokens.
+        if !self.auth.asks_for_tokens() {
+            let why = "no token is asked for without auth.keys or auth.jwks_url";
+            if let Some(issuer) = &self.auth.issuer {
+                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("issuer is {issuer:?}, but {why}"));
+            }
+            if let Some(audience) = &self.auth.audience {
+                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("audience is {audience:?}, but {why}"));
+            }
+        }
+
+        if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
+            let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
+            add(&["auth.callback_secret_file", "auth.callback_url"], problem);
+        }
+
         let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
         if silence_ms <= heartbeat_ms {
             add(
@@ -414,6 +530,33 @@ impl Config {
             );
         }
         conflicts
+    }
+}
+
+impl Auth {
+    /// Is there a key that tokens are checked with?
+    pub fn asks_for_tokens(&self) -> bool {
+        !self.keys.is_empty() || self.jwks_url.is_some()
+    }
+
+    /// How often published keys are fetched.
+    pub fn jwks_refresh(&self) -> Duration {
+        Duration::from_millis(self.jwks_refresh_ms)
+    }
+
+    /// How long the application may take to answer.
+    pub fn callback_timeout(&self) -> Duration {
+        Duration::from_millis(self.callback_timeout_ms)
+    }
+
+    /// How long its answers are kept.
+    pub fn callback_cache(&self) -> Duration {
+        Duration::from_millis(self.callback_cache_ms)
+    }
+
+    /// How far clocks may be apart.
+    pub fn leeway(&self) -> Duration {
+        Duration::from_millis(self.leeway_ms)
     }
 }
 
@@ -463,7 +606,12 @@ impl Timeouts {
         Duration::from_millis(self.shutdown_grace_ms)
     }
 
-    /// How often the certificate's files are looked at.
+    /// The longest wait before a credential is looked at.
+    pub fn failure_delay(&self) -> Duration {
+        Duration::from_millis(self.failure_delay_ms)
+    }
+
+    /// How often the files of the certificate and of keys are looked at.
     pub fn certificate_check(&self) -> Duration {
         Duration::from_millis(self.certificate_check_ms)
     }
@@ -480,7 +628,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -507,8 +655,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key and workers have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 41);
+        // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 48);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -518,7 +666,9 @@ mod tests {
     #[test]
     fn a_section_has_the_defaults_that_the_whole_has() {
         let config = Config::default();
+        assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
+        assert_eq!(config.auth, Auth::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(Sources::new().finish(), Ok(config));
@@ -543,6 +693,7 @@ mod tests {
             close_ms: 6,
             drain_ms: 7,
             shutdown_grace_ms: 15,
+            failure_delay_ms: 18,
             certificate_check_ms: 16,
         };
         let all = [
@@ -556,8 +707,9 @@ mod tests {
             timeouts.shutdown_grace(),
             timeouts.certificate_check(),
             timeouts.slow_peer(),
+            timeouts.failure_delay(),
         ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17]);
+        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]);
         let late = Timeouts { drain_ms: 10, ..timeouts };
         assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
     }
@@ -574,6 +726,47 @@ mod tests {
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
         assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn who_has_a_secret_for_the_application_says_where_that_is() {
+        let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
+        assert_eq!(
+            conflict(secret).unwrap(),
+            "auth.callback_secret_file: callback_secret_file is \"secret\", but nobody is asked without callback_url"
+        );
+        let both = |config: &mut Config| {
+            secret(config);
+            config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
+        };
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn who_expects_tokens_to_be_asked_for_names_a_key() {
+        let issuer = |config: &mut Config| config.auth.issuer = Some("https://id.example".into());
+        assert_eq!(
+            conflict(issuer).unwrap(),
+            "auth.issuer: issuer is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
+        );
+        let audience = |config: &mut Config| config.auth.audience = Some("switchboard".into());
+        assert_eq!(
+            conflict(audience).unwrap(),
+            "auth.audience: audience is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
+        );
+        for keys in [
+            |config: &mut Config| config.auth.keys = vec!["a.pem".into()],
+            |config: &mut Config| {
+                config.auth.jwks_url = Some("https://id.example/keys".parse().unwrap());
+            },
+        ] {
+            let all = |config: &mut Config| {
+                issuer(config);
+                audience(config);
+                keys(config);
+            };
+            assert_eq!(conflict(all), None);
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ type Layer = <Config as confique::Config>::Layer;
 /// [`environment`](Self::environment), then [`file`](Self::file). What an earlier one sets, a later one does not change.
 pub struct Sources {
     layer: Layer,
-    origins: BTreeMap<String, Origin>,
+    origins: SettingOrigins,
     faults: Vec<Fault>,
 }
 
@@ -51,6 +51,9 @@ pub struct Fault {
     /// What is wrong, with the value in it.
     pub problem: String,
 }
+
+/// Where values were written, by the names of their settings.
+pub type SettingOrigins = BTreeMap<String, Origin>;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub(super) struct Conflict {
 }
 
 /// What the fields of [`Config`] declare about one setting.
-struct Setting {
+pub(super) struct Setting {
     section: Option<&'static str>,
     key: &'static str,
     variable: Option<&'static str>,
@@ -142,7 +145,12 @@ impl Sources {
     }
 
     /// The settings, or all that is wrong with them.
-    pub fn finish(mut self) -> Result<Config, InvalidConfig> {
+    pub fn finish(self) -> Result<Config, InvalidConfig> {
+        self.finish_with_origins().map(|(config, _)| config)
+    }
+
+    /// The same, and where those that do not stand at their default were written.
+    pub fn finish_with_origins(mut self) -> Result<(Config, SettingOrigins), InvalidConfig> {
         let config = Config::from_layer(self.layer.with_fallback(Layer::default_values()));
         let config = config.expect("every setting has a default or is optional");
         for Conflict { settings, problem } in config.conflicts() {
@@ -155,7 +163,7 @@ impl Sources {
             self.faults.push(Fault { origin: Some(origin.clone()), setting: Some((*name).to_owned()), problem });
         }
         if self.faults.is_empty() {
-            return Ok(config);
+            return Ok((config, self.origins));
         }
         self.faults.sort_by_key(|fault| match fault.origin {
             Some(Origin::File { line, .. }) => line,
@@ -241,7 +249,7 @@ impl Default for Sources {
 }
 
 impl Setting {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         dotted(self.section, self.key)
     }
 
@@ -300,7 +308,7 @@ impl fmt::Display for Origin {
     }
 }
 
-fn settings() -> Vec<Setting> {
+pub(super) fn settings() -> Vec<Setting> {
     let in_section = |section: Option<&'static str>, fields: &'static [Field]| {
         fields.iter().filter_map(move |field| match field.kind {
             FieldKind::Leaf { env, kind } => Some(Setting {

@@ -3,8 +3,9 @@
 use std::{fmt, marker::PhantomData, net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
+use reqwest::Url;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize as _, Serializer,
     de::{Error, Visitor},
 };
 use tracing_subscriber::EnvFilter;
@@ -49,12 +50,48 @@ impl<T: TryFrom<i128>, const MIN: i128, const MAX: i128> Visitor<'_> for InRange
 
 /// A path that names something.
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    path_of(String::deserialize(deserializer)?)
+}
+
+/// Paths that name something.
+pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(path_of).collect()
+}
+
+fn path_of<E: Error>(text: String) -> Result<PathBuf, E> {
     // The system refuses a path with a zero byte only when it is opened, and then without naming the setting.
     if text.is_empty() || text.contains('\0') {
-        return Err(D::Error::custom(format_args!("{text:?} is not a path")));
+        return Err(E::custom(format_args!("{text:?} is not a path")));
     }
     Ok(text.into())
+}
+
+/// Any text but none.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Err(D::Error::custom("\"\" is no text")) } else { Ok(text) }
+}
+
+/// A URL from which something is fetched that nobody may change on its way: by HTTPS, or from this machine.
+pub(super) fn https_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_here = |url: &Url| {
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    };
+    let is_good = |url: &Url| match url.scheme() {
+        "https" => true,
+        "http" => is_here(url),
+        _ => false,
+    };
+    match Url::parse(&text) {
+        // What is told of it, in logs and elsewhere, is to hold no secret.
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err(D::Error::custom("a URL here has no user and no password"))
+        }
+        Ok(url) if is_good(&url) => Ok(url),
+        _ => Err(D::Error::custom(format_args!("{text:?} is not a URL of https, or of http on this machine"))),
+    }
 }
 
 /// The path of a folder in a URL, with a slash at both ends.
@@ -118,6 +155,11 @@ pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     Vec::<String>::deserialize(deserializer)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
+/// Spells a value as it was written.
+pub(super) fn as_text<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
 fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -131,22 +173,24 @@ fn is_dns_name(name: &str) -> bool {
 /// A filter of log lines, kept as text; what is kept is known to parse.
 pub(super) fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
+    match log_filter_fault(&text) {
+        None => Ok(text),
+        Some(fault) => Err(D::Error::custom(fault)),
+    }
+}
+
+/// What is wrong with a filter of log lines, if anything is.
+pub fn log_filter_fault(text: &str) -> Option<String> {
     if text.trim().is_empty() {
-        return Err(D::Error::custom(format_args!("{text:?} is not a log filter, `off` logs nothing")));
+        return Some(format!("{text:?} is not a log filter, `off` logs nothing"));
     }
     // The crate takes any other bare word for a part of the program, of which everything is logged and of the rest nothing.
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let bare = |word: &&str| !word.contains(['=', '[']) && !LEVELS.contains(&word.to_ascii_lowercase().as_str());
     if let Some(word) = text.split(',').map(str::trim).find(bare) {
-        return Err(D::Error::custom(format_args!(
-            "{text:?} is not a log filter: {word:?} is no level, which is one of {}",
-            LEVELS.join(", ")
-        )));
+        return Some(format!("{text:?} is not a log filter: {word:?} is no level, which is one of {}", LEVELS.join(", ")));
     }
-    match EnvFilter::try_new(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(D::Error::custom(format_args!("{text:?} is not a log filter: {error}"))),
-    }
+    EnvFilter::try_new(text).err().map(|error| format!("{text:?} is not a log filter: {error}"))
 }
 
 #[cfg(test)]
@@ -167,6 +211,35 @@ mod tests {
         assert_eq!(segment("peerjs").as_deref(), Ok("peerjs"));
         for text in ["", ".", "..", "a/b", "a b", "a&b", "ü"] {
             assert!(segment(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_from_which_nobody_on_the_way_can_have_something_else_fetched() {
+        use serde::de::{IntoDeserializer, value::Error};
+        let url = |text: &str| https_url(IntoDeserializer::<Error>::into_deserializer(text)).map_err(|error| error.to_string());
+        for text in [
+            "https://id.example/keys?tenant=a",
+            "http://localhost:8090/",
+            "http://127.0.0.2/keys",
+            "http://[::1]:80/keys",
+            "HTTPS://ID.EXAMPLE",
+        ] {
+            assert!(url(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "id.example",
+            "http://id.example/keys",
+            "http://localhost.example/",
+            "http://127.0.0.1.example/",
+            "file:///etc/passwd",
+            "https://",
+        ] {
+            assert_eq!(url(text), Err(format!("{text:?} is not a URL of https, or of http on this machine")));
+        }
+        for text in ["https://alice:secret@id.example/", "https://alice@id.example/"] {
+            assert_eq!(url(text), Err("a URL here has no user and no password".into()));
         }
     }
 

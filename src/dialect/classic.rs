@@ -98,7 +98,7 @@ impl Classic {
 
 impl Dialect for Classic {
     fn name(&self) -> &'static str {
-        "classic"
+        NAME
     }
 
     fn manners(&self) -> Manners {

@@ -15,6 +15,8 @@
 //! Left out, for there is no word for it: who was there before, metadata, refusals, goodbyes. What is refused is ignored, as `matchbox_server`
 //! does; only who is not let into its room is told so by the end of the connection, for its socket waits for peers otherwise.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, To, Wish, fields::Fields};
@@ -26,6 +28,7 @@ pub struct Matchbox {
     room: String,
     /// How many each room of the queue is for, if it is a queue.
     seats: Option<usize>,
+    is_in: AtomicBool,
 }
 
 /// The namespace of its queues, and the first part of its path.
@@ -50,10 +53,10 @@ impl Matchbox {
     fn new(room: &str, query: &str) -> Result<Self, String> {
         let room = unescaped(room).ok_or("the name of a room is percent-encoded UTF-8\n")?;
         let next = query.split('&').filter_map(|pair| pair.split_once('=')).rfind(|(key, _)| *key == "next");
-        let Some((_, next)) = next else { return Ok(Self { room, seats: None }) };
+        let Some((_, next)) = next else { return Ok(Self { room, seats: None, is_in: false.into() }) };
         match unescaped(next).and_then(|next| next.parse().ok()) {
             None | Some(0) => Err(format!("`next` is the number of peers in a group, not {next:?}\n")),
-            seats => Ok(Self { room: format!("{room}?next={next}"), seats }),
+            seats => Ok(Self { room: format!("{room}?next={next}"), seats, is_in: false.into() }),
         }
     }
 
@@ -126,13 +129,22 @@ impl Dialect for Matchbox {
     fn spell(&self, message: &ServerMessage) -> Frames {
         match message {
             ServerMessage::Welcome(welcome) => Frames::text(event("IdAssigned", welcome.peer_id)),
+            ServerMessage::Joined { .. } => {
+                self.is_in.store(true, Ordering::Relaxed);
+                Frames::NONE
+            }
             _ => Frames::NONE,
         }
     }
 
     /// There is no way into another room but another connection.
     fn ends_with(&self, refusal: &Refusal) -> bool {
-        matches!(refusal.code, ErrorCode::BadRoomName | ErrorCode::RoomFull | ErrorCode::NoMoreRooms)
+        match refusal.code {
+            ErrorCode::BadRoomName | ErrorCode::RoomFull | ErrorCode::NoMoreRooms => true,
+            // Later it is about a message.
+            ErrorCode::Forbidden => !self.is_in.load(Ordering::Relaxed),
+            _ => false,
+        }
     }
 }
 
@@ -354,7 +366,7 @@ mod tests {
     #[test]
     fn a_queue_is_a_room_of_its_own_for_each_number() {
         let of = |path, query| {
-            let Matchbox { room, seats } = matchbox(path, query);
+            let Matchbox { room, seats, .. } = matchbox(path, query);
             (room, seats)
         };
         assert_eq!(of("/matchbox", ""), ("world".into(), None));

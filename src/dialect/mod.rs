@@ -31,7 +31,7 @@ use crate::protocol::{Envelope, Refusal, Request, ServerMessage, Token, framing:
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
-    /// What it is called in settings, logs and counts.
+    /// What it is called, as in the setting `dialects`; our own is `native`.
     fn name(&self) -> &'static str;
 
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,7 @@ use std::{
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
 
-use crate::session::throttle::AddressJoins;
+use crate::{auth::failures::block, session::throttle::AddressJoins};
 
 /// The bounds of every address.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,8 @@ struct Entry {
 pub struct Visit {
     addresses: Arc<Addresses>,
     address: IpAddr,
+    /// The client's own, of which that may be a part.
+    pub client: IpAddr,
     /// What all clients of the address share; nothing where rates are not bounded.
     pub joins: Option<Arc<AddressJoins>>,
     /// Has the address as many connections as it may, this one not counted?
@@ -78,14 +80,15 @@ impl Addresses {
 
     /// Notes a connection from this address.
     pub fn visit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Visit {
-        self.visit_beside(block(address), 0, now)
+        self.visit_beside(address.to_canonical(), 0, now)
     }
 
     /// The same, where so many connections of the address do not matter.
-    fn visit_beside(self: &Arc<Self>, address: IpAddr, others: usize, now: Instant) -> Visit {
+    fn visit_beside(self: &Arc<Self>, client: IpAddr, others: usize, now: Instant) -> Visit {
+        let address = block(client);
         let carriers = AtomicUsize::new(0);
         let Some(limits) = self.limits else {
-            return Visit { addresses: self.clone(), address, joins: None, is_too_many: false, carriers };
+            return Visit { addresses: self.clone(), address, client, joins: None, is_too_many: false, carriers };
         };
         let mut known = self.known();
         if known.entries.len() >= known.sweep_at {
@@ -96,7 +99,7 @@ impl Addresses {
         let entry = entry.or_insert_with(|| Entry { connections: 0, joins: AddressJoins::new(limits.joins_per_second, now) });
         let is_too_many = entry.connections - others >= limits.connections_max;
         entry.connections += 1;
-        Visit { addresses: self.clone(), address, joins: Some(entry.joins.clone()), is_too_many, carriers }
+        Visit { addresses: self.clone(), address, client, joins: Some(entry.joins.clone()), is_too_many, carriers }
     }
 
     /// Has this address so many connections that one more is not worth a word? Behind a proxy's there are others.
@@ -144,7 +147,7 @@ impl Visit {
 
     /// Notes a session that begins on this connection, which is soon gone.
     pub fn session(&self, now: Instant) -> Self {
-        self.addresses.visit_beside(self.address, 1, now)
+        self.addresses.visit_beside(self.client, 1, now)
     }
 
     /// Notes that a connection carries this session.
@@ -187,14 +190,6 @@ fn parse(name: &str) -> Option<IpAddr> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let address = bare.parse().ok().or_else(|| name.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))?;
     Some(address.to_canonical())
-}
-
-/// The address itself, or the block that it is counted with.
-fn block(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
 }
 
 #[cfg(test)]

@@ -144,6 +144,7 @@ impl Site {
 #[include = "*.css"]
 #[include = "*.js"]
 #[include = "*.svg"]
+#[exclude = "admin/*"]
 #[exclude = "test/*"]
 #[exclude = "node_modules/*"]
 #[exclude = "examples/*"]

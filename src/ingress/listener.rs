@@ -35,23 +35,41 @@ const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Binds every address, one or two of them.
 pub fn bind(listen: Listen) -> Result<Vec<Listener>, BindError> {
+    bind_with(listen, |address| bind_both(address).map(|listener| (listener.address, listener)))
+}
+
+/// The same for TCP alone.
+pub fn bind_tcp(listen: Listen) -> Result<Vec<(SocketAddr, TcpListener)>, BindError> {
+    let bind = |address| {
+        let bound = tcp(address).and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
+        let (address, tcp) = bound.map_err(|source| BindError { protocol: "TCP", address, source })?;
+        Ok((address, (address, tcp)))
+    };
+    bind_with(listen, bind)
+}
+
+fn bind_with<T>(listen: Listen, bind: impl Fn(SocketAddr) -> Result<(SocketAddr, T), BindError>) -> Result<Vec<T>, BindError> {
     let mut attempt = 1;
     loop {
-        match bind_once(listen) {
+        match bind_once(listen, &bind) {
             Err(error) if listen.port() == 0 && attempt < ATTEMPTS && error.source.kind() == io::ErrorKind::AddrInUse => attempt += 1,
             result => return result,
         }
     }
 }
 
-fn bind_once(listen: Listen) -> Result<Vec<Listener>, BindError> {
-    let mut listeners: Vec<Listener> = Vec::new();
+fn bind_once<T>(listen: Listen, bind: impl Fn(SocketAddr) -> Result<(SocketAddr, T), BindError>) -> Result<Vec<T>, BindError> {
+    let mut listeners: Vec<T> = Vec::new();
+    let mut port = None;
     for mut address in listen.addresses() {
-        if let Some(first) = listeners.first() {
-            address.set_port(first.address.port());
+        if let Some(port) = port {
+            address.set_port(port);
         }
-        match bind_both(address) {
-            Ok(listener) => listeners.push(listener),
+        match bind(address) {
+            Ok((address, listener)) => {
+                port = Some(address.port());
+                listeners.push(listener);
+            }
             // The machine may know only one of the two families.
             Err(error) if !listen.is_one_address() && is_missing(&error.source) => {}
             Err(error) => return Err(error),

@@ -11,6 +11,7 @@ pub mod http;
 pub mod listener;
 pub mod origins;
 pub mod self_signed;
+pub mod slowdown;
 pub mod tls;
 pub mod websocket;
 pub mod webtransport;
@@ -34,7 +35,10 @@ use tokio::{
 };
 use tracing::info;
 
-use self::address::{Addresses, Visit};
+use self::{
+    address::{Addresses, Visit},
+    slowdown::Slowdown,
+};
 use crate::{
     auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
@@ -73,6 +77,7 @@ pub struct Doorkeeper {
     pub origins: Origins,
     /// Who decides who may come in; missing where everybody may.
     pub authority: Option<Arc<dyn Authorize>>,
+    pub slowdown: Arc<Slowdown>,
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
@@ -105,22 +110,36 @@ impl Doorkeeper {
     /// The session of a client that has sent its first frames: the one that it resumes, or a new one on the thread that runs the
     /// connection. A frame that did nothing but resume is taken out. A client that is refused can only go on with a session that it has.
     async fn open(&self, place: &Place, connection: &Connection, frames: &mut VecDeque<Frame>) -> Result<Line, CloseCode> {
-        if let Some(line) = self.resume(place, connection, frames).await {
-            frames.pop_front();
-            return Ok(line);
+        if let Some(code) = place.refusal
+            && self.slowdown.is_slow(place.visit.address())
+        {
+            // There are few places for those who are refused, and none to wait in.
+            return Err(code);
         }
-        match place.refusal {
-            Some(code) => Err(code),
-            None => {
-                let peer_id = PeerId::random();
-                let admission = match &self.authority {
-                    Some(authority) => Some(self.admit(authority, self.visitor(place, connection, frames.front(), peer_id)).await?),
-                    None => None,
-                };
-                let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
-                Ok(Line { session, hearing, connection: ConnectionId::FIRST })
+        let peer_id = PeerId::random();
+        let judged = match self.resume(place, connection, frames, peer_id).await? {
+            Ok(line) => {
+                frames.pop_front();
+                return Ok(line);
             }
+            Err(judged) => judged,
+        };
+        if let Some(code) = place.refusal {
+            return Err(code);
         }
+        let admission = match &self.authority {
+            Some(authority) => {
+                let visitor = self.visitor(place, connection, frames.front(), peer_id);
+                let judged = match judged {
+                    Some(grant) => Some(grant),
+                    None => self.judge(authority, &visitor).await,
+                };
+                Some(Admission::new(authority.clone(), visitor, judged.ok_or(CloseCode::Unauthorized)?))
+            }
+            None => None,
+        };
+        let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
+        Ok(Line { session, hearing, connection: ConnectionId::FIRST })
     }
 
     /// Who has come with this first frame.
@@ -131,12 +150,6 @@ impl Doorkeeper {
             false => place.token.clone(),
         };
         Visitor { token, peer_id, address: place.visit.address(), dialect: dialect.name() }
-    }
-
-    /// Lets a client in with what it is granted.
-    async fn admit(&self, authority: &Arc<dyn Authorize>, visitor: Visitor) -> Result<Admission, CloseCode> {
-        let grant = self.judge(authority, &visitor).await.ok_or(CloseCode::Unauthorized)?;
-        Ok(Admission::new(authority.clone(), visitor, grant))
     }
 
     /// May who says this token know who is in this room?
@@ -161,29 +174,39 @@ impl Doorkeeper {
         judged.inspect_err(tell).ok()
     }
 
-    /// The line to the session that the first frame resumes, if there is such a session and it takes the connection.
-    async fn resume(&self, place: &Place, connection: &Connection, frames: &VecDeque<Frame>) -> Option<Line> {
-        let frame = frames.front()?;
-        let Heard::Request(request) = connection.dialect.decode(frame, self.limits.nesting_max).ok()? else {
-            return None;
-        };
+    /// The line to the session that the first frame resumes, if there is such a session and it takes the connection; or else what its client is granted,
+    /// where that is known by now.
+    async fn resume(
+        &self,
+        place: &Place,
+        connection: &Connection,
+        frames: &VecDeque<Frame>,
+        peer_id: PeerId,
+    ) -> Result<Result<Line, Option<Grant>>, CloseCode> {
+        let decoded = frames.front().map(|first| connection.dialect.decode(first, self.limits.nesting_max));
+        let Some(Ok(Heard::Request(request))) = decoded else { return Ok(Err(None)) };
         let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token, received }) } } = request else {
-            return None;
+            return Ok(Err(None));
         };
-        // Before the secret is used, so that a token that is no good costs nobody a session.
+        let address = place.visit.address();
         let grant = match self.authority.as_ref().zip(said) {
+            // Before the secret is used, so that a token that is no good costs nobody a session.
             Some((authority, _)) => {
-                let grant = self.judge(authority, &self.visitor(place, connection, frames.front(), PeerId::random())).await;
-                if grant.is_none() {
+                let judged = self.judge(authority, &self.visitor(place, connection, frames.front(), peer_id)).await;
+                if judged.is_none() {
                     self.metrics.resumed(ResumeOutcome::Refused);
                 }
-                Some(grant?)
+                Some(judged.ok_or(place.refusal.unwrap_or(CloseCode::Unauthorized))?)
             }
-            None => None,
+            None => {
+                self.slowdown.over(address).await;
+                None
+            }
         };
         let Some((token, session)) = token.and_then(|token| Some((token, self.resumables.take(token)?))) else {
             self.metrics.resumed(ResumeOutcome::TooLate);
-            return None;
+            self.slowdown.failed_to_resume(address);
+            return Ok(Err(grant));
         };
         let has_place = match place.refusal {
             // A session that waits is counted for its address already.
@@ -191,7 +214,7 @@ impl Doorkeeper {
             refusal => refusal.is_none(),
         };
         let (attached, answer) = oneshot::channel();
-        session.do_send(Attach { connection: connection.clone(), token, received, id, grant, has_place, attached });
+        session.do_send(Attach { connection: connection.clone(), token, received, id, grant: grant.clone(), has_place, attached });
         let outbox = &connection.outbox;
         // A session that says nothing has ended meanwhile.
         let Attached { connection, hearing, place_before } = match answer.await.unwrap_or(Err(ResumeOutcome::TooLate)) {
@@ -199,16 +222,16 @@ impl Doorkeeper {
             Err(outcome) => {
                 self.metrics.resumed(outcome);
                 place.give_back();
-                return None;
+                return Ok(Err(grant));
             }
         };
         self.metrics.resumed(ResumeOutcome::Succeeded);
-        self.metrics.heard(outbox.meter().door(), frame.bytes().len());
+        self.metrics.heard(outbox.meter().door(), frames.front().map_or(0, |first| first.bytes().len()));
         self.metrics.received(Said::Hello);
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
-        Some(Line { session, hearing, connection })
+        Ok(Ok(Line { session, hearing, connection }))
     }
 
     fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> (Addr<Session>, SharedHearing) {
@@ -358,7 +381,7 @@ impl Place {
 
     /// What a door brings to a session that takes this place.
     pub fn connection(self: &Arc<Self>, dialect: Arc<dyn Dialect>, outbox: Arc<Outbox>) -> Connection {
-        let address = AddressShare { visit: self.visit.clone(), joins: self.visit.joins.clone() };
+        let address = AddressShare { address: self.visit.client, visit: self.visit.clone(), joins: self.visit.joins.clone() };
         Connection { dialect, outbox, address, place: self.clone() }
     }
 
@@ -495,7 +518,77 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use actix::Actor as _;
+    use futures_util::{
+        FutureExt as _,
+        future::{BoxFuture, ready},
+    };
+
     use super::{address::AddressLimits, *};
+    use crate::{
+        auth::{Denied, RoomGrant, RoomPattern, failures::FailureLimits},
+        config::Config,
+        dialect::Native,
+        protocol::Codec,
+        registry::rooms::RoomLimits,
+        session::outbox::Outgoing,
+    };
+
+    struct Nobody;
+
+    impl Authorize for Nobody {
+        fn connect(&self, _: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+            ready(Err(Denied::new("nobody is let in"))).boxed()
+        }
+    }
+
+    /// Whether there is a room, and whether it is full, only the registry knows. A client that the room is not for is answered before that could have run,
+    /// so neither the answer nor its time can tell.
+    #[actix::test]
+    async fn the_registry_is_not_asked_about_a_room_that_is_not_for_the_client() {
+        let Config { limits, timeouts, .. } = Config::default();
+        let clients = Clients::new(9);
+        let addresses = Addresses::new(None, vec![]);
+        let failures = FailureLimits { free: 1, resumes_free: 1, delay_max: Duration::ZERO };
+        let rooms = RoomLimits { quiet_peers_max: 9, rooms_max: 9, peers_max: 9, metadata_bytes_max: 9 };
+        let doorkeeper = Doorkeeper {
+            limits,
+            timeouts,
+            registry: RoomRegistry::new(rooms, Arc::default()).start(),
+            clients: clients.clone(),
+            addresses: addresses.clone(),
+            origins: Origins::new(vec![]),
+            authority: None,
+            slowdown: Slowdown::new(failures, clients.clone()),
+            rates: None,
+            resumables: Resumables::new(0),
+            metrics: Arc::default(),
+        };
+        let granted = RoomGrant { rooms: RoomPattern::parse("granted"), rights: Default::default(), peers_max: None };
+        let grant = Grant { rooms: Some([granted].into()), ..Grant::ALL };
+        let address = [192, 0, 2, 1].into();
+        let place = Arc::new(clients.admit(Arc::new(addresses.visit(address, Instant::now()))).unwrap());
+        for (room, is_answered) in [("granted", false), ("other", true)] {
+            let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &Native(Codec::Json)));
+            let connection = place.connection(Arc::new(Native(Codec::Json)), outbox.clone());
+            let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
+            let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
+            let (_session, hearing) = doorkeeper.begin(connection, PeerId::random(), Some(admission));
+            let join = Frame::Text(format!(r#"{{"type":"join","room":"{room}","id":7}}"#).into());
+            hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into(), &mut None);
+            // No actor has had its turn on this thread, and there is no other.
+            let mut said = Vec::new();
+            let take = |outgoing| {
+                if let Outgoing::Frame(frame) = outgoing {
+                    said.push(String::from_utf8(frame.bytes().to_vec()).unwrap());
+                }
+                true
+            };
+            outbox.take(take).now_or_never();
+            assert!(said[0].contains("welcome"), "{said:?}");
+            assert_eq!(said.len() == 2 && said[1].contains("forbidden"), is_answered, "{room}: {said:?}");
+        }
+    }
 
     #[test]
     fn clients_are_admitted_to_the_bound_then_told_then_dropped() {

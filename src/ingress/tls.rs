@@ -155,6 +155,8 @@ impl Certificates {
         let builder = builder.expect("the provider knows these versions").with_no_client_auth();
         let mut config = builder.with_cert_resolver(self.clone());
         config.alpn_protocols = vec![alpn.to_vec()];
+        // All that are offered are good; which one is used is not for whoever comes to say.
+        config.ignore_client_order = true;
         config
     }
 }

@@ -79,6 +79,30 @@ impl RoomId {
         Self(format!("{}{OF_DIALECT}{}", self.0, to_hex(random_bits()).as_str()).into())
     }
 
+    /// The dialect whose clients have it to themselves; an empty name if clients of several meet there.
+    pub fn dialect(&self) -> &str {
+        match self.0.strip_prefix(OF_DIALECT) {
+            Some(rest) => rest.split(OF_DIALECT).next().unwrap_or_default(),
+            None => "",
+        }
+    }
+
+    /// What tells it from others of the same name, if there may be others.
+    pub fn which(&self) -> Option<&str> {
+        let parts = if self.dialect().is_empty() { 1 } else { 3 };
+        self.0.split(OF_DIALECT).nth(parts)
+    }
+
+    /// The room of these parts, whatever they are: there need not be one.
+    pub fn from_parts(dialect: &str, name: &str, which: Option<&str>) -> Self {
+        let mut id = if dialect.is_empty() { name.to_owned() } else { format!("{OF_DIALECT}{dialect}{OF_DIALECT}{name}") };
+        if let Some(which) = which {
+            id.push(OF_DIALECT);
+            id.push_str(which);
+        }
+        Self(id.into())
+    }
+
     /// The whole name, unlike that of any other room.
     pub fn as_str(&self) -> &str {
         &self.0

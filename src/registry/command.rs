@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
 use super::{
     drain::DrainWindow,
     inlet::Inlet,
     rooms::{Entry, Room, Standing},
+    view::{Page, PeerInlet, RoomView, SessionView, Watched, Watcher},
 };
 use crate::protocol::{Census, ErrorCode, LeaveReason, Payload, PeerId, PeerName, RoomId};
 
@@ -107,6 +109,56 @@ pub struct TakeSnapshot;
 /// The peers of each room, in the order of their names.
 pub type Snapshot = BTreeMap<RoomId, Vec<PeerId>>;
 
+/// Some of the rooms, in the order of their names: those behind `after`, and of this dialect alone if one is named, which is an empty name for the
+/// rooms that clients of several share.
+#[derive(Message)]
+#[rtype(result = "Page<RoomView>")]
+pub struct ListRooms {
+    pub after: Option<RoomId>,
+    pub dialect: Option<String>,
+    pub limit: usize,
+}
+
+/// Some of the sessions, in the order of their ids: those behind `after`. Each may be asked for more by its inlet.
+#[derive(Message)]
+#[rtype(result = "Page<PeerInlet>")]
+pub struct ListPeers {
+    pub after: Option<PeerId>,
+    pub limit: usize,
+}
+
+/// The room of this name, if there is one.
+#[derive(Message)]
+#[rtype(result = "Option<Arc<Room>>")]
+pub struct FindRoom(pub RoomId);
+
+/// The session of this peer, if there is one.
+#[derive(Message)]
+#[rtype(result = "Option<Arc<dyn Inlet>>")]
+pub struct FindPeer(pub PeerId);
+
+/// Send everybody out of a room. Answered with how many there were; none if there is no such room.
+#[derive(Message)]
+#[rtype(result = "Option<usize>")]
+pub struct CloseRoom(pub RoomId);
+
+/// Tell this one what happens in a room from now on, and at once who is there, `limit` of them at most.
+#[derive(Message)]
+#[rtype(result = "Option<Watched>")]
+pub struct Watch {
+    pub room: RoomId,
+    pub watcher: Arc<dyn Watcher>,
+    pub limit: usize,
+}
+
+/// It has seen enough.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unwatch {
+    pub room: RoomId,
+    pub watcher: Arc<dyn Watcher>,
+}
+
 /// What reaches a session's mailbox by way of its inlet.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -123,6 +175,12 @@ pub enum Deliver {
     Patience,
     /// The server shuts down: it is to end within this time.
     Drain(DrainWindow),
+    /// Whoever runs the server ends it.
+    Removed,
+    /// It is out of this room, for whoever runs the server has closed that.
+    Expelled(RoomId),
+    /// Somebody wants to know what it is like.
+    Describe(oneshot::Sender<SessionView>),
 }
 
 /// What became of a command.

@@ -2,8 +2,8 @@
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{command::Answer, drain::DrainWindow};
-use crate::protocol::Envelope;
+use super::{command::Answer, drain::DrainWindow, view::SessionView};
+use crate::protocol::{Envelope, RoomId};
 
 /// Where deliveries for one peer go. What is handed over in order arrives in order. Who delivers holds a room's lock, so nothing here waits for a
 /// client but [`eased`](Inlet::eased), which is for afterwards.
@@ -26,6 +26,14 @@ pub trait Inlet: Send + Sync {
     fn replace(&self) {}
     /// Tells the session to end within this time: the server shuts down.
     fn drain(&self, window: DrainWindow);
+    /// Tells the session to end, because whoever runs the server wants so.
+    fn remove(&self) {}
+    /// Tells the session that it is no longer in this room, which was closed: its client does not know yet.
+    fn expel(&self, _room: &RoomId) {}
+    /// Asks the session what it is like. None if it is at its end.
+    fn describe(&self) -> BoxFuture<'static, Option<SessionView>> {
+        std::future::ready(None).boxed()
+    }
 }
 
 /// Why a session did not take a message.

@@ -7,13 +7,17 @@ pub mod drain;
 pub mod inlet;
 mod members;
 pub mod rooms;
+pub mod view;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 
 use self::{
-    command::{Answer, Count, Drain, Join, Leave, Register, Rename, TakeNames, TakeSnapshot, Unregister, Update},
+    command::{
+        Answer, CloseRoom, Count, Drain, FindPeer, FindRoom, Join, Leave, ListPeers, ListRooms, Register, Rename, TakeNames, TakeSnapshot,
+        Unregister, Unwatch, Update, Watch,
+    },
     drain::DrainWindow,
     inlet::Inlet,
     members::PeerIdHasher,
@@ -208,5 +212,64 @@ impl Handler<TakeSnapshot> for RoomRegistry {
 
     fn handle(&mut self, TakeSnapshot: TakeSnapshot, _: &mut Context<Self>) -> MessageResult<TakeSnapshot> {
         MessageResult::<TakeSnapshot>(self.rooms.snapshot())
+    }
+}
+
+impl Handler<ListRooms> for RoomRegistry {
+    type Result = MessageResult<ListRooms>;
+
+    fn handle(&mut self, ListRooms { after, dialect, limit }: ListRooms, _: &mut Context<Self>) -> MessageResult<ListRooms> {
+        MessageResult(self.rooms.page(after.as_ref(), dialect.as_deref(), limit))
+    }
+}
+
+impl Handler<ListPeers> for RoomRegistry {
+    type Result = MessageResult<ListPeers>;
+
+    fn handle(&mut self, ListPeers { after, limit }: ListPeers, _: &mut Context<Self>) -> MessageResult<ListPeers> {
+        let behind = self.sessions.keys().copied().filter(|id| after.is_none_or(|after| *id > after));
+        MessageResult(view::first(behind, limit).map(|id| (id, self.sessions[&id].clone())))
+    }
+}
+
+impl Handler<FindRoom> for RoomRegistry {
+    type Result = MessageResult<FindRoom>;
+
+    fn handle(&mut self, FindRoom(room): FindRoom, _: &mut Context<Self>) -> MessageResult<FindRoom> {
+        MessageResult(self.rooms.find(&room))
+    }
+}
+
+impl Handler<FindPeer> for RoomRegistry {
+    type Result = MessageResult<FindPeer>;
+
+    fn handle(&mut self, FindPeer(peer_id): FindPeer, _: &mut Context<Self>) -> MessageResult<FindPeer> {
+        MessageResult(self.sessions.get(&peer_id).cloned())
+    }
+}
+
+impl Handler<CloseRoom> for RoomRegistry {
+    type Result = MessageResult<CloseRoom>;
+
+    fn handle(&mut self, CloseRoom(room): CloseRoom, _: &mut Context<Self>) -> MessageResult<CloseRoom> {
+        let peers = self.rooms.close(&room);
+        self.count_rooms();
+        MessageResult(peers)
+    }
+}
+
+impl Handler<Watch> for RoomRegistry {
+    type Result = MessageResult<Watch>;
+
+    fn handle(&mut self, Watch { room, watcher, limit }: Watch, _: &mut Context<Self>) -> MessageResult<Watch> {
+        MessageResult(self.rooms.watch(&room, watcher, limit))
+    }
+}
+
+impl Handler<Unwatch> for RoomRegistry {
+    type Result = ();
+
+    fn handle(&mut self, Unwatch { room, watcher }: Unwatch, _: &mut Context<Self>) {
+        self.rooms.unwatch(&room, &watcher);
     }
 }

@@ -13,6 +13,7 @@ use super::{
     command::{Answer, Snapshot},
     inlet::{Inlet, Untaken},
     members::{Apart, Member, Members, PeerIdHasher},
+    view::{self, MemberView, Page, RoomEvent, RoomView, Tally, Watched, Watcher},
 };
 use crate::auth::Rights;
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
@@ -37,6 +38,8 @@ pub struct Rooms {
     filling: HashMap<RoomId, RoomId>,
     /// Where they are: a session that ends before it was answered knows only what it asked for.
     seated: HashMap<PeerId, RoomId, PeerIdHasher>,
+    /// Who watches from outside, by room. Most often nobody does.
+    watchers: HashMap<RoomId, Vec<Arc<dyn Watcher>>>,
     limits: RoomLimits,
 }
 
@@ -124,12 +127,14 @@ struct Present {
     got_metadata: usize,
     /// How many have ever entered.
     entered: u64,
+    /// What is said here, while somebody watches.
+    tally: Option<Arc<Tally>>,
 }
 
 impl Rooms {
     /// No rooms yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: HashMap::new(), filling: HashMap::new(), seated: HashMap::default(), limits }
+        Self { rooms: HashMap::new(), filling: HashMap::new(), seated: HashMap::default(), watchers: HashMap::new(), limits }
     }
 
     /// How many rooms there are.
@@ -183,6 +188,7 @@ impl Rooms {
         present.with_metadata += usize::from(metadata.is_some());
         present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), apart });
         let is_filling = seats.is_some_and(|seats| present.members.len() < seats);
+        self.tell_watchers(&id, &present, || present.members.find(peer_id).map(|member| RoomEvent::Joined(member.view())));
         drop(present);
         if seats.is_some() {
             self.seated.insert(peer_id, id.clone());
@@ -231,7 +237,10 @@ impl Rooms {
             return false;
         };
         let mut present = room.present_mut();
-        let Some(member) = present.remove(peer_id) else {
+        let removed = present.remove(peer_id);
+        // One that lost its place to another one was taken out without a word, and comes here at its end.
+        self.tell_watchers(id, &present, || Some(RoomEvent::Left(peer_id, reason)));
+        let Some(member) = removed else {
             return false;
         };
         if let Some(reason) = reason.filter(|_| !room.is_quiet) {
@@ -245,13 +254,33 @@ impl Rooms {
         }
         let empty = present.members.is_empty();
         drop(present);
-        if empty
-            && let Some(fills) = self.rooms.remove(id).and_then(|room| room.fills.clone())
-            && self.filling.get(&fills) == Some(id)
-        {
-            self.filling.remove(&fills);
+        if empty {
+            let id = id.clone();
+            self.remove(&id);
         }
         true
+    }
+
+    /// Takes a room out in which nobody is any more.
+    fn remove(&mut self, id: &RoomId) {
+        let fills = self.rooms.remove(id).and_then(|room| room.fills.clone());
+        if let Some(fills) = fills.filter(|fills| self.filling.get(fills) == Some(id)) {
+            self.filling.remove(&fills);
+        }
+        for watcher in self.watchers.remove(id).unwrap_or_default() {
+            watcher.tell(&RoomEvent::Closed, 0);
+        }
+    }
+
+    /// Sends everybody out, whom their sessions tell. How many there were; `None` if there is no such room.
+    pub fn close(&mut self, id: &RoomId) -> Option<usize> {
+        let present = std::mem::take(&mut *self.rooms.get(id)?.present_mut());
+        for member in present.members.iter() {
+            self.seated.remove(&member.peer_id);
+            member.inlet.expel(id);
+        }
+        self.remove(id);
+        Some(present.members.len())
     }
 
     /// Replaces what others see of a peer, and tells them.
@@ -272,6 +301,7 @@ impl Rooms {
             let peer = member.as_seen();
             present.announce(peer_id, Envelope::new(ServerMessage::PeerUpdated { room: id.clone(), peer }));
         }
+        self.tell_watchers(id, &present, || present.members.find(peer_id).map(|member| RoomEvent::Updated(member.view())));
         Ok(())
     }
 
@@ -279,6 +309,102 @@ impl Rooms {
     pub fn snapshot(&self) -> Snapshot {
         let peers = |room: &Room| room.present().members.iter().map(|member| member.peer_id).collect();
         self.rooms.iter().map(|(id, room)| (id.clone(), peers(room))).collect()
+    }
+}
+
+/// For whoever looks from outside.
+impl Rooms {
+    /// The room of this name.
+    pub fn find(&self, id: &RoomId) -> Option<Arc<Room>> {
+        self.rooms.get(id).cloned()
+    }
+
+    /// Some of the rooms, as [`ListRooms`](super::command::ListRooms) wants them.
+    pub fn page(&self, after: Option<&RoomId>, dialect: Option<&str>, limit: usize) -> Page<RoomView> {
+        let is_meant = |id: &&RoomId| after.is_none_or(|after| *id > after) && dialect.is_none_or(|dialect| id.dialect() == dialect);
+        view::first(self.rooms.keys().filter(is_meant), limit).map(|id| self.rooms[id].view())
+    }
+
+    /// Has this one told what happens in a room from now on.
+    pub fn watch(&mut self, id: &RoomId, watcher: Arc<dyn Watcher>, limit: usize) -> Option<Watched> {
+        let room = self.rooms.get(id)?;
+        let mut present = room.present_mut();
+        let tally = present.tally.get_or_insert_default().clone();
+        let members = present.members.page(None, limit);
+        drop(present);
+        let watched = Watched { room: room.view(), members, tally };
+        self.watchers.entry(id.clone()).or_default().push(watcher);
+        Some(watched)
+    }
+
+    /// Tells it no more.
+    pub fn unwatch(&mut self, id: &RoomId, watcher: &Arc<dyn Watcher>) {
+        let Some(watchers) = self.watchers.get_mut(id) else { return };
+        watchers.retain(|known| !std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(watcher)));
+        if watchers.is_empty() {
+            self.watchers.remove(id);
+            if let Some(room) = self.rooms.get(id) {
+                room.present_mut().tally = None;
+            }
+        }
+    }
+
+    fn tell_watchers(&self, id: &RoomId, present: &Present, event: impl FnOnce() -> Option<RoomEvent>) {
+        if !self.watchers.is_empty()
+            && let Some(watchers) = self.watchers.get(id)
+            && let Some(event) = event()
+        {
+            watchers.iter().for_each(|watcher| watcher.tell(&event, present.members.len()));
+        }
+    }
+}
+
+/// How many of a room's peers have a message that did not come from one of them.
+#[derive(Default)]
+pub struct Published {
+    /// Those who were handed it.
+    pub handed: usize,
+    /// Those who do not read, and are being closed.
+    pub untaken: usize,
+    /// One of those who are behind, if there are any.
+    pub behind: Option<Behind>,
+}
+
+/// For whoever runs the server.
+impl Room {
+    /// What it looks like from outside.
+    pub fn view(&self) -> RoomView {
+        let present = self.present();
+        RoomView { id: self.id.clone(), peers: present.members.len(), metadata_bytes: present.metadata_bytes, is_quiet: self.is_quiet }
+    }
+
+    /// Some of those who are there, in the order of their ids: those behind `after`.
+    pub fn members(&self, after: Option<PeerId>, limit: usize) -> Page<MemberView> {
+        self.present().members.page(after, limit)
+    }
+
+    /// Hands a message of the server's own to everybody.
+    pub fn publish(&self, payload: Payload) -> Published {
+        let present = self.present();
+        let (kind, from, room) = (Kind::Message, PeerId::SERVER, self.id.clone());
+        let message = ServerMessage::Forwarded { kind, from, room, payload, to: None, best_effort: false };
+        present.count(&message);
+        let envelope = Envelope::new(message).with(None, present.members.len());
+        let mut published = Published::default();
+        for member in present.audience(from) {
+            match member.inlet.deliver(&envelope) {
+                Ok(()) => {
+                    published.handed += 1;
+                    if published.behind.is_none() && member.inlet.is_behind() {
+                        published.behind = Some(member.inlet.clone());
+                    }
+                }
+                Err(Untaken::Overflow) => published.untaken += 1,
+                // Its leaving is about to be told.
+                Err(Untaken::Gone) => {}
+            }
+        }
+        published
     }
 }
 
@@ -303,7 +429,9 @@ impl Room {
     pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>, alone: bool) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        member.take(&message.into().alone(alone))
+        let envelope = message.into();
+        present.count(envelope.message());
+        member.take(&envelope.alone(alone))
     }
 
     /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
@@ -325,6 +453,7 @@ impl Room {
         if let ServerMessage::Forwarded { kind: Kind::Message, to, .. } = envelope.message_mut() {
             *to = Some(member.peer_id);
         }
+        present.count(envelope.message());
         member.take(&envelope.with(name, 0))
     }
 
@@ -339,7 +468,9 @@ impl Room {
         before: Option<u64>,
     ) -> Handed {
         let present = self.present();
-        let envelope = message.into().with(name, present.members.len());
+        let envelope = message.into();
+        present.count(envelope.message());
+        let envelope = envelope.with(name, present.members.len());
         if echo && let Some(sender) = present.members.find(from) {
             // Who is over its own bound is being closed.
             let _ = sender.inlet.deliver(&envelope);
@@ -355,7 +486,9 @@ impl Room {
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
     pub fn broadcast(&self, from: PeerId, message: impl Into<Envelope>) -> Handed {
-        self.present().hand_round(from, message.into())
+        let (present, envelope) = (self.present(), message.into());
+        present.count(envelope.message());
+        present.hand_round(from, envelope)
     }
 
     // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.
@@ -375,6 +508,13 @@ impl Present {
         self.metadata_bytes -= kept_bytes(member.metadata.as_deref()) + member.user().map_or(0, |user| user.len());
         self.with_metadata -= usize::from(member.metadata.is_some());
         Some(member)
+    }
+
+    /// Counts a message that is said here, if somebody wants to know.
+    fn count(&self, message: &ServerMessage) {
+        if let Some(tally) = &self.tally {
+            tally.count(message);
+        }
     }
 
     /// Tells everybody but `about` who may know. Who is over its bounds is being closed.

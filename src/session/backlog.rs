@@ -139,7 +139,8 @@ impl Backlog {
         self.overflowed.store(false, Ordering::SeqCst);
     }
 
-    fn waiting(&self) -> usize {
+    /// How many bytes wait.
+    pub fn waiting(&self) -> usize {
         self.bytes.load(Ordering::SeqCst)
     }
 

@@ -4,6 +4,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use crate::{
     auth::Grant,
     dialect::Dialect,
     metrics::{Connected, ResumeOutcome},
-    protocol::{CloseCode, LeaveReason, ResumeToken, ServerMessage, Welcome},
+    protocol::{CloseCode, LeaveReason, ResumeToken, RoomId, ServerMessage, Welcome},
     registry::drain::DrainWindow,
 };
 
@@ -41,6 +42,8 @@ pub struct Connection {
 /// What a client takes of its address, for as long as its session lasts: with a connection or without.
 #[derive(Clone)]
 pub struct AddressShare {
+    /// The address itself.
+    pub address: IpAddr,
     /// Given back when dropped.
     pub visit: Arc<dyn Any + Send + Sync>,
     /// What all clients of the address share; nothing where rates are not bounded.
@@ -130,6 +133,15 @@ impl Session {
         }
     }
 
+    /// Tells the client that it is out of a room that was closed. One whose dialect has no word for that would wait for ever: its connection ends, as
+    /// it would if it had been the room.
+    pub(super) fn expelled(&mut self, room: RoomId, ctx: &mut Context<Self>) {
+        self.hearing().expelled(&room);
+        if !self.delivery.tell(&ServerMessage::Left { room, reason: LeaveReason::Removed }) {
+            self.close(CloseCode::Removed, Instant::now(), ctx);
+        }
+    }
+
     /// Ends the session for a server that shuts down, at a time of its own.
     pub(super) fn drain(&mut self, window: DrainWindow, ctx: &mut Context<Self>) {
         self.draining = Some(window);
@@ -207,6 +219,7 @@ impl Session {
         }
         self.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
+        self.door = outbox.meter().door();
         self.hearing().attach(self.connection, dialect, outbox, address.joins.clone());
         (self.welcome, self.place, self.address) = (welcome, Some(place), address);
         true

@@ -14,6 +14,7 @@ use std::{
 
 use actix::Addr;
 use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::sync::oneshot;
 
 use super::{
     Session, SessionSettings,
@@ -25,11 +26,12 @@ use super::{
 use crate::{
     dialect::{Dialect, Frames},
     metrics::{Metrics, Told},
-    protocol::{CloseCode, Envelope, ServerMessage, framing::Frame},
+    protocol::{CloseCode, Envelope, RoomId, ServerMessage, framing::Frame},
     registry::{
         command::{Answer, Deliver},
         drain::DrainWindow,
         inlet::{Inlet, Untaken},
+        view::SessionView,
     },
 };
 
@@ -72,12 +74,14 @@ impl Delivery {
         self.backlog.metrics()
     }
 
-    /// Says something to this client alone.
-    pub fn tell(&self, message: &ServerMessage) {
+    /// Says something to this client alone. False if its dialect has no word for it.
+    pub fn tell(&self, message: &ServerMessage) -> bool {
         let mut saying = self.saying();
         let frames = saying.dialect.spell(message);
+        let is_said = !frames.as_slice().is_empty();
         self.count(Told::of(message), &frames);
         self.say_all(&mut saying, frames, false, None);
+        is_said
     }
 
     /// Says something that is spelled already.
@@ -98,6 +102,16 @@ impl Delivery {
         let outcome = saying.replay.acknowledge(received);
         self.count_kept(kept, &saying);
         outcome
+    }
+
+    /// How the latest connection spells.
+    pub fn dialect(&self) -> Arc<dyn Dialect> {
+        self.saying().dialect.clone()
+    }
+
+    /// Bytes that wait to be written, on this connection or on the next.
+    pub fn waiting_bytes(&self) -> usize {
+        self.backlog.waiting()
     }
 
     /// Is there a connection?
@@ -309,5 +323,19 @@ impl Inlet for Delivery {
 
     fn drain(&self, window: DrainWindow) {
         self.session.do_send(Deliver::Drain(window));
+    }
+
+    fn remove(&self) {
+        self.session.do_send(Deliver::Removed);
+    }
+
+    fn expel(&self, room: &RoomId) {
+        self.session.do_send(Deliver::Expelled(room.clone()));
+    }
+
+    fn describe(&self) -> BoxFuture<'static, Option<SessionView>> {
+        let (asked, told) = oneshot::channel();
+        self.session.do_send(Deliver::Describe(asked));
+        told.map(Result::ok).boxed()
     }
 }

@@ -377,6 +377,17 @@ impl Hearing {
         }
     }
 
+    /// The rooms that the session is in.
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.state.rooms().cloned().collect()
+    }
+
+    /// The session is no longer in this room.
+    pub fn expelled(&mut self, room: &RoomId) {
+        self.state.expelled(room);
+        self.count_peer();
+    }
+
     /// Deals with one, and tells the peer that is to be waited for behind it.
     fn frame(&mut self, frame: &Frame, alone: bool, at: Moment) -> Option<Behind> {
         let best_effort = matches!(frame, Frame::Datagram(_));

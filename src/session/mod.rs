@@ -22,7 +22,7 @@ pub mod throttle;
 use std::{
     any::Any,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::prelude::*;
@@ -36,12 +36,13 @@ use self::{
     resumable::Resumables,
 };
 use crate::{
-    metrics::Connected,
+    metrics::{Connected, Door},
     protocol::{ClientRates, CloseCode, LeaveReason, ServerMessage, Welcome},
     registry::{
         RoomRegistry, ask,
         command::{Deliver, Register, Unregister},
         drain::DrainWindow,
+        view::SessionView,
     },
 };
 
@@ -56,7 +57,10 @@ pub struct Session {
     hearing: SharedHearing,
     delivery: Arc<Delivery>,
     address: AddressShare,
+    /// The latest connection, and by which door it came.
     connection: ConnectionId,
+    door: Door,
+    began: SystemTime,
     /// Ends a session that nobody comes back to. There as long as there is no connection.
     window: Option<SpawnHandle>,
     /// Is it being asked for a sign of life?
@@ -114,7 +118,7 @@ impl Session {
             heard = Some(hearing.clone());
             delivery.metrics().session_started();
             delivery.tell(&ServerMessage::Welcome(Box::new(welcome.clone())));
-            let Connection { address, place, .. } = connection;
+            let Connection { outbox, address, place, .. } = connection;
             Self {
                 welcome,
                 settings,
@@ -125,6 +129,8 @@ impl Session {
                 delivery,
                 address,
                 connection: ConnectionId::FIRST,
+                door: outbox.meter().door(),
+                began: SystemTime::now(),
                 window: None,
                 is_challenged: false,
                 draining: None,
@@ -133,6 +139,21 @@ impl Session {
             }
         });
         (session, heard.expect("an actor is created at once"))
+    }
+
+    /// What it looks like to whoever runs the server.
+    fn view(&self) -> SessionView {
+        SessionView {
+            user: self.admission.as_ref().and_then(|admission| admission.grant().user.clone()),
+            rooms: self.hearing().rooms(),
+            // It may have moved to another one since it came.
+            door: self.delivery.connection().map_or(self.door, |(outbox, _)| outbox.meter().door()).name(),
+            dialect: self.delivery.dialect().name(),
+            address: self.address.address,
+            is_connected: self.delivery.has_connection(),
+            since: self.began,
+            waiting_bytes: self.delivery.waiting_bytes(),
+        }
     }
 
     fn hearing(&self) -> MutexGuard<'_, Hearing> {
@@ -181,6 +202,12 @@ impl Handler<Deliver> for Session {
             Deliver::Challenged => self.challenge(ctx),
             Deliver::Patience => self.be_patient(ctx),
             Deliver::Drain(window) => self.drain(window, ctx),
+            Deliver::Removed => self.close(CloseCode::Removed, Instant::now(), ctx),
+            Deliver::Expelled(room) => self.expelled(room, ctx),
+            Deliver::Describe(asked) => {
+                // Who asked may have gone.
+                let _ = asked.send(self.view());
+            }
         }
     }
 }

@@ -89,6 +89,16 @@ impl State {
         Ok(vec![self.rooms.swap_remove(at).room.id().clone()])
     }
 
+    /// All rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.iter().map(|entered| entered.room.id())
+    }
+
+    /// Notes that the session is no longer in this room.
+    pub fn expelled(&mut self, room: &RoomId) {
+        self.rooms.retain(|entered| entered.room.id() != room);
+    }
+
     fn find(&self, name: &str) -> Option<&Entered> {
         self.rooms.iter().find(|entered| entered.room.id().name() == name)
     }

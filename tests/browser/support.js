@@ -47,15 +47,17 @@ const servers = new Set();
 process.once("exit", () => servers.forEach((server) => server.kill("SIGKILL")));
 
 /**
- * Starts a server. `env` holds its settings; without a port it takes a free one.
+ * Starts a server. `env` holds its settings; without a port it takes a free one. `admin` is where its administration is, if the settings say so,
+ * and `adminToken` the file with the token of that.
  * @param {import("node:test").TestContext} t
  * @param {Record<string, string>} [env]
  * @param {string | number} [port]
  */
 export async function startServer(t, env = {}, port = 0) {
   const directory = await mkdtemp(join(tmpdir(), "switchboard-"));
+  const adminToken = join(directory, "admin-token");
   const child = spawn(BINARY, ["--listen", `127.0.0.1:${port}`, "--cert-dir", directory], {
-    env: { ...process.env, ...env },
+    env: { ...process.env, SWITCHBOARD_ADMIN_TOKEN_FILE: adminToken, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let log = "";
@@ -76,15 +78,18 @@ export async function startServer(t, env = {}, port = 0) {
     child.once("exit", (code) => reject(new Error(`the server ended with ${code} before it was open:\n${log}`)));
   });
   failed.catch(() => {});
-  const url = await within(Promise.race([firstUrl(child.stdout), failed]), "the server's address on its standard output");
-  return { url, terminate: () => end("SIGTERM"), kill: () => end("SIGKILL"), log: () => log };
+  const urls = within(Promise.race([firstUrls(child.stdout, env.SWITCHBOARD_ADMIN_LISTEN ? 2 : 1), failed]), "the server's address on its standard output");
+  const [url, admin] = await urls;
+  return { url, admin, adminToken, terminate: () => end("SIGTERM"), kill: () => end("SIGKILL"), log: () => log };
 }
 
-async function firstUrl(stdout) {
+async function firstUrls(stdout, count) {
+  const urls = [];
   for await (const line of createInterface({ input: stdout })) {
     const [url] = /https?:\/\/[^\s]+/.exec(line) ?? [];
+    if (url) urls.push(url.replace(/\/$/, ""));
     // The reader stays, so that the server can go on to print.
-    if (url) return url.replace(/\/$/, "");
+    if (urls.length === count) return urls;
   }
   throw new Error("the server printed no address");
 }

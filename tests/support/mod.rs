@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod bystanders;
 pub mod foreign;
+pub mod guest;
 pub mod guest_list;
 pub mod metrics;
 pub mod process;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use switchboard::{
     Config, Server,
+    admin::Program,
     auth::Authorize,
     client::{Client, Connector, Door, Options, RequestError},
     config::Rates,
@@ -60,13 +62,19 @@ impl TestServer {
 
     /// The same, where somebody decides who may come in.
     pub fn asking(authority: Option<Arc<dyn Authorize>>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::in_program(authority, change, Program::default())
+    }
+
+    /// The same in a program that knows more than the server.
+    pub fn in_program(authority: Option<Arc<dyn Authorize>>, change: impl FnOnce(&mut Config), program: Program) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the certificates");
         let mut config = Config { cert_dir: directory.path().to_owned(), ..Config::default() };
         config.listen = "127.0.0.1:0".parse().expect("an address");
         config.timeouts.resume_window_ms = 0;
         config.timeouts.drain_ms = 0;
+        config.admin.token_file = directory.path().join("admin-token");
         change(&mut config);
-        let server = Server::start_with(config, authority).expect("the server starts");
+        let server = Server::start_in(config, authority, program).expect("the server starts");
         Self { server: Some(server), directory }
     }
 

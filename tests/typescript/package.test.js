@@ -100,7 +100,7 @@ test("what its page to read shows compiles as it stands there", async () => {
   const examples = join(folder, "examples");
   await mkdir(examples);
   const blocks = [...(await readFile(join(installed, "README.md"), "utf8")).matchAll(/^```(jsx?)\n([^]*?)^```$/gm)];
-  assert.deepEqual(blocks.map(([, kind]) => kind), ["js", "jsx", "js"]);
+  assert.deepEqual(blocks.map(([, kind]) => kind), ["js", "jsx", "js", "js"]);
   for (const [i, [, kind, text]] of blocks.entries()) await writeFile(join(examples, `${i}.${kind}`), text);
   const files = blocks.map(([, kind], i) => `${i}.${kind}`);
   const checked = ["--noEmit", "--ignoreConfig", "--allowJs", "--checkJs", "--strict", "false"];

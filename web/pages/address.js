@@ -1,6 +1,6 @@
 /**
- * What stands in a page's address, and addresses of pages: the room in the hash, which no server ever sees; in the query the server where
- * it is not the page's own, the door, a name, a language, a picture. Pure: takes and gives strings.
+ * What stands in a page's address, and addresses of pages: in the hash, which no server of pages ever sees, the room, and in a link that was given to one
+ * person a token; in the query the server where it is not the page's own, the door, a name, a language, a picture. Pure: takes and gives strings.
  */
 
 /** The pages of a room, in the order in which they are offered. */
@@ -32,6 +32,29 @@ export function readAddress(href) {
     door: Object.hasOwn(DOORS, searchParams.get("door") ?? "") ? String(searchParams.get("door")) : "auto",
     name: searchParams.get("name") ?? undefined,
   };
+}
+
+/**
+ * The token in an address, which says to the server who somebody is, and the address without it. No other address here has one.
+ * @param {string} href
+ * @returns {{token: string | undefined, rest: string}}
+ */
+export function splitToken(href) {
+  const url = new URL(href);
+  const hash = new URLSearchParams(url.hash.slice(1));
+  const token = hash.get("token") || undefined;
+  hash.delete("token");
+  url.hash = hash.toString();
+  return { token, rest: url.href };
+}
+
+/** The address with a token in it, for one's own eyes. @param {string} href @param {string} token @returns {string} */
+export function withToken(href, token) {
+  const url = new URL(href);
+  const hash = new URLSearchParams(url.hash.slice(1));
+  hash.set("token", token);
+  url.hash = hash.toString();
+  return url.href;
 }
 
 /** A server's address as it is compared and shown: without slashes at its end. @param {string} typed */

@@ -4,13 +4,14 @@
  */
 
 import { arrange, byId, h, write } from "./dom.js";
-import { openPage, store, stored } from "./entrance.js";
+import { openPage } from "./entrance.js";
 import { pageText } from "./i18n.js";
 import { askForDevices, askForScreen, canShareScreen, lackOf } from "./media.js";
 import { Meter } from "./meter.js";
 import { Notice } from "./notice.js";
 import { Plot } from "./plots.js";
 import { Senders } from "./senders.js";
+import { store, stored } from "./stored.js";
 import { TestPicture } from "./testpicture.js";
 import { Tile } from "./tiles.js";
 import { bitsPerSecond, milliseconds } from "./units.js";
@@ -220,13 +221,13 @@ function showOwnTile({ client, wish, about }) {
 function showTiles(visit) {
   const peers = visit.peers();
   const shown = new Map();
-  for (const { peerId, metadata, link } of peers) {
+  for (const { peerId, metadata, user, link } of peers) {
     const tile = (link && byLink.get(link)) ?? byPeer.get(peerId) ?? newTile(false);
     if (link) {
       byLink.set(link, tile);
       tile.play(streams.get(link) ?? null);
     }
-    tile.show({ peerId, metadata, line: link?.state ?? "none" });
+    tile.show({ peerId, metadata, user, line: link?.state ?? "none" });
     shown.set(peerId, tile);
   }
   const kept = new Set(shown.values());

@@ -6,6 +6,8 @@
 import { DOORS, PAGES, invitation, ownAddress, pageAddress, readAddress, serverAddress } from "./address.js";
 import { byId, h, write } from "./dom.js";
 import { Notice } from "./notice.js";
+import { store, stored } from "./stored.js";
+import { openWithToken, takeToken, tokenFor } from "./token.js";
 import { Visit, nameOf } from "./visit.js";
 
 /** Operators of the first switchboards, and some who made them unnecessary. */
@@ -42,6 +44,7 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
   /** @type {(import("./address.js").Wish & {name: string}) | undefined} */
   let wish;
 
+  takeToken();
   const form = entranceForm(text, fields);
   const notice = new Notice({ id: "notice", testid: "notice", buttonTestid: "reconnect" });
   const status = h("p", { id: "status", role: "status", tabindex: "-1", "data-testid": "status" });
@@ -69,7 +72,8 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
     try {
       const { signal } = current;
       const all = { page, lang: text.language, ...about() };
-      const begun = await Visit.begin(wish, { mesh, about: all, signal, connected: (client) => connected?.(client, signal) });
+      const token = tokenFor(wish.server);
+      const begun = await Visit.begin(wish, { mesh, about: all, signal, token, connected: (client) => connected?.(client, signal) });
       if (attempt !== current) return begun.end();
       visit = begun;
     } catch (error) {
@@ -158,7 +162,8 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
   function turnedOut({ reason }) {
     finish();
     show("idle");
-    notice.show({ code: reason, text: `${text.say("notice.turned-out")} ${explain(reason, reason)}`, button: text.say("notice.again"), act: come });
+    const sentences = [...(reason === "removed" ? [] : [text.say("notice.turned-out")]), explain(reason, reason)];
+    notice.show({ code: reason, text: sentences.join(" "), button: text.say("notice.again"), act: come });
     form.focus();
   }
 
@@ -261,9 +266,15 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
     event.preventDefault();
     void come();
   });
+  // Another tab has nothing of what this one keeps.
+  document.addEventListener("click", (event) => {
+    const way = event.target instanceof Element && event.target.closest("a[data-way]");
+    if (way instanceof HTMLAnchorElement && way.target === "_blank" && wish && openWithToken(way.dataset.way || page, wish)) event.preventDefault();
+  });
   addEventListener("hashchange", () => {
+    const isAnother = takeToken();
     const { room } = readAddress(location.href);
-    if (room === "" || room === visit?.wish.room) return;
+    if (room === "" || (room === visit?.wish.room && !isAnother)) return;
     form.setRoom(room);
     void come();
   });
@@ -307,22 +318,4 @@ function entranceForm(text, more) {
     setRoom: (/** @type {string} */ typed) => (room.value = typed),
     wish: () => ({ server: serverAddress(server.value), room: room.value, name: name.value.trim() || text.say("somebody"), door: door.value }),
   };
-}
-
-/** What this tab remembers; nothing where the browser keeps nothing. @param {string} key */
-export function stored(key) {
-  try {
-    return sessionStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-/** @param {string} key @param {string} value */
-export function store(key, value) {
-  try {
-    sessionStorage.setItem(key, value);
-  } catch {
-    // Then it is not remembered.
-  }
 }

@@ -29,10 +29,13 @@ export class Text {
   #table;
   #plural;
 
-  /** @param {string} language one that `pickLanguage` gave */
-  constructor(language) {
+  /**
+   * @param {string} language one that `pickLanguage` gave
+   * @param {Record<string, Record<string, Entry>>} [tables] other sentences, in the same languages
+   */
+  constructor(language, tables = TABLES) {
     this.language = language;
-    this.#table = TABLES[language];
+    this.#table = tables[language];
     this.#plural = new Intl.PluralRules(language);
   }
 
@@ -62,9 +65,13 @@ export class Text {
   }
 }
 
-/** The language that the browser asks for, or that `lang` in the page's address does. @returns {Text} */
-export function pageText() {
-  const text = new Text(pickLanguage([new URLSearchParams(location.search).get("lang"), ...navigator.languages]));
+/**
+ * The language that the browser asks for, or that `lang` in the page's address does.
+ * @param {Record<string, Record<string, Entry>>} [tables] the sentences of a page that has its own
+ * @returns {Text}
+ */
+export function pageText(tables) {
+  const text = new Text(pickLanguage([new URLSearchParams(location.search).get("lang"), ...navigator.languages]), tables);
   document.documentElement.lang = text.language;
   return text;
 }

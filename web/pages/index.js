@@ -3,6 +3,7 @@
 import { ownAddress, pageAddress, readAddress } from "./address.js";
 import { h } from "./dom.js";
 import { TABLES, pageText } from "./i18n.js";
+import { takeToken } from "./token.js";
 
 const text = pageText();
 text.fill(document);
@@ -11,6 +12,7 @@ const ways = /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelecto
 const language = /** @type {HTMLElement} */ (document.querySelector("[data-testid=language]")).parentElement;
 
 function showWays() {
+  takeToken();
   const wish = readAddress(location.href);
   for (const way of ways) way.href = pageAddress(way.dataset.way ?? "", location.href, wish);
   const others = Object.keys(TABLES).filter((other) => other !== text.language);

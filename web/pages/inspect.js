@@ -55,7 +55,7 @@ function listen(client, signal) {
     add(story.received({ ...client.welcome, resumeToken: undefined }));
   };
   greeted();
-  client.addEventListener("sent", ({ detail }) => add(story.sent(detail)), { signal });
+  client.addEventListener("sent", ({ detail }) => add(detail.type === "hello" ? story.renewed() : story.sent(detail)), { signal });
   const receive = (/** @type {{detail: any}} */ { detail }) => {
     know(detail);
     add(story.received(detail));

@@ -4,13 +4,14 @@
  */
 
 import { byId, h, write } from "./dom.js";
-import { openPage, store, stored } from "./entrance.js";
+import { openPage } from "./entrance.js";
 import { pageText } from "./i18n.js";
 import { askForDevices } from "./media.js";
 import { Notice } from "./notice.js";
 import { Recording, canRecord } from "./recorder.js";
 import { Roster } from "./roster.js";
 import { Reader } from "./speech.js";
+import { store, stored } from "./stored.js";
 import { bytes, clock } from "./units.js";
 import { languageOf } from "./visit.js";
 import { VOICE_LABEL, extensionOf, receiveVoice, sendVoice } from "./voice.js";

@@ -7,6 +7,9 @@
 export const ME = "me";
 export const SERVER = "server";
 
+/** Of this id is no peer: in its name speaks whoever runs the server. */
+const OPERATOR = "0".repeat(32);
+
 /** Answers to each other and nothing else; they would bury the rest. */
 const HEARTBEATS = new Set(["ping", "pong"]);
 const SIGNALS = new Set(["offer", "answer", "ice-candidate"]);
@@ -38,13 +41,19 @@ export class Story {
     return { kind: "message", from: ME, to: to ?? SERVER, type, about, values, kinds: kindsOf(message), content: contentOf(message) };
   }
 
+  /** The greeting once more, with a token that is newer. @returns {Step} */
+  renewed() {
+    return { kind: "message", from: ME, to: SERVER, type: "hello", about: "explain.hello-again", values: {} };
+  }
+
   /** A message that came. @param {any} message @returns {Step | undefined} */
   received(message) {
     const { type, from } = message;
     if (HEARTBEATS.has(type)) return undefined;
     const [about, values] = this.#explain(message, "received", from);
     if (type === "peer-left") this.#negotiated.delete(message.peerId);
-    return { kind: "message", from: from ?? SERVER, to: ME, type, about, values, kinds: kindsOf(message), content: contentOf(message) };
+    const lane = from === undefined || from === OPERATOR ? SERVER : from;
+    return { kind: "message", from: lane, to: ME, type, about, values, kinds: kindsOf(message), content: contentOf(message) };
   }
 
   /**
@@ -75,19 +84,23 @@ export class Story {
       case "welcome":
         return [message.resumed ? "explain.welcome-resumed" : "explain.welcome", {}];
       case "message":
-        return [`explain.message-${direction}`, {}];
+        return [`explain.message-${peerId === OPERATOR ? "of-server" : direction}`, {}];
       case "peer-left":
         return ["explain.peer-left", { reason: String(message.reason ?? "") }];
-      case "error":
       case "goodbye":
-        return [`explain.${type}`, { code: String(message.code ?? "") }];
+        if (message.closesInMs !== undefined) return ["explain.goodbye-ahead", { code: String(message.code), seconds: Math.round(message.closesInMs / 1_000) }];
+        return ["explain.goodbye", { code: String(message.code ?? "") }];
+      case "error":
+        return ["explain.error", { code: String(message.code ?? "") }];
+      case "left":
+        return [message.reason === "removed" ? "explain.left-removed" : "explain.left", {}];
       default:
         return [EXPLAINED.has(type) ? `explain.${type}` : "explain.other", {}];
     }
   }
 }
 
-const EXPLAINED = new Set(["hello", "ice-servers", "join", "leave", "left", "metadata", "peer-joined", "peer-updated"]);
+const EXPLAINED = new Set(["hello", "ice-servers", "join", "leave", "metadata", "peer-joined", "peer-updated"]);
 
 /** What happens here, with a peer or, without one, with the server. @param {string} state @param {string} [peerId] @returns {Step} */
 export function note(state, peerId) {

@@ -2,7 +2,8 @@
 
 import { DOORS } from "./address.js";
 import { h, write } from "./dom.js";
-import { doorOf, nameOf } from "./visit.js";
+import { showUser } from "./roster.js";
+import { doorOf, nameOf, userOf } from "./visit.js";
 
 /**
  * @typedef {import("./i18n.js").Text} Text
@@ -10,6 +11,7 @@ import { doorOf, nameOf } from "./visit.js";
  * @typedef {object} Seen
  * @property {string} peerId
  * @property {any} metadata what a stranger says: `name`, `door`, `muted`, `camera`, `screen`
+ * @property {string} [user] who it is, where the server vouches for that
  * @property {string} line `connecting`, `connected`, `closed` or `none`; for oneself `own`
  */
 
@@ -17,6 +19,7 @@ export class Tile {
   #text;
   #letter = h("span", { class: "letter", "aria-hidden": "true" });
   #name = h("b", { class: "name" });
+  #user = h("span", { class: "user badge", "data-testid": "user" });
   #door = h("span", { class: "door badge" });
   #line = h("span", { class: "line" });
   #muted;
@@ -38,18 +41,19 @@ export class Tile {
       "li",
       { class: "tile", "data-testid": own ? "myself" : "peer" },
       h("div", { class: "picture" }, this.video, this.#letter),
-      h("p", { class: "caption" }, this.#name, " ", this.#door, " ", this.#muted, " ", this.#screen, " ", this.#line),
+      h("p", { class: "caption" }, this.#name, " ", this.#user, " ", this.#door, " ", this.#muted, " ", this.#screen, " ", this.#line),
     );
   }
 
   /** @param {Seen} seen */
-  show({ peerId, metadata, line }) {
+  show({ peerId, metadata, user, line }) {
     const name = nameOf(metadata) ?? this.#text.say("somebody");
     const door = doorOf(metadata);
     this.element.dataset.peerId = peerId;
     this.element.dataset.door = door ?? "unknown";
     this.element.dataset.line = line;
     write(this.#name, name);
+    showUser(this.#user, userOf(user), this.#text);
     write(this.#door, door ? DOORS[door] : this.#text.say("door.unknown"));
     write(this.#line, line === "own" || line === "connected" ? "" : this.#text.say(`line.${line}`));
     write(this.#letter, [...name][0].toUpperCase());

@@ -17,6 +17,7 @@ const NAME_CHARACTERS_MAX = 80;
  * @typedef {object} Peer somebody else in the room
  * @property {string} peerId
  * @property {any} metadata nothing about its shape is sure
+ * @property {string} [user] who it is, where the server vouches for that
  * @property {PeerLink | undefined} link
  * @property {string} [failure] the code of why there is none any more
  */
@@ -24,7 +25,7 @@ const NAME_CHARACTERS_MAX = 80;
 export class Visit {
   #left = new AbortController();
   #about;
-  /** What was last known of each, for those who are gone for the server and still have a line to us. @type {Map<string, any>} */
+  /** What was last known of each, for those who are gone for the server and still have a line to us. @type {Map<string, {metadata: any, user?: string}>} */
   #known = new Map();
   /** @type {WeakSet<PeerLink>} */
   #watched = new WeakSet();
@@ -34,13 +35,13 @@ export class Visit {
   /**
    * Connects and enters the room. Rejects with the code of what went wrong, or with the signal's reason.
    * @param {Wish & {name: string}} wish
-   * @param {{mesh: boolean, about: Record<string, unknown>, signal: AbortSignal, connected?: (client: SignalingClient) => void}} options `about`: what the
-   * others see beside name and door; `connected`: called when there is a connection, before the room is entered
+   * @param {{mesh: boolean, about: Record<string, unknown>, signal: AbortSignal, token?: string, connected?: (client: SignalingClient) => void}} options
+   * `about`: what the others see beside name and door; `token`: who we are; `connected`: called when there is a connection, before the room is entered
    * @returns {Promise<Visit>}
    */
-  static async begin(wish, { mesh, about, signal, connected }) {
+  static async begin(wish, { mesh, about, signal, token, connected }) {
     // Somebody waits for the answer, and may have mistyped the address: not as many attempts as a client makes by itself.
-    const client = await connect(wish.server, { transport: /** @type {any} */ (wish.door), signal, retries: 1 });
+    const client = await connect(wish.server, { transport: /** @type {any} */ (wish.door), signal, token, retries: 1 });
     const giveUp = () => client.close();
     signal.addEventListener("abort", giveUp);
     try {
@@ -94,18 +95,25 @@ export class Visit {
   peers() {
     /** @type {Map<string, Peer>} */
     const peers = new Map();
-    for (const { peerId, metadata } of this.room.peers) peers.set(peerId, { peerId, metadata, link: this.room.links.get(peerId), failure: this.#failures.get(peerId) });
-    for (const [peerId, link] of this.room.links) {
-      if (!peers.has(peerId) && !link.isOver) peers.set(peerId, { peerId, metadata: this.#known.get(peerId), link });
+    for (const { peerId, metadata, user } of this.room.peers) {
+      peers.set(peerId, { peerId, metadata, user, link: this.room.links.get(peerId), failure: this.#failures.get(peerId) });
     }
-    this.#known = new Map([...peers.values()].map(({ peerId, metadata }) => [peerId, metadata]));
+    for (const [peerId, link] of this.room.links) {
+      if (!peers.has(peerId) && !link.isOver) peers.set(peerId, { peerId, ...this.#recall(peerId), link });
+    }
+    this.#known = new Map([...peers.values()].map(({ peerId, metadata, user }) => [peerId, { metadata, user }]));
     return [...peers.values()];
   }
 
   /** The peer with this id. One that has just gone is known for the last time. @param {string} peerId @returns {Peer} */
   peer(peerId) {
-    const found = this.room.peers.find((peer) => peer.peerId === peerId);
-    return { peerId, metadata: found ? found.metadata : this.#known.get(peerId), link: this.room.links.get(peerId) };
+    const { metadata, user } = this.room.peers.find((peer) => peer.peerId === peerId) ?? this.#recall(peerId);
+    return { peerId, metadata, user, link: this.room.links.get(peerId) };
+  }
+
+  /** @param {string} peerId @returns {{metadata: any, user?: string}} */
+  #recall(peerId) {
+    return this.#known.get(peerId) ?? { metadata: undefined };
   }
 
   /**
@@ -151,6 +159,11 @@ export class Visit {
 export function nameOf(metadata) {
   const name = metadata?.name;
   return typeof name === "string" && name.trim() !== "" ? name.slice(0, NAME_CHARACTERS_MAX) : undefined;
+}
+
+/** So much of who somebody is, by the word of the server, as can be shown; undefined where nobody vouches. @param {string | undefined} user */
+export function userOf(user) {
+  return user?.trim() ? user.slice(0, NAME_CHARACTERS_MAX) : undefined;
 }
 
 /** The door that a stranger says to have come by; undefined for one that we do not know. @param {any} metadata @returns {string | undefined} */

@@ -78,6 +78,15 @@ export function mayComeBack({ code, reconnect }) {
 }
 
 /**
+ * What an error says of the end of a connection, or of an attempt to open one.
+ * @param {any} error
+ * @returns {import("./signaling.js").Cause}
+ */
+export function causeOf(error) {
+  return { code: error.code ?? "connection-lost", reason: String(error.message), reconnect: mayComeBack(error) };
+}
+
+/**
  * An Error with a stable `code`: a slug from one of the tables above, or one that only a newer server knows.
  * @param {string} code
  * @param {string} message for a person

@@ -4,7 +4,7 @@
  */
 
 import { backoffMs } from "./backoff.js";
-import { failure, mayComeBack } from "./codes.js";
+import { causeOf, failure } from "./codes.js";
 import { withDeadline } from "./deadline.js";
 
 /** How long one attempt to come back may take. */
@@ -55,12 +55,11 @@ export class Comeback {
         await withDeadline({ signal, ms: ATTEMPT_MS, error }, this.#hooks.open);
         return;
       } catch (caught) {
-        const error = /** @type {any} */ (caught);
         if (signal.aborted) return;
         this.#hooks.drop();
-        cause = { code: error.code ?? "connection-lost", reason: error.message, reconnect: mayComeBack(error) };
+        cause = causeOf(caught);
         if (!cause.reconnect) return this.#hooks.giveUp(cause);
-        afterMs = error.reconnectAfterMs ?? 0;
+        afterMs = /** @type {any} */ (caught).reconnectAfterMs ?? 0;
       }
     }
   }

@@ -4,24 +4,25 @@
  */
 
 import { failure } from "./codes.js";
-import * as json from "./codec/json.js";
-import * as msgpack from "./codec/msgpack.js";
+import { decode as readJson, encode as writeJson } from "./codec/json.js";
+import { decode as readMsgpack, subprotocol, encode as writeMsgpack } from "./codec/msgpack.js";
 import { withDeadline } from "./deadline.js";
 import { discover } from "./discovery.js";
 import { recall, remember } from "./memory.js";
 import { SignalingClient } from "./signaling.js";
-import * as websocket from "./transport/websocket.js";
-import * as webtransport from "./transport/webtransport.js";
+import { available as hasWebSocket, open as openWebSocket } from "./transport/websocket.js";
+import { available as hasWebTransport, open as openWebTransport } from "./transport/webtransport.js";
 
 /** Where UDP is blocked, WebTransport does not fail but stays silent. So long a door has the way for itself before the next is tried as well. */
 const HEAD_START_MS = 500;
 
-const CODECS = { json, msgpack };
+/** @type {Record<"json" | "msgpack", import("./signaling.js").Codec & {subprotocol?: string}>} */
+const CODECS = { json: { encode: writeJson, decode: readJson }, msgpack: { encode: writeMsgpack, decode: readMsgpack, subprotocol } };
 
 /** In the order of our preference, each with the codec that it speaks unless another is asked for. */
 const DOORS = [
-  { type: "webtransport", transport: webtransport, codecs: ["msgpack"] },
-  { type: "websocket", transport: websocket, codecs: ["json", "msgpack"] },
+  { type: "webtransport", available: hasWebTransport, open: openWebTransport, codecs: ["msgpack"] },
+  { type: "websocket", available: hasWebSocket, open: openWebSocket, codecs: ["json", "msgpack"] },
 ];
 
 /**
@@ -63,13 +64,13 @@ const DOORS = [
  * @returns {Promise<SignalingClient>}
  */
 export async function connect(baseUrl, options = {}) {
-  const { room, metadata, mesh, iceServers, iceTransportPolicy, token, transport = "auto", codec, signal, timeoutMs = 10_000, retries = 3, reconnect = true } = options;
+  const { room, metadata, token, transport = "auto", codec, signal, timeoutMs = 10_000, retries = 3, reconnect = true } = options;
   const client = new SignalingClient((options) => dial(baseUrl, { transport, codec, ...options }), { token, retries, reconnect });
   const error = failure("connect-timeout", `${baseUrl} did not let us in within ${timeoutMs} ms`);
   try {
     await withDeadline({ signal, ms: timeoutMs, error }, async (signal) => {
       await client.connect({ signal });
-      if (room !== undefined) await client.join(room, metadata, { mesh, iceServers, iceTransportPolicy });
+      if (room !== undefined) await client.join(room, metadata, options);
     });
   } catch (error) {
     client.close();
@@ -86,10 +87,10 @@ export async function connect(baseUrl, options = {}) {
  */
 async function dial(baseUrl, { transport: choice, codec, signal }) {
   const { transports } = await discover(baseUrl, { signal });
-  const doors = DOORS.filter(({ type }) => choice === "auto" || choice === type).flatMap(({ type, transport, codecs }) => {
+  const doors = DOORS.filter(({ type }) => choice === "auto" || choice === type).flatMap(({ type, available, open, codecs }) => {
     const entry = transports.find((entry) => entry.type === type);
     const spoken = CODECS[/** @type {"json" | "msgpack"} */ (codec && codecs.includes(codec) ? codec : codecs[0])];
-    return entry && transport.available() ? [{ type, transport, entry, codec: spoken }] : [];
+    return entry && available() ? [{ type, open, entry, codec: spoken }] : [];
   });
   if (doors.length === 0) throw failure("unsupported", `no ${choice === "auto" ? "transport" : choice} that both this browser and the server have`);
 
@@ -103,7 +104,7 @@ async function dial(baseUrl, { transport: choice, codec, signal }) {
 
 /**
  * Tries one door after another, each with a head start before the next, and takes the first that opens. The others are given up.
- * @template {{transport: {open: Function}, entry: object, codec: {subprotocol?: string}}} Door
+ * @template {{open: Function, entry: object, codec: {subprotocol?: string}}} Door
  * @param {Door[]} doors
  * @param {AbortSignal} [signal]
  * @returns {Promise<{line: any, door: Door}>}
@@ -127,7 +128,7 @@ function race(doors, signal) {
       if (!door || isOver) return;
       if (begun < doors.length) next = setTimeout(begin, HEAD_START_MS);
       try {
-        const transport = await door.transport.open(door.entry, { subprotocol: door.codec.subprotocol, signal: losers.signal });
+        const transport = await door.open(door.entry, { subprotocol: door.codec.subprotocol, signal: losers.signal });
         if (isOver) return transport.close();
         end();
         resolve({ line: { transport, codec: door.codec }, door });

@@ -15,10 +15,10 @@
 export function watchPage({ wake, hide, show }) {
   const controller = new AbortController();
   const { signal } = controller;
-  const online = () => wake(true);
-  globalThis.addEventListener?.("online", online, { signal });
-  globalThis.addEventListener?.("pagehide", hide, { signal });
-  globalThis.addEventListener?.("pageshow", (event) => event.persisted && show(), { signal });
+  const on = (/** @type {string} */ type, /** @type {(event: any) => void} */ listener) => globalThis.addEventListener?.(type, listener, { signal });
+  on("online", () => wake(true));
+  on("pagehide", hide);
+  on("pageshow", ({ persisted }) => persisted && show());
   globalThis.document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake(false), { signal });
   return () => controller.abort();
 }

@@ -19,7 +19,7 @@ const RENAMING_MS = 5_000;
 const CLAIM_LENGTH_MAX = 256;
 
 /**
- * @typedef {{peerId: string, metadata?: any}} Peer
+ * @typedef {{peerId: string, metadata?: any, user?: string}} Peer `user`: who it is by its token, which the server vouches for
  *
  * @typedef {object} RoomOptions
  * @property {boolean} [mesh] a line to everybody, without being asked for
@@ -165,9 +165,9 @@ export class Room extends RoomTarget {
 
   /** Takes what the server says about this room into the state. @param {any} message */
   enter(message) {
-    const { type, peerId, metadata } = message;
-    if (type === "peer-joined" || type === "peer-updated") this.#peers.set(peerId, metadata === undefined ? { peerId } : { peerId, metadata });
-    else if (type === "peer-left") this.#peers.delete(peerId);
+    const { type, room, ...peer } = message;
+    if (type === "peer-joined" || type === "peer-updated") this.#peers.set(peer.peerId, peer);
+    else if (type === "peer-left") this.#peers.delete(peer.peerId);
   }
 
   #assertOpen() {

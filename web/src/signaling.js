@@ -8,7 +8,7 @@
  */
 
 import { backoffMs } from "./backoff.js";
-import { closeCode, failure, mayComeBack } from "./codes.js";
+import { causeOf, closeCode, failure, mayComeBack } from "./codes.js";
 import { Comeback } from "./comeback.js";
 import { Inbox } from "./inbox.js";
 import { watchPage } from "./page.js";
@@ -18,12 +18,14 @@ import { Writer } from "./writer.js";
 
 /** Said again in a new session, for they mean the same there. Whom a signal or a message was for has another id by then. */
 const TIMELESS = new Set(["join", "leave", "metadata"]);
-/** Not even said for the first time in another session: a ping counts what came in this one, and a signal is for a peer in it. */
-const OF_SESSION = new Set(["ping", "offer", "answer", "ice-candidate"]);
+/** Not even said for the first time in another session: a ping counts what came in this one, a signal is for a peer in it, and the other has its own token. */
+const OF_SESSION = new Set(["hello", "ping", "offer", "answer", "ice-candidate"]);
 /** Never put aside: answers, and what is said of the session as a whole. */
 const AT_ONCE = new Set(["welcome", "joined", "ack", "error", "pong", "goodbye"]);
 /** Connections that are kept unclosed for the session's sake. After so many in vain there is no session to be saved. */
 const SILENT_MAX = 8;
+/** Nobody asks for another token when the one that there is ends so soon. */
+const RENEWAL_MS_MIN = 1_000;
 /** How a connection may end whose session does not. */
 const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slow-consumer"]);
 
@@ -57,7 +59,8 @@ const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slo
  * @typedef {object} ClientOptions
  * @property {boolean} [reconnect] come back by itself after a connection was lost; true unless it is said otherwise
  * @property {number} [retries] how often the first attempt is repeated
- * @property {string | (() => string | Promise<string>)} [token] who we are, for servers that want to know; a function is asked each time
+ * @property {string | (() => string | Promise<string>)} [token] who we are, for servers that want to know; a function is asked for each connection, and
+ * for another one before one runs out
  *
  * @typedef {{type: "offer" | "answer" | "ice-candidate", room: string, from: string, payload: any}} Signal
  *
@@ -67,7 +70,7 @@ const RESUMABLE = new Set(["connection-lost", "connect-timeout", "timeout", "slo
  * @property {Signal} answer
  * @property {Signal} ice-candidate
  * @property {{type: "ice-servers", iceServers: RTCIceServer[]}} ice-servers
- * @property {{type: "goodbye", code: string, reason: string, reconnect: boolean, reconnectAfterMs: number}} goodbye
+ * @property {{type: "goodbye", code: string, reason: string, reconnect: boolean, reconnectAfterMs: number, closesInMs?: number}} goodbye
  * @property {{type: "error", code: string, message: string, retryable: boolean, retryAfterMs?: number}} error
  * @property {{type: string, [field: string]: any}} sent
  * @property {StateDetail} state
@@ -80,9 +83,10 @@ const ClientTarget = /** @type {new () => import("./typed-target.js").TypedTarge
 
 /**
  * Events, all of them CustomEvents whose `detail` is the message from the server: `joined`, `peer-joined`, `peer-updated`, `peer-left`,
- * `left`, `offer`, `answer`, `ice-candidate`, `message`, `goodbye`, and `error` for the refusal of something that was sent without a promise.
- * And three of our own: `state`, whose detail is a {@link StateDetail}; `sent`, whose detail is a message as it goes out; and `close`, whose
- * detail is a {@link Cause}: fires once, after everything else, when the client is over for good.
+ * `left`, `offer`, `answer`, `ice-candidate`, `message`, `goodbye` (one with `closesInMs` only announces the end), and `error` for the refusal of something that
+ * was sent without a promise, a new token for one, or because no new one is to be had (`no-token`).
+ * And three of our own: `state`, whose detail is a {@link StateDetail}; `sent`, whose detail is a message as it goes out, without the client's token; and `close`,
+ * whose detail is a {@link Cause}: fires once, after everything else, when the client is over for good.
  */
 export class SignalingClient extends ClientTarget {
   #dial;
@@ -94,7 +98,10 @@ export class SignalingClient extends ClientTarget {
   #state = "connecting";
   /** @type {Map<string, Room>} */
   #rooms = new Map();
-  /** Those that are being entered: for each request one, in their order, which is that of the answers. @type {Map<string, Room[]>} */
+  /**
+   * Those that are being entered: for each request one, in their order, which is that of the answers; and the one of that name that we were in before.
+   * @type {Map<string, {rooms: Room[], before?: Room}>}
+   */
   #entering = new Map();
   /** @type {Map<number, {resolve: () => void, reject: (error: Error) => void}>} */
   #requests = new Map();
@@ -134,6 +141,12 @@ export class SignalingClient extends ClientTarget {
   });
   /** @type {string | undefined} */
   #resumeToken;
+  /** Says who we are, by the latest token: an older one is not said again. @type {{type: string, token?: string}} */
+  #hello = { type: "hello" };
+  /** When it was last asked for. */
+  #askedAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #renewal;
   #unwatch = () => {};
 
   /**
@@ -188,7 +201,7 @@ export class SignalingClient extends ClientTarget {
       } catch (caught) {
         const error = /** @type {any} */ (caught);
         if (signal?.aborted || attempt >= this.#options.retries || !mayComeBack(error)) {
-          this.#end({ code: error.code ?? "connection-lost", reason: String(error.message), reconnect: mayComeBack(error) });
+          this.#end(causeOf(error));
           throw signal?.aborted ? signal.reason : error;
         }
         await this.#comeback.pause(Math.max(error.reconnectAfterMs ?? 0, backoffMs(attempt)), signal);
@@ -205,14 +218,15 @@ export class SignalingClient extends ClientTarget {
    */
   async join(name, metadata, options = {}) {
     const room = new Room(this, name, metadata, options);
-    const entering = this.#entering.get(name) ?? [];
+    const entering = this.#entering.get(name) ?? { rooms: [], before: this.#rooms.get(name) };
+    const { rooms } = entering;
     this.#entering.set(name, entering);
-    entering.push(room);
+    rooms.push(room);
     try {
       await this.request("join", { room: name, metadata });
     } finally {
-      entering.splice(entering.indexOf(room), 1);
-      if (entering.length === 0) this.#entering.delete(name);
+      rooms.splice(rooms.indexOf(room), 1);
+      if (rooms.length === 0) this.#entering.delete(name);
       this.#inbox.putBack(this.#early.splice(0));
     }
     const entered = this.#rooms.get(name) ?? room;
@@ -304,10 +318,12 @@ export class SignalingClient extends ClientTarget {
     signal?.addEventListener("abort", giveUp, { once: true });
     try {
       line.transport.start();
-      const token = await this.#token();
-      const resume = this.#resumeToken && { token: this.#resumeToken, received: this.#received };
-      const hello = { type: "hello", token, resume: resume || undefined };
-      if (this.#line === line) line.transport.send(line.codec.encode(hello));
+      const token = await this.#askToken();
+      if (this.#line === line) {
+        this.#hello.token = token;
+        const resume = this.#resumeToken && { token: this.#resumeToken, received: this.#received };
+        line.transport.send(line.codec.encode({ ...this.#hello, resume }));
+      }
       return await opened;
     } catch (error) {
       if (this.#line === line) {
@@ -321,14 +337,48 @@ export class SignalingClient extends ClientTarget {
   }
 
   /** Who issues it may be away for a while, as the server may. An error with `reconnect: false` says that it will give none. */
-  async #token() {
+  async #askToken() {
     const { token } = this.#options;
+    this.#askedAt = performance.now();
     try {
       return typeof token === "function" ? await token() : token;
     } catch (cause) {
       const { message, reconnect } = /** @type {any} */ (cause ?? {});
       throw failure("no-token", `no token: ${message}`, { cause, reconnect });
     }
+  }
+
+  /**
+   * Says another token, before the present one runs out. It is asked for at once, as a timer may be late where nobody looks at the page; unless one was
+   * asked for just now: who gives such of a few seconds, fails, or has no other yet, is asked when half of what is left is over.
+   * @param {number} endsAt
+   * @returns {Promise<void>}
+   */
+  async #renewToken(endsAt) {
+    const now = performance.now();
+    const leftMs = endsAt - now;
+    const line = this.#line;
+    clearTimeout(this.#renewal);
+    if (!line || leftMs < RENEWAL_MS_MIN) return;
+    if (now - this.#askedAt < leftMs) {
+      this.#renewal = setTimeout(() => this.#renewToken(endsAt), leftMs / 2);
+      return;
+    }
+    let token;
+    try {
+      token = await this.#askToken();
+    } catch (caught) {
+      const { code, message, reconnect } = /** @type {any} */ (caught);
+      const retryable = reconnect !== false;
+      if (this.#line === line) this.#tell("error", { type: "error", code, message, retryable });
+      if (!retryable) return;
+    }
+    // Over another connection one was said that is newer.
+    if (this.#line !== line) return;
+    if (!token || token === this.#hello.token) return this.#renewToken(endsAt);
+    this.#hello.token = token;
+    this.#writer.hurry(this.#hello);
+    this.#tell("sent", { type: "hello" });
   }
 
   /** @param {any} welcome */
@@ -405,21 +455,25 @@ export class SignalingClient extends ClientTarget {
       this.#inbox.flush();
       return this.#handle(message);
     }
-    if (message.type !== "goodbye" && !message.bestEffort) this.#received++;
+    if (!isLast(message) && !message.bestEffort) this.#received++;
     this.#inbox.take(message);
   }
 
   /** @param {any} message */
   #handle(message) {
     if (this.#state === "closed") return;
-    const isEarly = this.#early.length > 0 || this.#entering.has(message.room);
+    const entering = this.#entering.get(message.room);
+    const present = this.#rooms.get(message.room);
+    // Who enters a room while the answer to leaving it is still to come is told of that first.
+    const isEarly = this.#early.length > 0 || (entering && (!present || present !== entering.before));
     if (isEarly && !AT_ONCE.has(message.type)) return void this.#early.push(message);
     switch (message.type) {
       case "welcome":
         this.#welcomed(message);
         return this.#inbox.hold();
       case "goodbye":
-        this.#goodbye = message;
+        if (isLast(message)) this.#goodbye = message;
+        else if (message.code === "token-expired") void this.#renewToken(performance.now() + message.closesInMs);
         break;
       case "ack":
         return this.#settle(message.id, ({ resolve }) => resolve());
@@ -432,7 +486,7 @@ export class SignalingClient extends ClientTarget {
         this.#setIceServers(message.iceServers);
         break;
       case "joined":
-        if (!this.#rooms.has(message.room)) this.#rooms.set(message.room, this.#entering.get(message.room)?.[0] ?? new Room(this, message.room));
+        if (!present) this.#rooms.set(message.room, entering?.rooms[0] ?? new Room(this, message.room));
         break;
     }
     const room = this.#rooms.get(message.room);
@@ -483,8 +537,8 @@ export class SignalingClient extends ClientTarget {
     // It may still be waiting for its turn.
     this.#inbox.flush();
     if (this.#goodbye) {
-      const { code, reason, reconnect, reconnectAfterMs } = this.#goodbye;
-      return { code, reason, reconnect, reconnectAfterMs };
+      const { type, ...cause } = this.#goodbye;
+      return cause;
     }
     const known = closeCode(number);
     if (known) return { code: known.slug, reason: reason || known.slug, reconnect: known.reconnect };
@@ -495,6 +549,7 @@ export class SignalingClient extends ClientTarget {
   #drop(isSilent) {
     this.#probing.stop();
     this.#writer.close();
+    clearTimeout(this.#renewal);
     const line = this.#line;
     this.#line = this.#goodbye = undefined;
     if (!line) return;
@@ -513,10 +568,11 @@ export class SignalingClient extends ClientTarget {
     this.#drop(isSilent);
     const opening = this.#opening;
     this.#opening = undefined;
-    const { code, reason, ...rest } = cause;
-    if (!opening && !RESUMABLE.has(code)) this.#resumeToken = undefined;
-    if (opening) opening.reject(failure(code, reason, rest));
-    else if (cause.reconnect && this.#options.reconnect) void this.#comeback.begin(cause);
+    if (!opening && !RESUMABLE.has(cause.code)) this.#resumeToken = undefined;
+    // Of who gives tokens there may be another, with which it is no coming back unchanged.
+    const mayReturn = cause.reconnect || (cause.code === "token-expired" && typeof this.#options.token === "function");
+    if (opening) opening.reject(asError(cause));
+    else if (mayReturn && this.#options.reconnect) void this.#comeback.begin(cause);
     else this.#end(cause);
   }
 
@@ -548,7 +604,7 @@ export class SignalingClient extends ClientTarget {
     if (this.#state === "closed") return;
     this.#drop();
     this.#closeSilent();
-    const error = failure(cause.code, cause.reason, { reconnect: cause.reconnect, reconnectAfterMs: cause.reconnectAfterMs });
+    const error = asError(cause);
     this.#setState({ state: "closed", cause });
     this.#comeback.end();
     this.#unwatch();
@@ -576,4 +632,14 @@ export class SignalingClient extends ClientTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Is this the server's last word, and not the announcement of it? @param {any} message */
+function isLast({ type, closesInMs }) {
+  return type === "goodbye" && closesInMs === undefined;
+}
+
+/** @param {Cause} cause */
+function asError({ code, reason, ...more }) {
+  return failure(code, reason, more);
 }

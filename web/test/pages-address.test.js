@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { invitation, ownAddress, pageAddress, readAddress, serverAddress } from "../pages/address.js";
+import { invitation, ownAddress, pageAddress, readAddress, serverAddress, splitToken, withToken } from "../pages/address.js";
 
 const HERE = "http://localhost:8080/call.html";
 
@@ -34,6 +34,16 @@ test("another page of the room is beside this one, however this one was asked fo
     assert.equal(pageAddress("index", href, wish), "http://localhost:8080/#room=r");
   }
   assert.equal(pageAddress("stream", "http://host/path/call.html?lang=es", { ...wish, server: "http://host" }), "http://host/path/stream.html?lang=es#room=r");
+});
+
+test("a token stands in the hash alone, and in no address that is shown or sent on", () => {
+  const href = `${HERE}?door=websocket&token=not-here#room=a+%26+b&token=eyJ.x-y_z.1`;
+  assert.deepEqual(splitToken(href), { token: "eyJ.x-y_z.1", rest: `${HERE}?door=websocket&token=not-here#room=a+%26+b` });
+  for (const without of [HERE, `${HERE}#room=r`, `${HERE}#room=r&token=`, `${HERE}?token=x`]) assert.equal(splitToken(without).token, undefined);
+  const wish = readAddress(href);
+  for (const made of [invitation(href, wish), ownAddress(href, wish), pageAddress("stream", href, wish)]) assert.ok(!made.includes("token"), made);
+  const again = withToken(pageAddress("stream", href, wish), "eyJ.x-y_z.1");
+  assert.deepEqual([splitToken(again).token, readAddress(again).room, new URL(again).search.includes("token")], ["eyJ.x-y_z.1", "a & b", false]);
 });
 
 test("a typed server loses what makes no difference", () => {

@@ -57,6 +57,14 @@ test("a candidate is explained by its kind", () => {
   assert.equal(about({ candidate: "", secret: "x" }), "explain.proof");
 });
 
+test("what whoever runs the server says comes from the server, and a token is not shown", () => {
+  const story = new Story();
+  const { from, to, content } = story.received({ type: "message", from: "0".repeat(32), room: "r", payload: 1 });
+  assert.deepEqual([from, to, content.payload], [SERVER, ME, 1]);
+  assert.equal(story.renewed().content, undefined);
+  assert.deepEqual(story.received({ type: "goodbye", code: "token-expired", closesInMs: 29_800 }).values, { code: "token-expired", seconds: 30 });
+});
+
 test("heartbeats are left out", () => {
   const story = new Story();
   assert.equal(story.sent({ type: "ping", received: 1 }), undefined);
@@ -75,6 +83,10 @@ test("every step has a sentence", () => {
       return story.received({ type: "ice-candidate", from, payload: { candidate: CANDIDATE.replace("srflx", type) } });
     }),
     story.received({ type: "welcome", resumed: true }),
+    story.renewed(),
+    story.received({ type: "left", reason: "removed" }),
+    story.received({ type: "message", from: "0".repeat(32) }),
+    story.received({ type: "goodbye", code: "token-expired", closesInMs: 30_000 }),
     story.received({ type: "joined", peers: [{}] }),
     story.received({ type: "ice-candidate", from, payload: { secret: "x" } }),
     ...["ice-checking", "ice-connected", "ice-disconnected", "ice-failed", "ice-closed", "line-closed", "line-failed"].map((state) => note(state, from)),

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Visit, doorOf, languageOf, nameOf } from "../pages/visit.js";
+import { Visit, doorOf, languageOf, nameOf, userOf } from "../pages/visit.js";
 
 test("of what a stranger says only what can be shown is taken", () => {
   for (const metadata of [undefined, null, 7, "x", {}, { name: 7 }, { name: "  " }, []]) assert.equal(nameOf(metadata), undefined);
@@ -10,6 +10,9 @@ test("of what a stranger says only what can be shown is taken", () => {
   assert.equal(doorOf({ door: "websocket" }), "websocket");
   for (const door of ["constructor", "", 7, undefined]) assert.equal(doorOf({ door }), undefined);
   assert.equal(languageOf({ lang: "es-MX" }), "es-MX");
+  assert.equal(userOf("emma@example.org"), "emma@example.org");
+  assert.equal(userOf("x".repeat(1_000)).length, 80);
+  for (const user of [undefined, "", "  "]) assert.equal(userOf(user), undefined);
   for (const lang of ["<b>", "", "x", 7, "es; rm"]) assert.equal(languageOf({ lang }), undefined);
 });
 
@@ -42,14 +45,15 @@ test("who comes back by another door says so", () => {
   assert.deepEqual(told.map(({ door }) => door), ["websocket"]);
 });
 
-test("a peer that is gone for the server, and still has a line, is still there, with its name", () => {
+test("a peer that is gone for the server, and still has a line, is still there, with its name and who it is", () => {
   const { room, visit } = staying();
   const line = link("b");
-  room.peers = [{ peerId: "a", metadata: { name: "A" } }, { peerId: "b", metadata: { name: "B" } }];
+  room.peers = [{ peerId: "a", metadata: { name: "A" } }, { peerId: "b", metadata: { name: "B" }, user: "stella" }];
   room.links.set("b", line);
-  assert.deepEqual(visit.peers().map(({ peerId, metadata }) => [peerId, metadata.name]), [["a", "A"], ["b", "B"]]);
+  assert.deepEqual(visit.peers().map(({ peerId, metadata, user }) => [peerId, metadata.name, user]), [["a", "A", undefined], ["b", "B", "stella"]]);
   room.peers = [];
-  assert.deepEqual(visit.peers(), [{ peerId: "b", metadata: { name: "B" }, link: line }]);
+  assert.deepEqual(visit.peers(), [{ peerId: "b", metadata: { name: "B" }, user: "stella", link: line }]);
+  assert.deepEqual(visit.peer("b"), { peerId: "b", metadata: { name: "B" }, user: "stella", link: line });
   line.isOver = true;
   assert.deepEqual(visit.peers(), []);
 });

@@ -53,6 +53,42 @@ test("a room tells its own events, and sends to one or to all", async (t) => {
   await Promise.all([left, within(leaving, "left")]);
 });
 
+test("who somebody is by their token stands beside what they say of themselves, as long as they are there", async (t) => {
+  const { server, room } = await entered(t, { peers: [{ peerId: "a", metadata: 1, user: "emma@example.org" }] });
+  const heard = [];
+  for (const type of ["peer-joined", "peer-updated"]) room.addEventListener(type, ({ detail }) => heard.push([type, detail.peerId, detail.user]));
+  server.say({ ...joined("b"), user: "stella" }, joined("c"), { type: "peer-updated", room: "r", peerId: "a", user: "emma@example.org" });
+  await settled();
+  assert.deepEqual(heard, [["peer-joined", "b", "stella"], ["peer-joined", "c", undefined], ["peer-updated", "a", "emma@example.org"]]);
+  assert.deepEqual(room.peers, [{ peerId: "a", user: "emma@example.org" }, { peerId: "b", user: "stella" }, { peerId: "c" }]);
+});
+
+test("what whoever runs the server says in a room is a message, though no such peer is there", async (t) => {
+  const { server, client, room } = await entered(t, { peers: [{ peerId: "a" }] });
+  const heard = [];
+  for (const target of [client, room]) target.addEventListener("message", ({ detail }) => heard.push([detail.from, detail.payload]));
+  const from = "0".repeat(32);
+  server.say({ type: "message", room: "r", from, payload: "closing at six" });
+  await settled();
+  assert.deepEqual(heard, [[from, "closing at six"], [from, "closing at six"]]);
+  assert.deepEqual(room.peers, [{ peerId: "a" }]);
+});
+
+test("who is sent out of a room is told, has nobody there any more, and every line is hung up", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { server, client, room } = await entered(t, { mesh: true, peers: [{ peerId: "a" }] });
+  t.mock.timers.tick(0);
+  await server.heard("offer");
+  const link = room.links.get("a");
+  const left = once(room, "left");
+  server.say({ type: "left", room: "r", reason: "removed" });
+  assert.equal((await left).detail.reason, "removed");
+  assert.deepEqual([link.state, room.links.size, room.peers, client.rooms, client.state], ["closed", 0, [], [], "connected"]);
+  t.mock.timers.tick(100_000);
+  await settled();
+  assert.equal(room.links.size, 0, "nobody is called again");
+});
+
 test("nobody is answered who was not asked for", async (t) => {
   const { server, room } = await entered(t, { peers: [{ peerId: "a" }] });
   server.say(offer("a"));

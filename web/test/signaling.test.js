@@ -98,6 +98,27 @@ test("of two requests for a room, the one that succeeds has it, and what is said
   }
 });
 
+/** The `left` waited for the answer to entering, and then took the new room for the old one: the client was in no room, and the server had it in one. */
+test("a room that is left and entered again in one go is entered", async (t) => {
+  const { server, client } = await inRoom(t, [{ peerId: "a" }]);
+  const first = client.room;
+  const heard = [];
+  for (const type of ["left", "joined", "message"]) client.addEventListener(type, ({ detail }) => heard.push([type, detail.payload]));
+  const [leaving, joining] = [client.leave("r"), client.join("r")];
+  const ids = [(await server.heard("leave")).id, (await server.heard("join")).id];
+  const says = (payload) => ({ type: "message", room: "r", from: "a", payload });
+  server.say(says(1), { type: "left", room: "r", reason: "left" }, { type: "ack", id: ids[0] });
+  await within(leaving, "left");
+  server.say({ type: "joined", room: "r", peerId: "me", peers: [{ peerId: "a" }] }, says(2), { type: "ack", id: ids[1] });
+  const second = await within(joining, "joined");
+  const last = once(second, "message");
+  server.say(says(3));
+  await last;
+  assert.notEqual(second, first);
+  assert.deepEqual([client.rooms, second.peers, first.peers], [["r"], [{ peerId: "a" }], []]);
+  assert.deepEqual(heard, [["message", 1], ["left", undefined], ["joined", undefined], ["message", 2], ["message", 3]]);
+});
+
 test("the refusal of something sent without a promise is an event", async (t) => {
   const { server, client } = await connected(t);
   client.send("offer", { to: "nobody", payload: {} });

@@ -204,7 +204,7 @@ fn scrape(fields: &Fields<'_>) -> Result<Vec<Wish>, Refusal> {
 
 impl Dialect for Tracker {
     fn name(&self) -> &'static str {
-        "tracker"
+        NAME
     }
 
     /// A client may gather its first offers for longer than others take for a first message, or want its socket only later.

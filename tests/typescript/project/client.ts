@@ -46,10 +46,13 @@ export async function enter(): Promise<Room> {
   // @ts-expect-error: there is no such event
   client.addEventListener("stat", () => {});
   client.addEventListener("ice-candidate", ({ detail }) => console.log(detail.from.length, detail.payload));
+  client.addEventListener("goodbye", ({ detail: { code, closesInMs } }) => console.log(code.length, closesInMs === undefined ? "now" : closesInMs / 1_000));
   client.addEventListener("sent", ({ detail }) => console.log(detail.type.length, detail.payload));
 
   // @ts-expect-error: who sent it is a string
   client.addEventListener("offer", ({ detail }) => detail.from.toFixed());
+  // @ts-expect-error: it says so only ahead of the end
+  client.addEventListener("goodbye", ({ detail }) => detail.closesInMs.toFixed());
   // @ts-expect-error: the cause may be missing
   client.addEventListener("state", ({ detail }) => console.log(detail.cause.code));
   // @ts-expect-error: a code is a string
@@ -59,6 +62,8 @@ export async function enter(): Promise<Room> {
 
 // @ts-expect-error: a url is needed
 connect();
+// @ts-expect-error: a token is a string
+connect("http://localhost:8080", { token: async () => 7 });
 // @ts-expect-error: no such door
 connect("http://localhost:8080", { transport: "pigeon" });
 // @ts-expect-error: milliseconds are a number
@@ -73,7 +78,8 @@ function listen(room: Room): void {
   room.send({ any: ["JSON", 1, null] });
   room.send("to one", peers[0]?.peerId);
   room.sendBestEffort({ x: 1 });
-  room.addEventListener("peer-joined", ({ detail }) => console.log(detail.peerId.length, detail.metadata));
+  const users: (string | undefined)[] = peers.map(({ user }) => user);
+  room.addEventListener("peer-joined", ({ detail }) => console.log(detail.peerId.length, detail.metadata, detail.user?.length, users));
   room.addEventListener("peer-left", ({ detail }) => console.log(detail.peerId.length, detail.reason.length));
   room.addEventListener("message", ({ detail }) => {
     const message: RoomMessage = detail;
@@ -94,6 +100,8 @@ function listen(room: Room): void {
   room.addEventListener("peer-arrived", () => {});
   // @ts-expect-error: who left has no payload
   room.addEventListener("peer-left", ({ detail }) => console.log(detail.payload));
+  // @ts-expect-error: not everybody is known
+  room.addEventListener("peer-joined", ({ detail }) => detail.user.length);
   // @ts-expect-error: to a peer, by its id
   room.send("hello", 7);
   // @ts-expect-error: what is sent is missing

@@ -1,7 +1,4 @@
-/** Messages as JSON text: what the WebSocket door speaks. */
-
-/** No subprotocol stands for JSON. */
-export const subprotocol = undefined;
+/** Messages as JSON text: what the WebSocket door speaks unless a subprotocol says otherwise. */
 
 /**
  * @param {object} message

@@ -1,0 +1,258 @@
+//! The application decides who may come in: a real HTTP server is asked, and whatever it does not say clearly and in time is a no.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::header, web};
+use serde_json::{Value, json};
+use switchboard::{
+    client::Door,
+    config::Config,
+    protocol::{CloseCode, Codec},
+};
+use tokio::sync::Notify;
+
+use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, goodbye};
+
+const DOOR: Door = Door::WebSocket(Codec::Json);
+
+/// What the application answers, in the order of the rules: the first whose `event` and `token`, `user` or `room` are those of the question.
+type Decide = dyn Fn(&Value) -> HttpResponse + Send + Sync;
+
+/// An application's own HTTP server.
+struct Application {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<(Value, Option<String>)>>>,
+    handle: actix_web::dev::ServerHandle,
+}
+
+impl Application {
+    fn start(decide: impl Fn(&Value) -> HttpResponse + Send + Sync + 'static) -> Self {
+        let asked: Arc<Mutex<Vec<(Value, Option<String>)>>> = Arc::default();
+        let decide: Arc<Decide> = Arc::new(decide);
+        let noted = asked.clone();
+        let (started, outcome) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let app = move || {
+                    let (decide, noted) = (decide.clone(), noted.clone());
+                    App::new().default_service(web::to(move |request: HttpRequest, question: web::Json<Value>| {
+                        let bearer = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+                        noted.lock().unwrap().push((question.0.clone(), bearer));
+                        let slow = question.0["token"] == "slow";
+                        let answer = decide(&question.0);
+                        async move {
+                            if slow {
+                                Notify::new().notified().await;
+                            }
+                            answer
+                        }
+                    }))
+                };
+                let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+                let address = server.addrs()[0];
+                let server = server.run();
+                started.send((address, server.handle())).unwrap();
+                server.await.unwrap();
+            });
+        });
+        let (address, handle) = outcome.recv_timeout(support::DEADLINE).unwrap();
+        Self { address, asked, handle }
+    }
+
+    fn asked(&self) -> Vec<Value> {
+        self.asked.lock().unwrap().iter().map(|(question, _)| question.clone()).collect()
+    }
+
+    fn server(&self, change: impl FnOnce(&mut Config)) -> TestServer {
+        let url = format!("http://{}/may", self.address);
+        TestServer::with(|config| {
+            config.auth.callback_url = Some(url.parse().unwrap());
+            change(config);
+        })
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+fn yes(claims: Value) -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "allow": true, "claims": claims }))
+}
+
+fn no() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "allow": false, "reason": "not today" }))
+}
+
+async fn hello(server: &TestServer, token: &str) -> RawClient {
+    let mut client = RawClient::silent(server, DOOR).await;
+    client.say(json!({ "type": "hello", "token": token })).await;
+    client
+}
+
+async fn welcomed(server: &TestServer, token: &str) -> RawClient {
+    let mut client = hello(server, token).await;
+    assert_eq!(client.hear().await["type"], "welcome", "{token}");
+    client
+}
+
+#[tokio::test]
+async fn the_application_says_who_comes_in_and_as_whom() {
+    let application = Application::start(|question| match question["token"].as_str() {
+        Some("ann") => yes(json!({ "sub": "ann", "rooms": { "r": { "broadcast": false } } })),
+        Some("bob") => yes(json!({ "sub": "bob", "rooms": ["*"] })),
+        _ => no(),
+    });
+    let server = application.server(|_| {});
+    for door in Door::ALL {
+        let mut eve = RawClient::silent(&server, door).await;
+        eve.say(json!({ "type": "hello", "token": "eve" })).await;
+        assert_eq!(goodbye(&mut eve.client).await, CloseCode::Unauthorized, "{door}");
+    }
+    let mut bob = welcomed(&server, "bob").await;
+    bob.done(json!({ "type": "join", "room": "r" })).await;
+    let mut ann = welcomed(&server, "ann").await;
+    assert_eq!(ann.refused(json!({ "type": "join", "room": "s" })).await["code"], "forbidden");
+    let joined = ann.done(json!({ "type": "join", "room": "r" })).await.remove(0);
+    assert_eq!(joined["peers"], json!([{ "peerId": bob.peer_id, "user": "bob" }]));
+    assert_eq!(ann.refused(json!({ "type": "message", "payload": 1 })).await["code"], "forbidden");
+    let asked = application.asked();
+    let question = asked.iter().find(|question| question["token"] == "ann").unwrap();
+    assert_eq!(
+        question,
+        &json!({ "event": "connect", "peerId": ann.peer_id, "address": "127.0.0.1", "dialect": "native", "token": "ann" })
+    );
+    assert!(asked.iter().all(|question| question["event"] == "connect"), "rooms that were named are not asked about: {asked:?}");
+}
+
+#[tokio::test]
+async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
+    let application = Application::start(|question| match (question["event"].as_str(), question["room"].as_str()) {
+        (Some("connect"), None) => yes(json!({ "sub": "ann" })),
+        (Some("join"), Some("open")) => HttpResponse::Ok().json(json!({ "allow": true })),
+        (Some("join"), Some("mute")) => yes(json!({ "rooms": { "mute": { "publish": false, "broadcast": false } } })),
+        (Some("join"), Some("elsewhere")) => yes(json!({ "rooms": ["other"] })),
+        _ => no(),
+    });
+    let server = application.server(|_| {});
+    let mut ann = welcomed(&server, "t").await;
+    ann.done(json!({ "type": "join", "room": "open" })).await;
+    ann.done(json!({ "type": "join", "room": "mute" })).await;
+    assert_eq!(ann.refused(json!({ "type": "message", "room": "mute", "payload": 1 })).await["code"], "forbidden");
+    ann.done(json!({ "type": "message", "room": "open", "payload": 1 })).await;
+    for room in ["elsewhere", "closed"] {
+        assert_eq!(ann.refused(json!({ "type": "join", "room": room })).await["code"], "forbidden", "{room}");
+    }
+    let question = application.asked().pop().unwrap();
+    assert_eq!(question["user"], "ann");
+    assert_eq!((&question["token"], &question["room"]), (&Value::Null, &"closed".into()));
+    // A dialect that has a place for its token in the address, and enters its room by coming.
+    let mut lobby = ForeignClient::connect(&server, "/matchbox/open?token=t").await;
+    assert!(lobby.hear().await["IdAssigned"].is_string());
+    assert_eq!(application.asked().iter().filter(|question| question["dialect"] == "matchbox").count(), 2);
+}
+
+#[tokio::test]
+async fn who_goes_while_a_room_is_asked_about_does_not_enter_it() {
+    let answer = Arc::new(Mutex::new(()));
+    let held = answer.clone();
+    let application = Application::start(move |question| match question["event"].as_str() {
+        Some("connect") => yes(json!({})),
+        _ => {
+            drop(held.lock().unwrap());
+            yes(json!({}))
+        }
+    });
+    let server = application.server(|_| {});
+    let mut client = welcomed(&server, "t").await;
+    let guard = answer.lock().unwrap();
+    client.say(json!({ "type": "join", "room": "r" })).await;
+    eventually("the room is asked about", async || application.asked().len() == 2).await;
+    drop(client);
+    let mut witness = hello(&server, "other").await;
+    drop(guard);
+    assert_eq!(witness.hear().await["type"], "welcome");
+    witness.done(json!({ "type": "join", "room": "r" })).await;
+    eventually("only the witness is there", async || server.snapshot().await.values().map(Vec::len).sum::<usize>() == 1).await;
+}
+
+#[tokio::test]
+async fn whatever_is_no_clear_yes_in_time_is_a_no() {
+    let application = Application::start(|question| match question["token"].as_str().unwrap() {
+        "error" => HttpResponse::InternalServerError().json(json!({ "allow": true })),
+        "created" => HttpResponse::Created().json(json!({ "allow": true })),
+        "elsewhere" => HttpResponse::Found().insert_header((header::LOCATION, "/may?token=yes")).json(json!({ "allow": true })),
+        "empty" => HttpResponse::Ok().finish(),
+        "text" => HttpResponse::Ok().body("yes"),
+        "word" => HttpResponse::Ok().json(json!({ "allow": "true" })),
+        "nothing" => HttpResponse::Ok().json(json!({})),
+        "claims" => yes(json!([])),
+        "rights" => yes(json!({ "rooms": { "r": { "publsh": false } } })),
+        "over" => yes(json!({ "exp": 1 })),
+        "long" => HttpResponse::Ok().json(json!({ "allow": true, "reason": "x".repeat(70_000) })),
+        "slow" | "yes" => yes(json!({ "rooms": ["*"] })),
+        token => panic!("{token}"),
+    });
+    let server = application.server(|config| config.auth.callback_timeout_ms = 500);
+    let bad = ["error", "created", "elsewhere", "empty", "text", "word", "nothing", "claims", "rights", "over", "long", "slow"];
+    for token in bad {
+        let mut client = hello(&server, token).await;
+        assert_eq!(goodbye(&mut client.client).await, CloseCode::Unauthorized, "{token}");
+    }
+    welcomed(&server, "yes").await;
+    // Nobody is there any more.
+    let _ = application.handle.stop(false).await;
+    let mut client = hello(&server, "anybody").await;
+    assert_eq!(goodbye(&mut client.client).await, CloseCode::Unauthorized);
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_a_while_and_what_is_no_answer_is_not() {
+    let fails = Arc::new(Mutex::new(true));
+    let failing = fails.clone();
+    let application = Application::start(move |question| match question["token"].as_str().unwrap() {
+        "later" if std::mem::replace(&mut failing.lock().unwrap(), false) => HttpResponse::InternalServerError().finish(),
+        "no" => no(),
+        _ => yes(json!({ "rooms": ["*"] })),
+    });
+    let count = |token: &str| application.asked().iter().filter(|question| question["token"] == token).count();
+    let server = application.server(|config| config.auth.callback_cache_ms = 3_600_000);
+    for _ in 0..3 {
+        welcomed(&server, "yes").await;
+        assert_eq!(goodbye(&mut hello(&server, "no").await.client).await, CloseCode::Unauthorized);
+    }
+    assert_eq!((count("yes"), count("no")), (1, 1));
+    assert_eq!(goodbye(&mut hello(&server, "later").await.client).await, CloseCode::Unauthorized);
+    welcomed(&server, "later").await;
+    assert_eq!(count("later"), 2);
+
+    let server = application.server(|config| config.auth.callback_cache_ms = 0);
+    for _ in 0..2 {
+        welcomed(&server, "each").await;
+    }
+    assert_eq!(count("each"), 2);
+}
+
+#[tokio::test]
+async fn the_application_knows_who_asks_and_answers_have_an_end() {
+    let application = Application::start(|_| {
+        let end = std::time::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(2);
+        yes(json!({ "rooms": ["*"], "exp": end.as_secs_f64() }))
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let server = application.server(|config| config.auth.callback_secret_file = Some(file));
+    let mut client = welcomed(&server, "t").await;
+    assert_eq!(application.asked.lock().unwrap()[0].1.as_deref(), Some("Bearer s3cret"));
+    assert_eq!(client.hear().await["closesInMs"].is_u64(), true);
+    assert_eq!(goodbye(&mut client.client).await, CloseCode::TokenExpired);
+}

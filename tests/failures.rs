@@ -1,0 +1,101 @@
+//! Wrong credentials slow down whoever comes from their address, and keep nobody out.
+
+mod support;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use support::{
+    RawClient, TestServer,
+    guest_list::{GuestList, grant},
+};
+use switchboard::{auth::Authorize, client::Door, protocol::CloseCode};
+
+/// As long as is waited behind two failures that are not free, at least.
+const DELAY: Duration = Duration::from_millis(200);
+
+fn server(failures_max: u32, connections_max: usize) -> TestServer {
+    let list: Arc<dyn Authorize> = Arc::new(GuestList::default().put("good", grant("ann", &["r"])));
+    TestServer::asking(Some(list), |config| {
+        config.limits.address_failures_max = failures_max;
+        config.limits.address_connections_max = connections_max;
+    })
+}
+
+/// Says hello, and hears how that ends.
+async fn hello(server: &TestServer, door: Door, hello: serde_json::Value) -> (Option<CloseCode>, Duration) {
+    let mut client = RawClient::silent(server, door).await;
+    let since = Instant::now();
+    client.say(hello).await;
+    let refused = client.hear().await;
+    let code = if refused["type"] == "goodbye" { Some(CloseCode::from_slug(refused["code"].as_str().unwrap()).unwrap()) } else { None };
+    (code, since.elapsed())
+}
+
+#[tokio::test]
+async fn a_genuine_client_of_an_address_that_failed_comes_in_a_little_later() {
+    for door in Door::ALL {
+        let server = server(1, 5000);
+        for _ in 0..3 {
+            assert_eq!(hello(&server, door, json!({ "type": "hello", "token": "bad" })).await.0, Some(CloseCode::Unauthorized), "{door}");
+        }
+        let (refused, took) = hello(&server, door, json!({ "type": "hello", "token": "good" })).await;
+        assert_eq!(refused, None, "{door}");
+        assert!(took >= DELAY, "{door}: {took:?}");
+    }
+}
+
+/// If it were counted, the last would wait for longer than any test does.
+#[tokio::test]
+async fn who_says_no_token_has_failed_nothing() {
+    let list: Arc<dyn Authorize> = Arc::new(GuestList::default().put("good", grant("ann", &["r"])));
+    let server = TestServer::asking(Some(list), |config| {
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 600_000;
+    });
+    for door in Door::ALL {
+        for _ in 0..5 {
+            assert_eq!(hello(&server, door, json!({ "type": "hello" })).await.0, Some(CloseCode::Unauthorized), "{door}");
+        }
+    }
+    assert_eq!(hello(&server, Door::ALL[0], json!({ "type": "hello", "token": "good" })).await.0, None);
+}
+
+/// A new token is a credential like the first.
+#[tokio::test]
+async fn who_is_in_already_tries_tokens_no_faster() {
+    let server = server(1, 5000);
+    for door in Door::ALL {
+        let mut client = RawClient::silent(&server, door).await;
+        client.say(json!({ "type": "hello", "token": "good" })).await;
+        assert_eq!(client.hear().await["type"], "welcome", "{door}");
+        for _ in 0..3 {
+            assert_eq!(client.refused(json!({ "type": "hello", "token": "bad" })).await["code"], "unauthorized", "{door}");
+        }
+        let since = Instant::now();
+        client.done(json!({ "type": "hello", "token": "good" })).await;
+        assert!(since.elapsed() >= DELAY, "{door}");
+    }
+}
+
+/// A server that was restarted knows nobody's resume token; there may be as many such clients as an address may have connections.
+#[tokio::test]
+async fn resume_tokens_that_resume_nothing_count_for_less() {
+    let resume = || json!({ "type": "hello", "token": "good", "resume": { "token": "0".repeat(32), "received": 1 } });
+    for door in Door::ALL {
+        let server = server(1, 4);
+        for _ in 0..4 {
+            assert_eq!(hello(&server, door, resume()).await.0, None, "{door}: a new session");
+        }
+        // Two failures beyond what is free, of which each is four of these.
+        for _ in 0..8 {
+            assert_eq!(hello(&server, door, resume()).await.0, None, "{door}");
+        }
+        let (refused, took) = hello(&server, door, json!({ "type": "hello", "token": "good" })).await;
+        assert_eq!(refused, None, "{door}");
+        assert!(took >= DELAY, "{door}: {took:?}");
+    }
+}
