@@ -13,6 +13,7 @@ use std::{
 
 use actix::prelude::{Addr, Handler, Message};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use self::wishes::Patience;
 pub use self::wishes::TRY_AGAIN_AFTER;
@@ -248,6 +249,11 @@ impl Hearing {
         if let Some(connection) = self.connection.take() {
             self.session.do_send(Ended { connection, how: Ending::Fault(code), heard_at });
         }
+    }
+
+    /// Who the client is for others.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
     }
 
     /// How many messages the client has sent.
@@ -598,6 +604,7 @@ impl Hearing {
     fn tell_refusal(&self, refusal: Refusal) {
         let is_last = self.dialect.ends_with(&refusal);
         self.delivery.metrics().refused(refusal.code);
+        debug!(code = %refusal.code, "a message is refused");
         self.delivery.tell(&ServerMessage::Error(refusal));
         if is_last {
             self.hang_up();
