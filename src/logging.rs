@@ -2,44 +2,99 @@
 //!
 //! Clients choose some of what is logged, and somebody reads it in a terminal. So a control character is written as its escape:
 //! it can neither move the cursor nor pretend to be another line. tracing-subscriber alone does so for some of them, in messages.
+//!
+//! What is logged can be changed while the program runs. What nobody is to read in a log is not logged whatever is asked for: of dependencies
+//! that tell what they send and receive, nothing below a level at which they do not.
 
 use std::{
     env, fmt,
     io::{self, IsTerminal as _, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use switchboard::config::{Config, LogFormat};
+use switchboard::{
+    admin::LogLevel,
+    config::{Config, LogFormat},
+};
 use tracing::{
-    Dispatch,
+    Dispatch, Metadata,
     field::{Field, Visit},
+    level_filters::LevelFilter,
 };
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
     field::RecordFields,
+    filter::{FilterExt as _, filter_fn},
     fmt::{FormatFields, MakeWriter, format::Writer},
+    layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
-/// Starts logging for the whole process; called once.
-pub fn start(config: &Config) {
+/// Starts logging for the whole process; called once. What is logged can be changed by what it returns.
+pub fn start(config: &Config) -> Arc<dyn LogLevel> {
     let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // What a stranger sends must not be an alarm, and how many threads there are is no news.
-    let filter = EnvFilter::try_new(format!("actix_http=off,actix_server=warn,{}", config.log));
-    let filter = filter.expect("the filter parsed when the settings were read");
-    dispatch(filter, config.log_format, colours, io::stderr).init();
+    let (dispatch, level) = dispatch(&config.log, config.log_format, colours, io::stderr);
+    dispatch.init();
+    Arc::new(level)
 }
 
-fn dispatch<M, W>(filter: EnvFilter, log_format: LogFormat, colours: bool, writer: M) -> Dispatch
+/// What is logged, and how to change it.
+struct Level {
+    filter: Mutex<String>,
+    reload: reload::Handle<EnvFilter, Registry>,
+}
+
+impl LogLevel for Level {
+    fn filter(&self) -> String {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, filter: &str) -> Result<(), String> {
+        let parsed = parse(filter).map_err(|error| error.to_string())?;
+        let mut in_force = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reload.reload(parsed).map_err(|error| error.to_string())?;
+        *in_force = filter.to_owned();
+        Ok(())
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    // What a stranger sends must not be an alarm, and how many threads there are is no news.
+    EnvFilter::try_new(format!("actix_http=off,actix_server=warn,{filter}"))
+}
+
+/// Dependencies, and the level below which they tell what only the two ends of a connection are to know.
+const DISCREET: [(&str, LevelFilter); 3] = [
+    // At `debug` the frames of a request as numbers, in which is the path with its query: a token, perhaps.
+    ("wtransport", LevelFilter::INFO),
+    // At `trace` the tokens that reset a connection, by which anybody could end it.
+    ("quinn_proto", LevelFilter::DEBUG),
+    // At `trace` whole handshakes, with the tickets by which a client takes up a session of TLS again.
+    ("rustls", LevelFilter::DEBUG),
+];
+
+/// May this be read by whoever reads the log?
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    let is_of = |part: &str| metadata.target().strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    DISCREET.iter().all(|(part, most)| !is_of(part) || metadata.level() <= most)
+}
+
+fn dispatch<M, W>(filter: &str, log_format: LogFormat, colours: bool, writer: M) -> (Dispatch, Level)
 where
     M: Fn() -> W + Send + Sync + 'static,
     W: Write + 'static,
 {
+    let parsed = parse(filter).expect("the filter parsed when the settings were read");
+    let (parsed, reload) = reload::Layer::new(parsed);
     // Internal errors go to stderr. When that is what is broken, writing them there panics.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    match log_format {
-        LogFormat::Text => builder.with_ansi(colours).fmt_fields(EscapedFields).with_writer(writer).into(),
-        LogFormat::Json => builder.json().with_writer(move || EscapedLine(writer.make_writer())).into(),
-    }
+    let lines = tracing_subscriber::fmt::layer().log_internal_errors(false);
+    let lines = match log_format {
+        LogFormat::Text => lines.with_ansi(colours).fmt_fields(EscapedFields).with_writer(writer).boxed(),
+        LogFormat::Json => lines.json().with_writer(move || EscapedLine(writer.make_writer())).boxed(),
+    };
+    let lines = lines.with_filter(parsed.and(filter_fn(is_discreet)));
+    (Registry::default().with(lines).into(), Level { filter: filter.to_owned().into(), reload })
 }
 
 /// Writes control characters as escapes that JSON knows too.
@@ -123,7 +178,7 @@ mod tests {
     fn logged(filter: &str, log_format: LogFormat, colours: bool, log: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let dispatch = dispatch(EnvFilter::new(filter), log_format, colours, move || writer.clone());
+        let (dispatch, _) = dispatch(filter, log_format, colours, move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, log);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -167,6 +222,26 @@ mod tests {
         assert!(!logged("info", LogFormat::Text, false, || say("a")).contains('\u{1b}'));
         let line = logged("info", LogFormat::Text, true, || say("\u{1b}[8mhidden"));
         assert!(!line.contains("\u{1b}[8m"), "{line:?}");
+    }
+
+    #[test]
+    fn what_is_logged_can_be_changed() {
+        let written = Written::default();
+        let writer = written.clone();
+        let (dispatch, level) = dispatch("warn", LogFormat::Text, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::info!("before");
+            level.set("info").unwrap();
+            tracing::info!("meanwhile");
+            assert!(level.set("nonsense=loud").is_err());
+            assert_eq!(level.filter(), "info");
+            tracing::info!("still");
+            level.set("error").unwrap();
+            tracing::info!("after");
+        });
+        let lines = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let said: Vec<&str> = lines.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(said, ["meanwhile", "still"]);
     }
 
     #[test]

@@ -183,15 +183,16 @@ impl Tokens {
 impl Authorize for Tokens {
     fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
         async move {
-            let token = visitor.token.ok_or_else(|| Denied::new("no token"))?;
+            let token = visitor.token.ok_or_else(|| Denied::new("no token").counted_as("missing"))?;
             let verified = self.verify_or_fetch(&token, SystemTime::now()).await;
             verified.map_err(|bad| {
                 let reason = format!("its token is not good: {bad}");
-                match bad {
+                let denied = match bad {
                     // By then its signature is known to be right.
                     BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
                     _ => Denied::new(reason),
-                }
+                };
+                denied.counted_as(bad.slug())
             })
         }
         .boxed()

@@ -77,7 +77,7 @@ impl Denied {
     /// For this reason, which is nobody's attempt at what is not theirs: the token was good once, or nobody can be asked. It is not counted as a failure of
     /// the client's address, where all clients of an office may have it at once.
     pub fn blameless(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_blameless: true, slug: "denied" }
+        Self { is_blameless: true, ..Self::new(reason) }
     }
 
     /// Is it no failure to be counted?

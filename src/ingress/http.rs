@@ -43,6 +43,7 @@ use super::{
     dialects::{Dialects, PeerJsRequest},
     engineio::{self, EngineIo},
     handshakes::Handshakes,
+    logs::{span, spawn_in},
     origins::share,
     self_signed::Hash,
     tls::Certificates,
@@ -52,7 +53,7 @@ use super::{
 use crate::{
     config::Timeouts,
     dialect::PEERJS,
-    metrics::HandshakeFailure,
+    metrics::{Door, HandshakeFailure},
     protocol::{CloseCode, PeerId, RoomId},
     registry::command::TakeNames,
 };
@@ -521,7 +522,8 @@ where
                 };
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
                 // A task of its own: what is left of HTTP takes several KiB, which are not to wait for the end of the connection.
-                actix_rt::spawn(websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()));
+                let span = span(Door::WebSocket, dialect.name());
+                spawn_in(span, websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()));
                 return Ok(());
             }
             Err(text) => {

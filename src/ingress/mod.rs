@@ -9,6 +9,7 @@ pub mod engineio;
 pub mod handshakes;
 pub mod http;
 pub mod listener;
+mod logs;
 pub mod origins;
 pub mod self_signed;
 pub mod slowdown;
@@ -120,6 +121,7 @@ impl Doorkeeper {
         let judged = match self.resume(place, connection, frames, peer_id).await? {
             Ok(line) => {
                 frames.pop_front();
+                logs::is_peer(line.hearing.lock().unwrap_or_else(PoisonError::into_inner).peer_id());
                 return Ok(line);
             }
             Err(judged) => judged,
@@ -138,6 +140,7 @@ impl Doorkeeper {
             }
             None => None,
         };
+        logs::is_peer(peer_id);
         let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
         Ok(Line { session, hearing, connection: ConnectionId::FIRST })
     }
@@ -226,7 +229,7 @@ impl Doorkeeper {
             }
         };
         self.metrics.resumed(ResumeOutcome::Succeeded);
-        self.metrics.heard(outbox.meter().door(), frame.bytes().len());
+        self.metrics.heard(outbox.meter().door(), frames.front().map_or(0, |first| first.bytes().len()));
         self.metrics.received(Said::Hello);
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);

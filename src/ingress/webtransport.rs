@@ -19,13 +19,14 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{task::coop::consume_budget, time::timeout};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
 use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
+    logs::span,
     origins::Asking,
     overdue,
 };
@@ -150,8 +151,11 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
-                (Ok(place), Some(engine)) => engineio::webtransport::serve(connection, place, doorkeeper, &engine).await,
-                (Ok(place), None) => serve(connection, place, &doorkeeper).await,
+                (Ok(place), Some(engine)) => {
+                    let span = span(Door::WebTransport, "socket.io");
+                    engineio::webtransport::serve(connection, place, doorkeeper, &engine).instrument(span).await;
+                }
+                (Ok(place), None) => serve(connection, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
                 (Err(code), _) => {
                     doorkeeper.metrics.handshake_failed(code);
                     close(&connection, code);
@@ -173,8 +177,8 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
 
 /// Serves one session to its end.
 async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
-    // Boxed, for what it takes is not to be kept room for as long as the session lasts.
     let meter = doorkeeper.meter(Door::WebTransport, &Native(Codec::MsgPack));
+    // Boxed, for what it takes is not to be kept room for as long as the session lasts.
     let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,

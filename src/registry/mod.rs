@@ -252,7 +252,9 @@ impl Handler<CloseRoom> for RoomRegistry {
     type Result = MessageResult<CloseRoom>;
 
     fn handle(&mut self, CloseRoom(room): CloseRoom, _: &mut Context<Self>) -> MessageResult<CloseRoom> {
-        MessageResult(self.rooms.close(&room))
+        let peers = self.rooms.close(&room);
+        self.count_rooms();
+        MessageResult(peers)
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::{
     Session,
@@ -191,6 +192,7 @@ impl Session {
                 session.end(LeaveReason::Timeout, ctx);
             }
         });
+        debug!(peer_id = %self.welcome.peer_id, reason = reason.name(), "a session waits for its client");
         if self.window.replace(window).is_none() {
             self.delivery.metrics().session_changed(Connected::Yes, Connected::No);
         }
@@ -220,6 +222,7 @@ impl Session {
         self.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
         self.door = outbox.meter().door();
+        debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session goes on over another connection");
         self.hearing().attach(self.connection, dialect, outbox, address.joins.clone());
         (self.welcome, self.place, self.address) = (welcome, Some(place), address);
         true

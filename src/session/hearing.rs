@@ -13,6 +13,7 @@ use std::{
 
 use actix::prelude::{Addr, Handler, Message};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use self::wishes::Patience;
 pub use self::wishes::TRY_AGAIN_AFTER;
@@ -250,6 +251,11 @@ impl Hearing {
         }
     }
 
+    /// Who the client is for others.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
     /// How many messages the client has sent.
     pub fn received(&self) -> u64 {
         self.received
@@ -342,16 +348,6 @@ impl Hearing {
         rooms
     }
 
-    /// The rooms that the session is in.
-    pub fn rooms(&self) -> Vec<RoomId> {
-        self.state.rooms().cloned().collect()
-    }
-
-    /// The session is no longer in this room.
-    pub fn expelled(&mut self, room: &RoomId) {
-        self.state.expelled(room);
-    }
-
     /// Has the client counted as a peer while it is in a room: where it is connected, or among those who may come back.
     fn count_peer(&mut self) {
         let is_peer = self.state.is_in_a_room();
@@ -385,6 +381,17 @@ impl Hearing {
             Ok(Heard::Wishes(wishes)) => self.count_wishes(wishes.iter()),
             Err(_) => metrics.received(Said::Malformed),
         }
+    }
+
+    /// The rooms that the session is in.
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.state.rooms().cloned().collect()
+    }
+
+    /// The session is no longer in this room.
+    pub fn expelled(&mut self, room: &RoomId) {
+        self.state.expelled(room);
+        self.count_peer();
     }
 
     /// Deals with one, and tells the peer that is to be waited for behind it.
@@ -597,6 +604,7 @@ impl Hearing {
     fn tell_refusal(&self, refusal: Refusal) {
         let is_last = self.dialect.ends_with(&refusal);
         self.delivery.metrics().refused(refusal.code);
+        debug!(code = %refusal.code, "a message is refused");
         self.delivery.tell(&ServerMessage::Error(refusal));
         if is_last {
             self.hang_up();

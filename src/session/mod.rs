@@ -26,6 +26,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use tracing::debug;
 
 use self::{
     admission::Admission,
@@ -165,6 +166,7 @@ impl Actor for Session {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session begins");
         let register = Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() };
         ask(&self.registry, self.delivery.metrics(), register);
         if !self.settings.resume_window.is_zero() {
@@ -183,6 +185,7 @@ impl Drop for Session {
         hearing.confirm();
         let rooms = hearing.take_rooms();
         drop(hearing);
+        debug!(peer_id = %self.welcome.peer_id, reason = self.reason.map_or("draining", LeaveReason::name), "a session is over");
         let metrics = self.delivery.metrics();
         metrics.session_ended(if self.window.is_none() { Connected::Yes } else { Connected::No }, self.reason);
         ask(&self.registry, metrics, Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });

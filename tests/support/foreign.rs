@@ -21,7 +21,12 @@ pub struct ForeignClient {
 impl ForeignClient {
     /// Connects to a path.
     pub async fn connect(server: &TestServer, path: &str) -> Self {
-        let url = format!("{}{path}", server.base().replacen("http", "ws", 1));
+        Self::connect_to(server.base(), path).await
+    }
+
+    /// The same to a server at this base URL.
+    pub async fn connect_to(base: &str, path: &str) -> Self {
+        let url = format!("{}{path}", base.replacen("http", "ws", 1));
         let (socket, _) = within("a connection", connect_async(url)).await.expect("a connection");
         Self { socket }
     }

@@ -24,7 +24,11 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::{
-    super::{BATCH_FRAMES, address::Visit},
+    super::{
+        BATCH_FRAMES,
+        address::Visit,
+        logs::{span, spawn_in},
+    },
     EngineIo, Incoming, Socket, Stop, Transport,
 };
 use crate::{
@@ -81,7 +85,7 @@ where
     let (socket, incoming) = engine.open(Door::Polling);
     let handshake = engine.handshake(&socket, &["websocket"]);
     let engine = engine.clone();
-    actix_rt::spawn(async move { engine.run(socket, incoming, attend).await });
+    spawn_in(span(Door::Polling, "socket.io"), async move { engine.run(socket, incoming, attend).await });
     text(handshake)
 }
 

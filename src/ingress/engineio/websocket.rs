@@ -19,6 +19,7 @@ use super::{
     super::{
         address::Visit,
         http::{handshake, switch_protocols, write_response},
+        logs::{span, spawn_in},
         websocket::{self, Handover, Pings, Reader, exchange, spell},
     },
     EngineIo, Incoming, PROTOCOL_ERROR, Socket, Stop, Transport,
@@ -77,7 +78,7 @@ where
         None => match begin() {
             Ok(attend) => {
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
-                actix_rt::spawn(async move {
+                spawn_in(span(Door::WebSocket, "socket.io"), async move {
                     begin_at(io, leftover, &engine, attend).await;
                     drop(connection);
                 });
