@@ -12,7 +12,9 @@ use switchboard::{
 };
 
 use self::support::{
-    RawClient, TestServer, goodbye,
+    RawClient, TestServer,
+    foreign::ForeignClient,
+    goodbye,
     guest_list::{GuestList, grant, lasting, with_rights},
 };
 
@@ -181,6 +183,47 @@ async fn a_client_is_told_the_rates_of_its_token_and_kept_to_them() {
         assert_eq!((&limits["messagesPerSecond"], &limits["joinsPerSecond"]), (&json!(1), &json!(20)), "no more than others: {limits}");
         client.done(json!({ "type": "join", "room": "r" })).await;
         assert_eq!(client.refused(json!({ "type": "ping" })).await["code"], "rate-limited", "{door}");
+    }
+}
+
+/// It was bound by the rates of the first token as well.
+#[tokio::test]
+async fn a_new_token_may_be_for_a_faster_client() {
+    let rates = RateLimits { messages_per_second: Some(2), bytes_per_second: Some(1), ..RateLimits::default() };
+    let list = GuestList::default().put("slow", Grant { rates, ..grant("ann", &["r"]) }).put("fast", grant("ann", &["r"]));
+    let server = server(list);
+    for door in Door::ALL {
+        let mut client = welcomed(&server, door, "slow").await;
+        // However few bytes it may send, a new token gets through.
+        client.done(json!({ "type": "hello", "token": "fast" })).await;
+        for _ in 0..20 {
+            client.done(json!({ "type": "ping" })).await;
+        }
+    }
+}
+
+/// One token for all visitors of a site was the secret by which each of them could take over the name of another.
+#[tokio::test]
+async fn a_token_that_many_have_takes_over_no_name() {
+    let everybody = Grant { user: None, ..grant("", &["peerjs"]) };
+    let server = server(GuestList::default().put("shared", everybody).put("ann", grant("ann", &["peerjs"])));
+    let connect = async |token: &str| ForeignClient::connect(&server, &format!("/peerjs?key=peerjs&id=bert&token={token}")).await;
+    for (token, second) in [("shared", "ID-TAKEN"), ("ann", "OPEN")] {
+        let mut holder = connect(token).await;
+        assert_eq!(holder.hear().await["type"], "OPEN", "{token}");
+        let (told, ended) = tokio::join!(
+            async {
+                let mut other = connect(token).await;
+                other.hear().await["type"].clone()
+            },
+            // Who reads answers the question whether it is there.
+            async { tokio::time::timeout(Duration::from_secs(5), holder.closed()).await.is_ok() },
+        );
+        assert_eq!((told, ended), (second.into(), second == "OPEN"), "{token}");
+        if !ended {
+            holder.close().await;
+        }
+        support::eventually("the name to be free", async || server.snapshot().await.is_empty()).await;
     }
 }
 

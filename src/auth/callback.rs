@@ -5,8 +5,8 @@
 //! comes for each room, unless a token or the answer to `connect` has named the rooms. The answer is `{"allow": true, "claims"?: {…}}`, whose claims
 //! are those of a token (`sub`, `rooms`, `limits`, `exp`), or `{"allow": false, "reason"?: "…"}`, whose reason is logged.
 //!
-//! Whatever is no such answer, or does not come in time, is a no. Answers are kept for a while, for who asks the same as the same: with the same
-//! token, or as the same user, or from the same address where there is neither.
+//! Whatever is no such answer, or does not come in time, is a no; of the claims of an answer to `join` only `rooms` and `exp` count. Answers are kept for
+//! a while, for who asks the same as the same: with the same token, or as the same user; without either, as the same peer.
 
 use std::{
     collections::HashMap,
@@ -17,10 +17,11 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use reqwest::{Client, Url, header};
+use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Authorize, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks};
+use super::{Authorize, BadToken, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks, jwt::TOKEN_BYTES_MAX};
 use crate::protocol::PeerId;
 
 /// How the application is asked.
@@ -60,16 +61,21 @@ pub struct Application {
     http: Client,
     /// Verifies tokens first, where this server does.
     tokens: Option<Arc<dyn Authorize>>,
-    kept: Mutex<HashMap<Question, Kept>>,
+    kept: Mutex<Kept>,
 }
 
-/// An answer, and until when it counts.
-type Kept = (Instant, Result<Answer, Denied>);
+/// Answers, each until its time is over.
+#[derive(Default)]
+struct Kept {
+    answers: HashMap<Question, (Instant, Result<Answer, Denied>)>,
+    /// With so many it is time to drop those whose time is over.
+    sweep_at: usize,
+}
 
 /// What is asked, but for who exactly asks.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Question {
-    /// A token, a user, or an address.
+    /// A token, a user, or a peer.
     who: Who,
     dialect: &'static str,
     room: Option<String>,
@@ -77,9 +83,10 @@ struct Question {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Who {
-    Token(String),
+    /// The SHA-256 of a token, which need not lie about.
+    Token([u8; 32]),
     User(Arc<str>),
-    Address(IpAddr),
+    Peer(PeerId),
 }
 
 /// A yes.
@@ -93,6 +100,8 @@ struct Answer {
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Answers that are kept; more are asked for each time.
 const KEPT_MAX: usize = 10_000;
+/// Fewer are not worth a look.
+const SWEEP_LEAST: usize = 256;
 
 impl Application {
     /// Asks there. With `tokens`, only for clients whose token is good.
@@ -106,6 +115,9 @@ impl Application {
             Some(tokens) => Some(tokens.connect(visitor.clone()).await?),
             None => None,
         };
+        if visitor.token.as_ref().is_some_and(|token| token.len() > TOKEN_BYTES_MAX) {
+            return Err(Denied::new(BadToken::TooLong.to_string()).counted_as(BadToken::TooLong.slug()));
+        }
         let user = verified.as_ref().and_then(|grant| grant.user.clone());
         let visitor = Visitor { token: visitor.token.filter(|_| verified.is_none()), ..visitor };
         let Answer { claims, names_rooms } = self.ask(&visitor, user, None).await?;
@@ -125,6 +137,9 @@ impl Application {
 
     async fn enter(&self, visitor: Visitor, user: Option<Arc<str>>, room: String) -> Result<RoomAccess, Denied> {
         let Answer { claims, names_rooms } = self.ask(&visitor, user, Some(&room)).await?;
+        if claims.expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
+            return Err(Denied::new("the application's answer has run out"));
+        }
         if !names_rooms {
             return Ok(RoomAccess::default());
         }
@@ -134,9 +149,9 @@ impl Application {
 
     async fn ask(&self, visitor: &Visitor, user: Option<Arc<str>>, room: Option<&str>) -> Result<Answer, Denied> {
         let who = match (&visitor.token, &user) {
-            (Some(token), _) => Who::Token(token.clone()),
+            (Some(token), _) => Who::Token(sha256(token)),
             (None, Some(user)) => Who::User(user.clone()),
-            (None, None) => Who::Address(visitor.address),
+            (None, None) => Who::Peer(visitor.peer_id),
         };
         let question = Question { who, dialect: visitor.dialect, room: room.map(str::to_owned) };
         if let Some(kept) = self.kept(&question, Instant::now()) {
@@ -151,9 +166,10 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(|reason| Denied::blameless(reason).counted_as("unavailable"))?;
+        let answer = self.post(&asked).await.map_err(Denied::unavailable)?;
         let answer = match answer.allow {
-            true => Ok(answer.read().map_err(Denied::new)?),
+            // Who asked is not to blame.
+            true => Ok(answer.read().map_err(Denied::unavailable)?),
             false => Err(Denied::new(
                 answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
             )),
@@ -184,7 +200,7 @@ impl Application {
 
     fn kept(&self, question: &Question, now: Instant) -> Option<Result<Answer, Denied>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, answer) = kept.get(question)?;
+        let (until, answer) = kept.answers.get(question)?;
         (now < *until).then(|| answer.clone())
     }
 
@@ -193,11 +209,12 @@ impl Application {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, (until, _)| now < *until);
+        if kept.answers.len() >= kept.sweep_at {
+            kept.answers.retain(|_, (until, _)| now < *until);
+            kept.sweep_at = (2 * kept.answers.len()).clamp(SWEEP_LEAST, KEPT_MAX);
         }
-        if kept.len() < KEPT_MAX {
-            kept.insert(question, (now + self.settings.kept_for, answer.clone()));
+        if kept.answers.len() < KEPT_MAX {
+            kept.answers.insert(question, (now + self.settings.kept_for, answer.clone()));
         }
     }
 }
@@ -227,6 +244,10 @@ struct Asked<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<&'a str>,
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -64,6 +64,9 @@ pub struct RateLimits {
     pub joins_per_second: Option<u32>,
 }
 
+/// A client may say a token of any length that is taken.
+const BYTES_PER_SECOND_LEAST: u32 = 8192;
+
 impl Grant {
     /// Everything, for ever, without a name: what everybody has on an open server.
     pub const ALL: Self = Self {
@@ -89,7 +92,8 @@ impl RateLimits {
         let least = |own: Option<u32>, all: u32| own.map_or(all, |own| own.clamp(1, all));
         Some(ClientRates {
             messages_per_second: least(self.messages_per_second, rates.messages_per_second),
-            bytes_per_second: least(self.bytes_per_second, rates.bytes_per_second),
+            // Or a new token would never get through.
+            bytes_per_second: least(self.bytes_per_second.map(|own| own.max(BYTES_PER_SECOND_LEAST)), rates.bytes_per_second),
             joins_per_second: least(self.joins_per_second, rates.joins_per_second),
         })
     }

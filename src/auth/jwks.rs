@@ -92,7 +92,7 @@ impl Jwks {
                 // Once is enough until it is over.
                 Err(error) if !was_told => {
                     was_told = true;
-                    error!(url = %self.settings.url, %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
+                    error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
                 }
                 Err(_) => {}
             }
@@ -109,6 +109,15 @@ impl Jwks {
         }
     }
 
+    /// The URL without what in it may be a secret.
+    fn shown(&self) -> String {
+        let mut url = self.settings.url.clone();
+        url.set_query(None);
+        // A URL of HTTP may have both.
+        let _ = (url.set_username(""), url.set_password(None));
+        url.into()
+    }
+
     /// Fetches them now.
     pub async fn fetch(&self, now: Instant) -> Result<(), FetchError> {
         self.fetch_holding(&mut *self.asked.lock().await, now).await
@@ -119,7 +128,7 @@ impl Jwks {
         let keys = Key::from_published_jwks(&self.answer().await?)?;
         let names = |keys: &[Arc<Key>]| keys.iter().map(|key| key.name().map(str::to_owned)).collect::<Vec<_>>();
         if names(&keys) != names(&self.keys.load()) {
-            info!(url = %self.settings.url, ?keys, "published keys are in use");
+            info!(url = self.shown(), ?keys, "published keys are in use");
         }
         self.keys.store(Arc::new(keys));
         Ok(())

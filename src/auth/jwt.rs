@@ -122,6 +122,11 @@ impl Tokens {
         self.verify(token, now)
     }
 
+    /// Are keys published that could not be fetched yet?
+    fn waits_for_keys(&self) -> bool {
+        self.published.as_ref().is_some_and(|published| published.keys().is_empty())
+    }
+
     /// The payload of a token whose signature is right, and whose key's it is.
     pub(super) fn signed(&self, token: &str) -> Result<(Vec<u8>, Arc<Key>), BadToken> {
         let Parts { header, message, payload, signature } = Parts::parse(token)?;
@@ -190,6 +195,7 @@ impl Authorize for Tokens {
                 let denied = match bad {
                     // By then its signature is known to be right.
                     BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
+                    BadToken::UnknownKey if self.waits_for_keys() => return Denied::unavailable(reason),
                     _ => Denied::new(reason),
                 };
                 denied.counted_as(bad.slug())

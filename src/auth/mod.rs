@@ -68,7 +68,15 @@ pub struct Denied {
     slug: &'static str,
 }
 
+/// The word for counts where nobody can be asked.
+const UNAVAILABLE: &str = "unavailable";
+
 impl Denied {
+    /// Nobody can be asked, for this reason.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::blameless(reason).counted_as(UNAVAILABLE)
+    }
+
     /// For this reason.
     pub fn new(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), is_blameless: false, slug: "denied" }
@@ -88,6 +96,11 @@ impl Denied {
     /// The same for counts, which know it by this word.
     pub fn counted_as(self, slug: &'static str) -> Self {
         Self { slug, ..self }
+    }
+
+    /// Could nobody be asked? Then the client may as well come again.
+    pub fn is_unavailable(&self) -> bool {
+        self.slug == UNAVAILABLE
     }
 
     /// One word for counts.

@@ -125,8 +125,7 @@ pub struct Config {
     pub timeouts: Timeouts,
 }
 
-/// Who may come in: with `keys` or `jwks_url` a server takes clients with a token alone, a JWT; with `callback_url` whom the application lets in; without,
-/// everybody.
+/// Who may come in. With `keys` or `jwks_url` that is who has a token, a JWT; with `callback_url` whom the application lets in; with neither, everybody.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Auth {
     /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
@@ -174,8 +173,8 @@ pub struct Auth {
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
     pub callback_timeout_ms: u64,
 
-    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user, or from the same address
-    /// where there is neither. 0 asks each time.
+    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user; without either,
+    /// as the same peer. 0 asks each time.
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub callback_cache_ms: u64,

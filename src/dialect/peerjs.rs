@@ -147,7 +147,7 @@ impl Dialect for PeerJs {
             ServerMessage::Goodbye { code, .. } => match code {
                 CloseCode::ServerFull | CloseCode::TooManyConnections => Frames::text(error(FULL)),
                 CloseCode::Unauthorized | CloseCode::TokenExpired => Frames::text(with_text("INVALID-KEY", code.sentence())),
-                CloseCode::Removed | CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => {
+                CloseCode::Unavailable | CloseCode::Removed | CloseCode::SlowConsumer | CloseCode::TooLarge | CloseCode::RateLimited => {
                     Frames::text(error(code.sentence()))
                 }
                 // Whose connection just ends is `disconnected`, and the application may call `reconnect()`.

@@ -56,7 +56,7 @@ impl Dialects {
         if !self.has_tokens {
             return None;
         }
-        match self.peerjs(path) {
+        match self.peerjs(path).filter(|_| self.matchbox(path, query).is_none()) {
             Some(PeerJsRequest::Id | PeerJsRequest::Peers(_)) => path.rsplit('/').nth(1).map(str::to_owned),
             Some(_) => PeerJs::token_in(&self.peerjs.key, query),
             None => form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, token)| token.into_owned()),
@@ -96,7 +96,7 @@ impl Dialects {
             // There is a page of ours at the root.
             "" if folder != "/" => Some(PeerJsRequest::About),
             "peerjs" => Some(PeerJsRequest::Socket),
-            _ => match within.strip_prefix(key.as_str()).or_else(|| self.behind_token(within))? {
+            _ => match within.strip_prefix(key.as_str()).filter(|rest| rest.starts_with('/')).or_else(|| self.behind_token(within))? {
                 "/id" => Some(PeerJsRequest::Id),
                 "/peers" => Some(PeerJsRequest::Peers(discovery.then(|| RoomId::parse_in(PEERJS, key, key.len())).flatten())),
                 _ => None,
@@ -106,7 +106,9 @@ impl Dialects {
 
     /// What stands behind a token that is in the place of the key.
     fn behind_token<'a>(&self, within: &'a str) -> Option<&'a str> {
-        within.find('/').filter(|_| self.has_tokens).map(|end| &within[end..])
+        let end = within.find('/').filter(|_| self.has_tokens)?;
+        let (token, rest) = within.split_at(end);
+        (token.contains('.') && !rest[1..].contains('/')).then_some(rest)
     }
 
     /// Their names, our own first.

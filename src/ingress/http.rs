@@ -119,6 +119,11 @@ impl Site {
         }
     }
 
+    /// As much of a path as may be told of: in front of the last part of one of PeerJS may be a token.
+    fn told<'a>(&self, path: &'a str) -> &'a str {
+        if self.dialects.peerjs(path).is_some() { &path[path.rfind('/').unwrap_or_default()..] } else { path }
+    }
+
     /// The sessions of Socket.IO, at their path.
     fn socket_io(&self, path: &str) -> Option<&Arc<EngineIo>> {
         self.socket_io.as_ref().filter(|_| EngineIo::is_at(path))
@@ -167,9 +172,7 @@ async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> H
         return answer_anybody(&request, body, &site).await;
     }
     let headers = request.headers();
-    // In front of its last part may be a token, which is not to be told of.
-    let told = if is_peerjs { &path[path.rfind('/').unwrap_or_default()..] } else { path };
-    if !site.doorkeeper.admits_request(headers, request.peer_addr(), told) {
+    if !site.doorkeeper.admits_request(headers, request.peer_addr(), site.told(path)) {
         let mut refusal = plain(StatusCode::FORBIDDEN, FORBIDDEN);
         share(refusal.headers_mut(), None, false);
         return refusal;
@@ -484,7 +487,7 @@ async fn upgrade<Io>(request: Request, mut framed: Framed<Io, h1::Codec>, site: 
 where
     Io: Handover,
 {
-    if !site.doorkeeper.admits_request(request.headers(), request.peer_addr(), request.path()) {
+    if !site.doorkeeper.admits_request(request.headers(), request.peer_addr(), site.told(request.path())) {
         return write_response(&mut framed, StatusCode::FORBIDDEN, FORBIDDEN).await;
     }
     if let Some(engine) = site.socket_io(request.path()) {

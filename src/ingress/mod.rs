@@ -132,11 +132,11 @@ impl Doorkeeper {
         let admission = match &self.authority {
             Some(authority) => {
                 let visitor = self.visitor(place, connection, frames.front(), peer_id);
-                let judged = match judged {
-                    Some(grant) => Some(grant),
-                    None => self.judge(authority, &visitor).await,
+                let grant = match judged {
+                    Some(grant) => grant,
+                    None => self.judge(authority, &visitor).await?,
                 };
-                Some(Admission::new(authority.clone(), visitor, judged.ok_or(CloseCode::Unauthorized)?))
+                Some(Admission::new(authority.clone(), visitor, grant))
             }
             None => None,
         };
@@ -152,14 +152,15 @@ impl Doorkeeper {
             true => first.and_then(|first| dialect.token(first)).map(|Token(token)| token.into_owned()),
             false => place.token.clone(),
         };
-        Visitor { token, peer_id, address: place.visit.address(), dialect: dialect.name() }
+        Visitor { token, peer_id, address: place.visit.client, dialect: dialect.name() }
     }
 
     /// May who says this token know who is in this room?
     pub async fn may_observe(&self, room: &RoomId, token: Option<String>, address: IpAddr, dialect: &'static str) -> bool {
         let Some(authority) = &self.authority else { return true };
         let visitor = Visitor { token, peer_id: PeerId::random(), address, dialect };
-        let Some(grant) = self.judge(authority, &visitor).await else { return false };
+        let Ok(grant) = self.judge(authority, &visitor).await else { return false };
+        let visitor = Visitor { token: None, ..visitor };
         let access = match grant.asks_about_rooms {
             true => authority.join(visitor, grant.user, room.name().to_owned()).await.ok(),
             false => grant.room(room.name()),
@@ -167,14 +168,17 @@ impl Doorkeeper {
         access.is_some_and(|access| access.rights.observe)
     }
 
-    /// What a client is granted, if it is let in.
-    async fn judge(&self, authority: &Arc<dyn Authorize>, visitor: &Visitor) -> Option<Grant> {
+    /// What a client is granted, if it is let in, and otherwise why not, as far as it is told.
+    async fn judge(&self, authority: &Arc<dyn Authorize>, visitor: &Visitor) -> Result<Grant, CloseCode> {
         let judged = authority.connect(visitor.clone()).await;
         let tell = |denied: &Denied| {
             self.metrics.token_failed(TokenFailure::named(denied.slug()));
             info!(address = %visitor.address, dialect = visitor.dialect, %denied, "a client is not let in");
         };
-        judged.inspect_err(tell).ok()
+        judged.inspect_err(tell).map_err(|denied| match denied.is_unavailable() {
+            true => CloseCode::Unavailable,
+            false => CloseCode::Unauthorized,
+        })
     }
 
     /// The line to the session that the first frame resumes, if there is such a session and it takes the connection; or else what its client is granted,
@@ -196,10 +200,10 @@ impl Doorkeeper {
             // Before the secret is used, so that a token that is no good costs nobody a session.
             Some((authority, _)) => {
                 let judged = self.judge(authority, &self.visitor(place, connection, frames.front(), peer_id)).await;
-                if judged.is_none() {
+                if judged.is_err() {
                     self.metrics.resumed(ResumeOutcome::Refused);
                 }
-                Some(judged.ok_or(place.refusal.unwrap_or(CloseCode::Unauthorized))?)
+                Some(judged.map_err(|code| place.refusal.unwrap_or(code))?)
             }
             None => {
                 self.slowdown.over(address).await;
@@ -268,6 +272,7 @@ impl Doorkeeper {
             metadata_bytes_max: limits.metadata_bytes_max,
             nesting_max: limits.nesting_max,
             rates,
+            rates_max: self.rates,
             outbox_bytes_max: limits.outbox_bytes_max,
             slow_peer: self.timeouts.slow_peer(),
             replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },

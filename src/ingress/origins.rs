@@ -21,7 +21,7 @@ pub struct Asking<'a> {
     pub path: &'a str,
 }
 
-/// The longest origin that is told of: a scheme, the longest name and a port.
+/// The longest origin, host or path that is told of: a scheme, the longest name and a port.
 const TOLD_BYTES: usize = 300;
 
 impl Doorkeeper {
@@ -30,9 +30,10 @@ impl Doorkeeper {
         let admits = self.origins.judge(asking.origins.iter().copied(), asking.host) != Verdict::Refused;
         if !admits {
             self.metrics.handshake_failed(HandshakeFailure::Origin);
-            let origin = asking.origins.join(&b", "[..]);
-            let origin = String::from_utf8_lossy(&origin[..origin.len().min(TOLD_BYTES)]);
-            info!(?origin, host = ?asking.host, address = %asking.address, path = ?asking.path, "a page of an origin that is not among `origins` is refused");
+            let told = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(TOLD_BYTES)]).into_owned();
+            let (origin, path) = (told(&asking.origins.join(&b", "[..])), told(asking.path.as_bytes()));
+            let host = asking.host.map(|host| told(host.as_bytes()));
+            info!(?origin, ?host, address = %asking.address, ?path, "a page of an origin that is not among `origins` is refused");
         }
         admits
     }

@@ -59,6 +59,8 @@ codes! {
         RateLimited = 4103 "rate-limited",
         /// The client's address has as many connections as it may.
         TooManyConnections = 4104 "too-many-connections",
+        /// Who decides who may come in cannot be asked.
+        Unavailable = 4105 "unavailable",
         /// A message was larger than the bound.
         TooLarge = 4200 "too-large",
         /// A newer connection took the session over.
@@ -136,6 +138,7 @@ impl CloseCode {
             Self::StreamTimeout => "you did not open a bidirectional stream in time",
             Self::RateLimited => "you went on sending faster than you may",
             Self::TooManyConnections => "your address has as many connections as it may",
+            Self::Unavailable => "nobody can be asked now whether you may come in",
             Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than this server takes",
             Self::Unauthorized => "this server lets nobody in without a good token",

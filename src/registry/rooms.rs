@@ -162,13 +162,17 @@ impl Rooms {
         };
         let mut present = room.present_mut();
         let secret = claim.as_ref().and_then(|claim| claim.secret.clone());
-        let name = claim.map(|claim| present.give_name(claim, is_quiet)).transpose()?.flatten();
-        let metadata_bytes = present.metadata_bytes + kept_bytes(metadata.as_ref()) + user.as_ref().map_or(0, |user| user.len());
+        let metadata_bytes = kept_bytes(metadata.as_ref()) + user.as_ref().map_or(0, |user| user.len());
         let any_peers_max = if room.is_quiet && !broadcasts { self.limits.quiet_peers_max } else { self.limits.peers_max };
         let peers_max = peers_max.map_or(any_peers_max, |peers_max| peers_max.min(any_peers_max));
-        if present.members.len() >= peers_max || (!room.is_quiet && metadata_bytes > self.limits.metadata_bytes_max) {
+        // Whoever comes back to its name takes the place of who it was.
+        let before = claim.as_ref().and_then(|claim| present.owner(claim, user.as_ref())).map(|before| before.peer_id);
+        if present.members.len() - usize::from(before.is_some()) >= peers_max
+            || (!room.is_quiet && present.metadata_bytes + metadata_bytes > self.limits.metadata_bytes_max)
+        {
             return Err(ErrorCode::RoomFull);
         }
+        let name = claim.map(|claim| present.give_name(claim, user.as_ref(), is_quiet)).transpose()?.flatten();
         let mut peers = vec![];
         if !room.is_quiet {
             let newcomer = Peer { peer_id, metadata: metadata.clone(), user: user.clone(), name: name.clone() };
@@ -184,7 +188,7 @@ impl Rooms {
         let apart = is_apart.then(|| Box::new(Apart { name: name.clone(), secret, turn, user, rights }));
         present.entered += 1;
         inlet.answer(Answer::Joined(room.clone(), Standing { name: name.clone(), turn, rights }));
-        present.metadata_bytes = metadata_bytes;
+        present.metadata_bytes += metadata_bytes;
         present.with_metadata += usize::from(metadata.is_some());
         present.members.add(Member { peer_id, inlet, metadata: metadata.map(Box::new), apart });
         let is_filling = seats.is_some_and(|seats| present.members.len() < seats);
@@ -208,7 +212,7 @@ impl Rooms {
         debug_assert!(room.is_quiet, "others would have to be told");
         let mut present = room.present_mut();
         let claim = Claim { name: name.clone(), secret: None, insists: true };
-        let name = present.give_name(claim, room.is_quiet)?;
+        let name = present.give_name(claim, None, room.is_quiet)?;
         present.members.rename(peer_id, name.expect("who insists has the name")).then_some(()).ok_or(ErrorCode::NotInRoom)
     }
 
@@ -537,24 +541,28 @@ impl Present {
     }
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
-    fn give_name(&mut self, Claim { name, secret, insists }: Claim, is_quiet: bool) -> Result<Option<PeerName>, ErrorCode> {
+    fn give_name(&mut self, claim: Claim, user: Option<&Arc<str>>, is_quiet: bool) -> Result<Option<PeerName>, ErrorCode> {
+        let owner = self.owner(&claim, user).map(|owner| owner.peer_id);
+        let Claim { name, insists, .. } = claim;
         // Where the others know peers by their ids as well, nobody is called by the id of another, however that is spelled. With hyphens it looks
         // like what pages make of `crypto.randomUUID()`, which is theirs unless it is somebody's id.
         let id = PeerId::parse(&name.as_str().replace('-', "").to_ascii_lowercase()).filter(|_| !is_quiet);
         if id.is_some_and(|id| !name.as_str().contains('-') || self.members.find(id).is_some()) {
             return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
         }
-        if let Some(holder) = self.members.named(name.as_str()) {
-            let is_the_same = secret.is_some() && holder.apart.as_ref().is_some_and(|apart| apart.secret == secret);
-            if !is_the_same {
-                return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
-            }
-            let holder = holder.peer_id;
-            if let Some(before) = self.remove(holder) {
-                before.inlet.replace();
-            }
+        if owner.is_none() && self.members.named(name.as_str()).is_some() {
+            return if insists { Err(ErrorCode::NameTaken) } else { Ok(None) };
+        }
+        if let Some(before) = owner.and_then(|owner| self.remove(owner)) {
+            before.inlet.replace();
         }
         Ok(Some(name))
+    }
+
+    /// Who has the name, if that is who claims it: as the same user, and with the same secret.
+    fn owner(&self, Claim { name, secret, .. }: &Claim, user: Option<&Arc<str>>) -> Option<&Member> {
+        let holder = self.members.named(name.as_str()).filter(|holder| holder.user() == user)?;
+        (secret.is_some() && holder.apart.as_ref().is_some_and(|apart| apart.secret == *secret)).then_some(holder)
     }
 
     fn census(&self) -> Census {

@@ -3,16 +3,18 @@
 //! Only a server that asks has one of these per session. The answers come through the session's mailbox, as those of the registry do.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use actix::prelude::*;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Session;
 use crate::{
     auth::{Authorize, Grant, Visitor},
+    metrics::TokenFailure,
     protocol::{CloseCode, ErrorCode, LeaveReason, RoomId, ServerMessage},
     registry::{
         ask,
@@ -29,6 +31,8 @@ pub struct Admission {
     timer: Option<SpawnHandle>,
     /// Has the client been told that the end is near?
     is_announced: bool,
+    /// How often the grant was another: what was asked before does not count any more.
+    renewals: u32,
 }
 
 /// May the client enter this room?
@@ -52,7 +56,12 @@ impl Admission {
     /// For a client that was let in with this grant.
     pub fn new(authority: Arc<dyn Authorize>, visitor: Visitor, grant: Grant) -> Self {
         let visitor = Visitor { token: None, ..visitor };
-        Self { authority, visitor, grant: Arc::new(grant), timer: None, is_announced: false }
+        Self { authority, visitor, grant: Arc::new(grant), timer: None, is_announced: false, renewals: 0 }
+    }
+
+    /// It comes from there now.
+    pub fn moved(&mut self, address: IpAddr) {
+        self.visitor.address = address;
     }
 
     /// What the client may do.
@@ -84,6 +93,7 @@ impl Session {
     pub(super) fn renew(&mut self, grant: Grant, ctx: &mut Context<Self>) -> Option<Vec<RoomId>> {
         let admission = self.admission.as_mut().filter(|admission| admission.grant.user == grant.user)?;
         (admission.grant, admission.is_announced) = (Arc::new(grant), false);
+        admission.renewals += 1;
         let grant = admission.grant.clone();
         let gone = self.hearing().renew(grant);
         self.heed_end(ctx);
@@ -126,11 +136,16 @@ impl Handler<Renew> for Session {
     fn handle(&mut self, Renew { token }: Renew, ctx: &mut Context<Self>) {
         let Some(admission) = &self.admission else { return };
         let (authority, visitor) = (admission.authority.clone(), Visitor { token: Some(token), ..admission.visitor.clone() });
+        let renewals = admission.renewals;
         let asked = async move { authority.connect(visitor).await }.into_actor(self);
-        ctx.spawn(asked.map(|answer, session, ctx| {
+        ctx.spawn(asked.map(move |answer, session, ctx| {
             let peer_id = session.welcome.peer_id;
-            let grant = answer.map_err(|denied| debug!(%peer_id, %denied, "a new token is not good"));
-            let (answer, gone) = match grant.ok().and_then(|grant| session.renew(grant, ctx)) {
+            let grant = answer.inspect_err(|denied| {
+                session.delivery.metrics().token_failed(TokenFailure::named(denied.slug()));
+                info!(%peer_id, %denied, "a new token is not good");
+            });
+            let is_overtaken = session.admission.as_ref().is_some_and(|admission| admission.renewals != renewals);
+            let (answer, gone) = match grant.ok().and_then(|grant| if is_overtaken { Some(vec![]) } else { session.renew(grant, ctx) }) {
                 Some(gone) => (Answer::Renewed, gone),
                 None => (Answer::Refused(ErrorCode::Unauthorized), vec![]),
             };

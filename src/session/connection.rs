@@ -224,6 +224,9 @@ impl Session {
         self.door = outbox.meter().door();
         debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session goes on over another connection");
         self.hearing().attach(self.connection, dialect, outbox, address.joins.clone());
+        if let Some(admission) = &mut self.admission {
+            admission.moved(address.address);
+        }
         (self.welcome, self.place, self.address) = (welcome, Some(place), address);
         true
     }

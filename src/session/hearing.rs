@@ -181,7 +181,7 @@ impl Hearing {
 
     /// Goes on with another grant. From here on nothing of the session reaches the rooms that it is not for; they are to be left.
     pub fn renew(&mut self, grant: Arc<Grant>) -> Vec<RoomId> {
-        if let (Some(throttle), Some(rates)) = (&mut self.throttle, grant.rates.bound(self.settings.rates)) {
+        if let (Some(throttle), Some(rates)) = (&mut self.throttle, grant.rates.bound(self.settings.rates_max)) {
             throttle.change(rates);
         }
         let gone: Vec<String> = self.state.names().filter(|name| grant.room(name).is_none()).map(str::to_owned).collect();
@@ -307,6 +307,12 @@ impl Hearing {
     pub fn answered(&mut self, answer: Answer) {
         let Some(Awaited { id, waiting, .. }) = self.awaited.take() else { return };
         match answer {
+            // It was asked for when the client still had another token.
+            Answer::Joined(room, _) if !self.may_be_in(room.id()) => {
+                let (rooms, reason) = (vec![room.id().clone()], LeaveReason::Removed);
+                self.ask(Leave { peer_id: self.peer_id, inlet: self.delivery.clone(), rooms, reason, is_awaited: false });
+                self.refuse(id, ErrorCode::Forbidden);
+            }
             Answer::Joined(room, standing) => {
                 self.state.entered(room, standing);
                 self.count_peer();
@@ -527,6 +533,10 @@ impl Hearing {
             let access = grant.room(room.name()).ok_or(ErrorCode::Forbidden)?;
             (entry.user, entry.rights, entry.peers_max) = (grant.user.clone(), access.rights, access.peers_max);
             asks = grant.asks_about_rooms;
+            // What many may have is no proof of being the same.
+            if let Some(claim) = entry.claim.as_mut().filter(|_| grant.user.is_none()) {
+                claim.secret = None;
+            }
         }
         let join = Join { peer_id: self.peer_id, inlet: self.delivery.clone(), room: room.clone(), entry };
         if asks {
@@ -571,6 +581,11 @@ impl Hearing {
     fn room_to_publish_in(&self, room: Option<&str>) -> Result<&Arc<Room>, ErrorCode> {
         let (room, standing) = self.state.place(room)?;
         allowed(standing.rights.publish).map(|()| room)
+    }
+
+    /// Is this room for the client, as far as its token tells?
+    fn may_be_in(&self, room: &RoomId) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.room(room.name()).is_some())
     }
 
     /// May the client know who is in this room?
@@ -624,7 +639,9 @@ impl Hearing {
         match code {
             ErrorCode::BadMessage => {
                 let sent = self.delivery.sent();
-                format!("`hello` comes first or not at all, a datagram holds a `message`, and you were sent {sent} messages, not more")
+                format!(
+                    "`hello` comes first, or later with a `token` alone; a datagram holds a `message`, and you were sent {sent} messages, not more"
+                )
             }
             ErrorCode::TooDeep => format!("a value nests more than {} deep", self.settings.nesting_max),
             ErrorCode::BadRoomName => {

@@ -87,6 +87,8 @@ pub struct SessionSettings {
     pub nesting_max: usize,
     /// How fast the client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
+    /// The most that another token may let it; not bounded if missing.
+    pub rates_max: Option<ClientRates>,
     /// Bytes that may wait for the client.
     pub outbox_bytes_max: usize,
     /// How long who sends to it waits for it when much waits already.

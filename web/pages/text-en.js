@@ -67,6 +67,7 @@ export const en = {
   "code.stream-timeout": "The server waited too long for the stream that messages go over.",
   "code.rate-limited": "Too much was sent in too short a time. Wait a moment.",
   "code.too-many-connections": "The server has too many connections from your address. Close some tabs, or try again later.",
+  "code.unavailable": "The server cannot find out now whether you may come in. It is tried again.",
   "code.too-large": "This page sent more at once than the server takes.",
   "code.replaced": "This session goes on in another connection.",
   "code.unauthorized": "This server lets nobody in without permission, and yours is missing or not good. Ask for a new link.",

@@ -67,6 +67,7 @@ export const es = {
   "code.stream-timeout": "El servidor ha esperado demasiado el canal por el que van los mensajes.",
   "code.rate-limited": "Se ha enviado demasiado en muy poco tiempo. Espera un momento.",
   "code.too-many-connections": "El servidor tiene demasiadas conexiones desde tu dirección. Cierra pestañas o inténtalo más tarde.",
+  "code.unavailable": "El servidor no puede averiguar ahora si puedes entrar. Se intentará de nuevo.",
   "code.too-large": "Esta página ha enviado de una vez más de lo que acepta el servidor.",
   "code.replaced": "Esta sesión continúa en otra conexión.",
   "code.unauthorized": "Este servidor solo deja entrar con permiso, y el tuyo falta o no vale. Pide un enlace nuevo.",

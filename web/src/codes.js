@@ -16,6 +16,7 @@ export const CLOSE_CODES = [
   { number: 4102, slug: "stream-timeout", reconnect: true },
   { number: 4103, slug: "rate-limited", reconnect: true },
   { number: 4104, slug: "too-many-connections", reconnect: true },
+  { number: 4105, slug: "unavailable", reconnect: true },
   { number: 4200, slug: "too-large", reconnect: false },
   { number: 4201, slug: "replaced", reconnect: false },
   { number: 4202, slug: "unauthorized", reconnect: false },
