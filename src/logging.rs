@@ -17,7 +17,7 @@ use switchboard::{
     config::{Config, LogFormat},
 };
 use tracing::{
-    Dispatch, Metadata,
+    Metadata,
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
@@ -31,15 +31,39 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Starts logging for the whole process; called once. What is logged can be changed by what it returns.
-pub fn start(config: &Config) -> Arc<dyn LogLevel> {
-    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (dispatch, level) = dispatch(&config.log, config.log_format, colours, io::stderr);
-    dispatch.init();
-    Arc::new(level)
+#[cfg(feature = "opentelemetry")]
+use crate::spans;
+
+/// Something that is told all that is to be logged.
+pub type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What is logged, for as long as this is kept.
+pub struct Logging {
+    /// How to change it.
+    pub level: Arc<dyn LogLevel>,
+    #[cfg(feature = "opentelemetry")]
+    _spans: Option<spans::Spans>,
 }
 
-/// What is logged, and how to change it.
+/// Starts logging for the whole process; called once.
+pub fn start(config: &Config) -> anyhow::Result<Logging> {
+    let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (lines, level) = lines(&config.log, config.log_format, colours, io::stderr);
+    let layers = vec![lines];
+    #[cfg(feature = "opentelemetry")]
+    let (layers, _spans) = match spans::layer()? {
+        Some((layer, spans)) => (layers.into_iter().chain([layer]).collect(), Some(spans)),
+        None => (layers, None),
+    };
+    Registry::default().with(layers).init();
+    Ok(Logging {
+        level: Arc::new(level),
+        #[cfg(feature = "opentelemetry")]
+        _spans,
+    })
+}
+
+/// How to change what is logged.
 struct Level {
     filter: Mutex<String>,
     reload: reload::Handle<EnvFilter, Registry>,
@@ -80,7 +104,7 @@ fn is_discreet(metadata: &Metadata<'_>) -> bool {
     DISCREET.iter().all(|(part, most)| !is_of(part) || metadata.level() <= most)
 }
 
-fn dispatch<M, W>(filter: &str, log_format: LogFormat, colours: bool, writer: M) -> (Dispatch, Level)
+fn lines<M, W>(filter: &str, log_format: LogFormat, colours: bool, writer: M) -> (AnyLayer, Level)
 where
     M: Fn() -> W + Send + Sync + 'static,
     W: Write + 'static,
@@ -93,8 +117,8 @@ where
         LogFormat::Text => lines.with_ansi(colours).fmt_fields(EscapedFields).with_writer(writer).boxed(),
         LogFormat::Json => lines.json().with_writer(move || EscapedLine(writer.make_writer())).boxed(),
     };
-    let lines = lines.with_filter(parsed.and(filter_fn(is_discreet)));
-    (Registry::default().with(lines).into(), Level { filter: filter.to_owned().into(), reload })
+    let lines = lines.with_filter(parsed.and(filter_fn(is_discreet))).boxed();
+    (lines, Level { filter: filter.to_owned().into(), reload })
 }
 
 /// Writes control characters as escapes that JSON knows too.
@@ -178,8 +202,8 @@ mod tests {
     fn logged(filter: &str, log_format: LogFormat, colours: bool, log: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let (dispatch, _) = dispatch(filter, log_format, colours, move || writer.clone());
-        tracing::dispatcher::with_default(&dispatch, log);
+        let (lines, _) = lines(filter, log_format, colours, move || writer.clone());
+        tracing::subscriber::with_default(Registry::default().with(lines), log);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -228,8 +252,8 @@ mod tests {
     fn what_is_logged_can_be_changed() {
         let written = Written::default();
         let writer = written.clone();
-        let (dispatch, level) = dispatch("warn", LogFormat::Text, false, move || writer.clone());
-        tracing::dispatcher::with_default(&dispatch, || {
+        let (lines, level) = lines("warn", LogFormat::Text, false, move || writer.clone());
+        tracing::subscriber::with_default(Registry::default().with(lines), || {
             tracing::info!("before");
             level.set("info").unwrap();
             tracing::info!("meanwhile");

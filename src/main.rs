@@ -7,6 +7,8 @@ mod health;
 mod local_server;
 mod logging;
 mod soak;
+#[cfg(feature = "opentelemetry")]
+mod spans;
 mod tokens;
 
 use std::{
@@ -51,7 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Admin(arguments)) => console::run(&arguments),
         None => {
             let (config, origins) = cli.serve.config()?;
-            let log = logging::start(&config);
+            let logging = logging::start(&config)?;
             let (open_files, clients_max) = (open_as_many_files_as_allowed(), config.limits.clients_max);
             if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
                 warn!(
@@ -59,7 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                     clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)"
                 );
             }
-            let program = Program { settings: config.in_force(&origins), log: Some(log) };
+            let program = Program { settings: config.in_force(&origins), log: Some(logging.level.clone()) };
             let server = Server::start_in(config, None, program)?;
             // Nobody has to read it.
             Ok(server.serve(|server| {

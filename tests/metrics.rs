@@ -557,7 +557,7 @@ async fn the_connection_of_a_foreign_protocol_is_a_close_of_its_own() {
     books.agree_with(&server).await;
 }
 
-/// What Prometheus itself thinks of the text. `tests/run` brings `promtool` along; its path may be in `PROMTOOL`.
+/// What Prometheus itself thinks of the text. `tests/run` installs `promtool`; elsewhere its path may be in `PROMTOOL`.
 #[tokio::test]
 #[ignore = "needs promtool"]
 async fn promtool_finds_nothing_to_say_about_the_text() {

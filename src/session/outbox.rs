@@ -46,8 +46,8 @@ struct Waiting {
     ping: bool,
     /// The latest would be enough (RFC 6455 §5.5.3), but there are clients that count.
     pongs: VecDeque<Bytes>,
-    /// Comes behind all frames, and is counted nowhere: there is only one.
-    goodbye: Option<Frame>,
+    /// Comes behind all frames, and is counted nowhere: there is only one. Boxed, because it is there only at the end.
+    goodbye: Option<Box<Frame>>,
     end: Option<End>,
     /// The task of the door, and whether it waits for something to write.
     door: Option<Waker>,
@@ -250,7 +250,7 @@ impl Outbox {
             if matches!(code, CloseCode::SlowConsumer | CloseCode::Replaced) {
                 waiting.drop_frames();
             }
-            waiting.goodbye = goodbye;
+            waiting.goodbye = goodbye.map(Box::new);
             self.meter.metrics().closed_with(code);
             self.end(&mut waiting, End::Close(code));
         }
@@ -405,7 +405,7 @@ impl Waiting {
         }
         self.frames.shrink_to(KEPT_FRAMES);
         if let Some(goodbye) = self.goodbye.take() {
-            return Some(Outgoing::Frame(goodbye));
+            return Some(Outgoing::Frame(*goodbye));
         }
         self.end.map(Outgoing::End)
     }
