@@ -8,7 +8,7 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
-use crate::{bench, console, soak, tokens};
+use crate::{bench, check, console, soak, tokens};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -57,6 +57,8 @@ pub enum Command {
     /// Put load on a server, and tell latency, throughput and what the server needed for it; fail if a message was lost, came twice or in
     /// another order
     Bench(bench::Arguments),
+    /// Look at a server from outside, as its clients do, and tell what works, what does not, why, and what to change
+    Check(Box<check::Arguments>),
     /// Look at a running server and act on it, by its admin_listen
     Admin(console::Arguments),
 }

@@ -48,7 +48,7 @@
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
 //!
-//! Beside these, `cli`, `console`, `health`, `logging`, `local_server`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
+//! Beside these, `check`, `cli`, `console`, `health`, `logging`, `local_server`, `roots`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!

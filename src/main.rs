@@ -1,11 +1,13 @@
 //! The program: arguments, settings, logging, run, exit status. What it runs is the library.
 
 mod bench;
+mod check;
 mod cli;
 mod console;
 mod health;
 mod local_server;
 mod logging;
+mod roots;
 mod soak;
 #[cfg(feature = "opentelemetry")]
 mod spans;
@@ -50,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Keys(keys)) => print(&keys.run()?),
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
+        Some(Command::Check(arguments)) => check::run(*arguments),
         Some(Command::Admin(arguments)) => console::run(&arguments),
         None => {
             let (config, origins) = cli.serve.config()?;

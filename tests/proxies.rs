@@ -167,7 +167,8 @@ impl Proxied {
 
     /// The doors, as a client hears of them that comes from this address.
     async fn doors(&self, from: Ipv4Addr) -> Connector {
-        let options = Options { roots: vec![self.authority.root.clone()], local_address: Some(from.into()), timeout: DEADLINE };
+        let options =
+            Options { roots: vec![self.authority.root.clone()], local_address: Some(from.into()), timeout: DEADLINE, ..Options::default() };
         within("the doors", Connector::new(&self.url(""), options)).await.unwrap()
     }
 

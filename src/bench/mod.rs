@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::anyhow;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use switchboard::{
     client::{Connector, Door, Options},
     load::{Native, Outcome, Pace, Plan, Process, Progress, Scenario, measure, resume_storm},
@@ -26,7 +25,10 @@ use self::{
     report::Report,
     show::Bar,
 };
-use crate::local_server::{self, LocalServer};
+use crate::{
+    local_server::{self, LocalServer},
+    roots,
+};
 
 /// What happens in this time at the beginning does not count; in a short run, in as much time as counts.
 const WARM_UP_MAX: Duration = Duration::from_secs(1);
@@ -41,7 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let own = arguments.url.is_none().then(|| start_server(arguments, &chosen)).transpose()?;
     let url = arguments.url.as_deref().or(own.as_ref().map(LocalServer::url)).expect("one or the other");
     let roots = match (&arguments.ca, &own) {
-        (Some(file), _) => read_roots(file)?,
+        (Some(file), _) => roots::read(file)?,
         (None, Some(own)) => own.root().into_iter().collect(),
         (None, None) => vec![],
     };
@@ -119,11 +121,4 @@ fn open_enough_files(chosen: &Chosen) -> anyhow::Result<()> {
         open_files.unwrap_or_default()
     );
     Ok(())
-}
-
-fn read_roots(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let roots = read.map_err(|error| anyhow!("--ca {}: {error}", file.display()))?;
-    anyhow::ensure!(!roots.is_empty(), "--ca {}: there is no certificate in it", file.display());
-    Ok(roots)
 }

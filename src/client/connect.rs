@@ -25,6 +25,8 @@ pub struct Options {
     pub roots: Vec<CertificateDer<'static>>,
     /// The address to connect from; by default the system picks one.
     pub local_address: Option<IpAddr>,
+    /// The origin to come with, as a page of it would; none by default, as of a program.
+    pub origin: Option<String>,
     /// How long discovery, and after it each connection, may take: 10 s by default.
     pub timeout: Duration,
 }
@@ -66,7 +68,7 @@ pub enum ConnectError {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { roots: vec![], local_address: None, timeout: Duration::from_secs(10) }
+        Self { roots: vec![], local_address: None, origin: None, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -105,7 +107,7 @@ impl Connector {
             _ => None,
         };
         let addresses = self.resolve(url).await?;
-        let (sender, receiver) = websocket::open(url, &addresses, self.options.local_address, tls, door.codec()).await?;
+        let (sender, receiver) = websocket::open(url, &addresses, &self.options, tls, door.codec()).await?;
         Ok(Client::new(SenderHalf::WebSocket(sender), ReceiverHalf::WebSocket(receiver), door))
     }
 
@@ -117,7 +119,7 @@ impl Connector {
                 .map_err(|error| ConnectError::unreachable(url, error))
         };
         let endpoint = self.quic.get_or_try_init(endpoint).await?;
-        let (sender, receiver) = webtransport::open(endpoint, url).await?;
+        let (sender, receiver) = webtransport::open(endpoint, url, self.options.origin.as_deref()).await?;
         Ok(Client::new(SenderHalf::WebTransport(sender), ReceiverHalf::WebTransport(receiver), Door::WebTransport))
     }
 
@@ -163,6 +165,15 @@ impl Options {
 impl ConnectError {
     pub(crate) fn unreachable(url: &Url, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unreachable { url: url.to_string(), source: source.into() }
+    }
+
+    /// The same by an error whose text leaves to another what went wrong.
+    pub(crate) fn unreachable_by_cause(url: &Url, error: impl Error + Send + Sync + 'static) -> Self {
+        let mut cause: &dyn Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Self::unreachable(url, cause.to_string())
     }
 }
 

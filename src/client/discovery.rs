@@ -1,9 +1,9 @@
 //! Where the doors of a server are: the document that a base URL leads to.
 
-use std::{error::Error, net::IpAddr};
+use std::{error::Error, net::IpAddr, time::SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use reqwest::Url;
+use reqwest::{Url, header};
 use serde::Deserialize;
 
 use super::{
@@ -25,6 +25,8 @@ pub struct Discovery {
     pub transports: Vec<Transport>,
     /// The dialects that it speaks.
     pub dialects: Vec<String>,
+    /// The server's clock, as it wrote it into its answer.
+    pub date: Option<SystemTime>,
     /// Where the document came from: an address of a host with several that is known to answer.
     pub answered_by: Option<IpAddr>,
 }
@@ -54,7 +56,7 @@ impl Discovery {
     pub fn parse(document: &[u8]) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let document: Document = serde_json::from_slice(document)?;
         let transports = document.transports.into_iter().filter_map(|entry| entry.transport().transpose()).collect::<Result<_, _>>()?;
-        Ok(Self { version: document.version, transports, dialects: document.dialects, answered_by: None })
+        Ok(Self { version: document.version, transports, dialects: document.dialects, date: None, answered_by: None })
     }
 
     /// The entry of this door, if the server has it.
@@ -124,7 +126,7 @@ pub(super) fn document_url(base_url: &str) -> Result<Url, ConnectError> {
 }
 
 async fn fetch(url: &Url, options: &Options) -> Result<Discovery, ConnectError> {
-    let unreachable = |error: reqwest::Error| ConnectError::unreachable(url, error.without_url());
+    let unreachable = |error: reqwest::Error| ConnectError::unreachable_by_cause(url, error.without_url());
     // A proxy would not be used for the doors themselves, and a redirection would leave open which host they are on.
     let http = reqwest::Client::builder()
         .no_proxy()
@@ -133,11 +135,16 @@ async fn fetch(url: &Url, options: &Options) -> Result<Discovery, ConnectError> 
         .tls_backend_preconfigured(options.tls_for(url, b"http/1.1")?)
         .build()
         .map_err(unreachable)?;
-    let mut response = http.get(url.clone()).send().await.map_err(unreachable)?;
+    let mut request = http.get(url.clone());
+    if let Some(origin) = &options.origin {
+        request = request.header(header::ORIGIN, origin);
+    }
+    let mut response = request.send().await.map_err(unreachable)?;
     if !response.status().is_success() {
         return Err(ConnectError::Status { url: url.to_string(), status: response.status().as_u16() });
     }
     let answered_by = response.remote_addr().map(|address| address.ip());
+    let date = response.headers().get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let invalid = |reason: String| ConnectError::Document { url: url.to_string(), reason };
     let mut document = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
@@ -147,7 +154,7 @@ async fn fetch(url: &Url, options: &Options) -> Result<Discovery, ConnectError> 
         }
     }
     let discovery = Discovery::parse(&document).map_err(|error| invalid(error.to_string()))?;
-    Ok(Discovery { answered_by, ..discovery })
+    Ok(Discovery { date, answered_by, ..discovery })
 }
 
 #[cfg(test)]

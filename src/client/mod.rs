@@ -245,6 +245,11 @@ impl Client {
         self.receiver.receive_frame().await
     }
 
+    /// See [`Sender::path_mtu`].
+    pub fn path_mtu(&self) -> Option<u16> {
+        self.sender.path_mtu()
+    }
+
     /// Both halves, to be used at the same time.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
@@ -301,6 +306,14 @@ impl Sender {
         match &mut self.half {
             SenderHalf::WebSocket(half) => half.send(frame).await,
             SenderHalf::WebTransport(half) => half.send(frame).await,
+        }
+    }
+
+    /// The largest UDP datagram that is known to pass to the server, in bytes, by a door that knows.
+    pub fn path_mtu(&self) -> Option<u16> {
+        match &self.half {
+            SenderHalf::WebSocket(_) => None,
+            SenderHalf::WebTransport(half) => Some(half.path_mtu()),
         }
     }
 

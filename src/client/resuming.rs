@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{Client, ConnectError, Connector, Disconnected, Door, KEPT_MESSAGES_MAX};
-use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Welcome};
+use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Token, Welcome};
 
 /// A client over all of its connections.
 pub struct ResumingClient {
@@ -37,7 +37,12 @@ pub enum ComeInError {
 impl ResumingClient {
     /// Comes in by this door, and is welcomed.
     pub async fn connect(connector: &Arc<Connector>, door: Door) -> Result<Self, ComeInError> {
-        let (client, welcome) = greet(connector, door, None).await?;
+        Self::connect_with(connector, door, None).await
+    }
+
+    /// The same at a server that may want to know who this is. To come back no token is needed.
+    pub async fn connect_with(connector: &Arc<Connector>, door: Door, token: Option<&str>) -> Result<Self, ComeInError> {
+        let (client, welcome) = greet(connector, door, token, None).await?;
         Ok(Self {
             connector: connector.clone(),
             client: Some(client),
@@ -100,7 +105,7 @@ impl ResumingClient {
     /// in no room, and what was not acknowledged is forgotten.
     pub async fn resume(&mut self, door: Door) -> Result<bool, ComeInError> {
         let resume = Resume { token: Some(self.token), received: self.received };
-        let (mut client, welcome) = greet(&self.connector, door, Some(resume)).await?;
+        let (mut client, welcome) = greet(&self.connector, door, None, Some(resume)).await?;
         (self.peer_id, self.token) = (welcome.peer_id, welcome.resume_token);
         if welcome.resumed {
             if !(self.arrived()..=self.sent).contains(&welcome.received) {
@@ -152,9 +157,10 @@ impl ResumingClient {
     }
 }
 
-async fn greet(connector: &Connector, door: Door, resume: Option<Resume>) -> Result<(Client, Welcome), ComeInError> {
+async fn greet(connector: &Connector, door: Door, token: Option<&str>, resume: Option<Resume>) -> Result<(Client, Welcome), ComeInError> {
     let mut client = connector.connect(door).await?;
-    client.send(&Request { id: None, message: ClientMessage::Hello { token: None, resume } }).await?;
+    let token = token.map(|token| Token(token.into()));
+    client.send(&Request { id: None, message: ClientMessage::Hello { token, resume } }).await?;
     match client.receive().await? {
         ServerMessage::Welcome(welcome) => Ok((client, *welcome)),
         ServerMessage::Goodbye { code, .. } => Err(Disconnected { code: Some(code.number()), reason: code.slug().into() }.into()),

@@ -21,7 +21,10 @@ use tokio_tungstenite::{
     tungstenite::{
         self, Message,
         client::IntoClientRequest as _,
-        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+        http::{
+            HeaderValue,
+            header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+        },
         protocol::{
             CloseFrame, WebSocketConfig,
             frame::{
@@ -34,7 +37,7 @@ use tokio_tungstenite::{
 
 use super::{
     Disconnected, MESSAGE_BYTES_MAX,
-    connect::{ConnectError, bare_host},
+    connect::{ConnectError, Options, bare_host},
 };
 use crate::protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK, framing::Frame};
 
@@ -71,12 +74,12 @@ pub struct Receiver {
 pub async fn open(
     url: &Url,
     addresses: &[SocketAddr],
-    local_address: Option<IpAddr>,
+    options: &Options,
     tls: Option<Arc<ClientConfig>>,
     codec: Codec,
 ) -> Result<(Sender, Receiver), ConnectError> {
     let unreachable = |error: std::io::Error| ConnectError::unreachable(url, error);
-    let tcp = connect(addresses, local_address).await.map_err(unreachable)?;
+    let tcp = connect(addresses, options.local_address).await.map_err(unreachable)?;
     let io: Box<dyn Io> = match tls {
         Some(tls) => {
             let name = ServerName::try_from(bare_host(url).to_owned()).map_err(|error| ConnectError::unreachable(url, error))?;
@@ -95,6 +98,9 @@ pub async fn open(
         Codec::MsgPack => SUBPROTOCOL_MSGPACK,
     };
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    if let Some(origin) = &options.origin {
+        request.headers_mut().insert(ORIGIN, HeaderValue::from_str(origin).map_err(|error| ConnectError::unreachable(url, error))?);
+    }
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)

@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use wtransport::{
     ClientConfig, Connection, RecvStream, SendStream, VarInt,
     config::{DnsLookupFuture, DnsResolver},
-    endpoint::endpoint_side,
+    endpoint::{ConnectOptions, endpoint_side},
     error::{ConnectingError, ConnectionError, SendDatagramError},
     tls::Sha256Digest,
 };
@@ -127,8 +127,8 @@ impl DnsResolver for Resolved {
 }
 
 /// Opens a session and the stream for its messages.
-pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), ConnectError> {
-    let connection = connect(endpoint, url).await.map_err(|error| ConnectError::unreachable(url, error))?;
+pub async fn open(endpoint: &Endpoint, url: &Url, origin: Option<&str>) -> Result<(Sender, Receiver), ConnectError> {
+    let connection = connect(endpoint, url, origin).await.map_err(|error| ConnectError::unreachable(url, error))?;
     let opening = connection.open_bi().await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (send, receive) = opening.await.map_err(|error| ConnectError::unreachable(url, error))?;
     let (connection, stream) = (Arc::new(Session { connection, has_left: false.into() }), Arc::new(Mutex::new(send)));
@@ -139,10 +139,14 @@ pub async fn open(endpoint: &Endpoint, url: &Url) -> Result<(Sender, Receiver), 
 
 /// Asks for a session, and at once again where the server did not understand the connection, up to [`ATTEMPTS_MAX`] times. wtransport reads frames in steps that it may break off (as of
 /// 0.7.2), so SETTINGS that come in pieces on a busy machine can look as long as no SETTINGS may be.
-async fn connect(endpoint: &Endpoint, url: &Url) -> Result<Connection, ConnectingError> {
+async fn connect(endpoint: &Endpoint, url: &Url, origin: Option<&str>) -> Result<Connection, ConnectingError> {
     let mut attempts = 1;
     loop {
-        match endpoint.connect(url.as_str()).await {
+        let mut options = ConnectOptions::builder(url.as_str());
+        if let Some(origin) = origin {
+            options = options.add_header("origin", origin);
+        }
+        match endpoint.connect(options.build()).await {
             Err(ConnectingError::ConnectionError(ConnectionError::ApplicationClosed(close)))
                 if close.code().into_inner() == H3_EXCESSIVE_LOAD && attempts < ATTEMPTS_MAX =>
             {
@@ -167,6 +171,11 @@ impl Sender {
         framing::encode(frame.bytes(), &mut self.buffer);
         let written = self.stream.lock().await.write_all(&self.buffer).await;
         written.map_err(|error| self.refused(&error))
+    }
+
+    /// The largest packet that is known to pass, in bytes of UDP.
+    pub fn path_mtu(&self) -> u16 {
+        self.connection.quic_connection().stats().path.current_mtu
     }
 
     pub async fn close(&mut self) -> Result<(), Disconnected> {
@@ -276,7 +285,7 @@ mod tests {
         let client = endpoint(address, None, None, &[hash]).unwrap();
         let url = Url::parse(&format!("https://localhost:{}/wt", address.port())).unwrap();
         let opened = tokio::select! {
-            opened = timeout(Duration::from_secs(20), open(&client, &url)) => opened.expect("an answer in time"),
+            opened = timeout(Duration::from_secs(20), open(&client, &url, None)) => opened.expect("an answer in time"),
             () = misreading => unreachable!("the server stays"),
         };
         assert!(opened.err().unwrap().to_string().contains("263"), "the code is told");

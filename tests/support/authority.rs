@@ -23,8 +23,15 @@ impl Authority {
 
     /// Writes `chain.pem` and `key.pem` for 127.0.0.1.
     pub fn sign(&self, directory: &Path) {
+        self.sign_with(directory, &["127.0.0.1"], |_| {});
+    }
+
+    /// Writes the two for these names, with more about the certificate changed.
+    pub fn sign_with(&self, directory: &Path, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
         fs::write(directory.join("chain.pem"), certificate.pem()).unwrap();
     }

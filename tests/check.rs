@@ -1,0 +1,213 @@
+//! `switchboard check`: what works is told so, and what is broken is found, named, and the way out with it.
+
+mod support;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+use support::{TestServer, authority::Authority, guest_list::GuestList, process::switchboard, within};
+use switchboard::{Config, config::OriginRule};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// What it says, and whether it is content.
+async fn check(arguments: &[&str]) -> (Option<i32>, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = switchboard(&directory);
+    command.arg("check").args(arguments).arg("--json");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = within("an answer", output).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let said = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), said)
+}
+
+fn finding<'a>(said: &'a Value, check: &str) -> &'a Value {
+    said["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("{check}: {said}"))
+}
+
+fn outcomes(said: &Value) -> Vec<(&str, &str)> {
+    let findings = said["findings"].as_array().unwrap();
+    findings.iter().map(|finding| (finding["check"].as_str().unwrap(), finding["outcome"].as_str().unwrap())).collect()
+}
+
+/// Exactly this fails, in these words, and this is what to do.
+fn fails(said: &(Option<i32>, Value), check: &str, detail: &str, advice: &str) {
+    let (status, said) = said;
+    assert_eq!((status, &said["outcome"]), (&Some(1), &Value::from("failed")), "{said}");
+    let failed: Vec<_> = outcomes(said).into_iter().filter(|(_, outcome)| *outcome == "failed").map(|(check, _)| check).collect();
+    assert_eq!(failed, [check], "{said}");
+    let found = finding(said, check);
+    assert!(found["detail"].as_str().unwrap().contains(detail), "{found}");
+    assert!(found["advice"].as_str().unwrap().contains(advice), "{found}");
+}
+
+/// A server behind TLS.
+fn with_tls(authority: &Authority, names: &[&str], change: impl FnOnce(&mut rcgen::CertificateParams)) -> (TestServer, String) {
+    let root = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(&authority.root));
+    let server = TestServer::with(|config| {
+        authority.sign_with(&config.cert_dir, names, change);
+        (config.tls_cert, config.tls_key) = (Some(config.cert_dir.join("chain.pem")), Some(config.cert_dir.join("key.pem")));
+    });
+    let ca = server.directory.path().join("ca.pem");
+    fs::write(&ca, root).unwrap();
+    (server, ca.to_str().unwrap().to_owned())
+}
+
+/// A proxy for TCP alone that may change the heads of requests and of answers. Its URL; it ends when dropped.
+async fn proxy(server: &TestServer, change: fn(String) -> String) -> (String, JoinSet<()>) {
+    let (listener, to) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), server.addresses()[0]);
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut passing = JoinSet::new();
+        while let Ok((client, _)) = listener.accept().await {
+            passing.spawn(async move {
+                let server = TcpStream::connect(to).await.unwrap();
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::join!(pass(from_client, to_server, change), pass(from_server, to_client, change));
+            });
+        }
+    });
+    (url, tasks)
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, change: fn(String) -> String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match from.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = change(String::from_utf8(head).unwrap());
+    if to.write_all(head.as_bytes()).await.is_ok() {
+        // The end of either side is the end of the test.
+        let _ = copy(&mut from, &mut to).await;
+    }
+    let _ = to.shutdown().await;
+}
+
+const ALL: [&str; 7] = ["discovery", "clock", "websocket", "webtransport", "origin", "forward", "resume"];
+
+fn serves(config: &mut Config) {
+    config.timeouts.resume_window_ms = 10_000;
+}
+
+#[tokio::test]
+async fn what_works_is_told_so() {
+    let server = TestServer::with(serves);
+    let (status, said) = check(&[server.base()]).await;
+    assert_eq!((status, &said["outcome"]), (Some(0), &Value::from("ok")), "{said}");
+    assert_eq!(outcomes(&said), ALL.map(|check| (check, "ok")), "{said}");
+
+    let authority = Authority::new();
+    let (server, ca) = with_tls(&authority, &["127.0.0.1"], |_| {});
+    let (_, said) = check(&[server.base(), "--ca", &ca]).await;
+    assert_eq!(finding(&said, "certificate")["outcome"], "ok", "{said}");
+    assert_eq!(finding(&said, "webtransport")["outcome"], "ok", "{said}");
+    assert_eq!(finding(&said, "resume")["outcome"], "failed", "nobody may come back there: {said}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_browsers_refuse_is_explained() {
+    let authority = Authority::new();
+    let (server, ca) = with_tls(&authority, &["example.org"], |_| {});
+    fails(&check(&[server.base(), "--ca", &ca]).await, "certificate", "of example.org", "issued for 127.0.0.1");
+    let nobody = check(&[server.base()]).await;
+    fails(&nobody, "certificate", "nobody whom this machine trusts", "--ca FILE");
+    assert_eq!(finding(&nobody.1, "websocket")["outcome"], "skipped");
+
+    let (server, ca) = with_tls(&authority, &["127.0.0.1"], |params| params.not_after = rcgen::date_time_ymd(2020, 2, 2));
+    fails(&check(&[server.base(), "--ca", &ca]).await, "certificate", "has run out on Feb  2", "renew it");
+
+    let soon = time::OffsetDateTime::now_utc() + Duration::from_secs(3 * 24 * 3600);
+    let (server, ca) = with_tls(&authority, &["127.0.0.1"], |params| params.not_after = soon);
+    let (_, said) = check(&[server.base(), "--ca", &ca]).await;
+    assert_eq!(finding(&said, "certificate")["outcome"], "warning", "{said}");
+}
+
+#[tokio::test]
+async fn where_udp_does_not_pass_it_is_told_where_quic_is() {
+    let server = TestServer::with(serves);
+    let (url, _tasks) = proxy(&server, |head| head).await;
+    fails(&check(&[&url, "--timeout", "2"]).await, "webtransport", "took longer", "nobody listens on UDP port");
+    let port = server.addresses()[0].port().to_string();
+    let elsewhere = check(&[&url, "--timeout", "2", "--quic-port", &port]).await;
+    fails(&elsewhere, "webtransport", "took longer", &format!("QUIC is spoken on UDP port {port}, but pages are sent to"));
+    assert_eq!(finding(&elsewhere.1, "forward")["outcome"], "ok", "by WebSocket alone");
+}
+
+#[tokio::test]
+async fn a_proxy_without_the_upgrade_is_found() {
+    let server = TestServer::with(serves);
+    let without = |head: String| head.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("upgrade:")).collect();
+    let (url, _tasks) = proxy(&server, without).await;
+    let (status, said) = check(&[&url]).await;
+    assert_eq!(status, Some(1));
+    let found = finding(&said, "websocket");
+    assert!(found["advice"].as_str().unwrap().contains("does not pass the upgrade on"), "{found}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_found() {
+    let server = TestServer::with(serves);
+    let wrong = |head: String| match head.find("\r\ndate: ") {
+        Some(at) => {
+            let end = at + 8 + head[at + 8..].find("\r\n").unwrap();
+            let date = httpdate::parse_http_date(&head[at + 8..end]).unwrap() - Duration::from_secs(3600);
+            format!("{}{}{}", &head[..at + 8], httpdate::fmt_http_date(date), &head[end..])
+        }
+        None => head,
+    };
+    let (url, _tasks) = proxy(&server, wrong).await;
+    let (_, said) = check(&[&url]).await;
+    let found = finding(&said, "clock");
+    assert_eq!(found["outcome"], "failed", "{said}");
+    let detail = found["detail"].as_str().unwrap();
+    let seconds: u64 = detail.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!((3590..=3610).contains(&seconds) && detail.contains("behind"), "{detail}");
+}
+
+#[tokio::test]
+async fn pages_that_may_not_come_in_are_told_of() {
+    let server = TestServer::with(|config| {
+        serves(config);
+        config.origins = vec![OriginRule::SameHost, "https://app.example.org".parse().unwrap()];
+    });
+    let (status, said) = check(&[server.base(), "--origin", "https://app.example.org"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let other = check(&[server.base(), "--origin", "https://other.example.org"]).await;
+    fails(&other, "origin", "pages of https://other.example.org may not", "name it in the setting origins");
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_told_that_one_is_needed() {
+    let guests = GuestList::default();
+    let server = TestServer::asking(Some(Arc::new(guests)), serves);
+    let (status, said) = check(&[server.base()]).await;
+    assert_eq!(status, Some(1));
+    let found = finding(&said, "websocket");
+    assert!(found["advice"].as_str().unwrap().contains("--token"), "{found}");
+    assert_eq!(finding(&said, "forward")["outcome"], "skipped");
+}
+
+#[tokio::test]
+async fn where_nobody_answers_the_first_step_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = check(&[&format!("http://{free}")]).await;
+    fails(&nobody, "discovery", "Connection refused", "is the server running");
+    assert!(ALL[1..].iter().all(|check| finding(&nobody.1, check)["outcome"] == "skipped"));
+}
+
+#[test]
+fn what_is_no_url_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = switchboard(&directory).args(["check", "localhost:8080"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "\"localhost:8080\" is no base URL, which is http:// or https:// and a host\n");
+}
