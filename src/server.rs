@@ -451,7 +451,8 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
         Secret::parse(&secret).ok_or_else(|| failed("it holds no secret of one line of ASCII".into()))
     };
     let secret = auth.callback_secret_file.as_ref().map(read).transpose()?;
-    let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
+    let (deadline, kept_for) = (auth.callback_timeout(), auth.callback_cache());
+    let settings = CallbackSettings { url, secret, deadline, concurrent_max: auth.callback_concurrent_max, kept_for };
     let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
     Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
 }

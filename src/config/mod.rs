@@ -168,7 +168,7 @@ pub struct Auth {
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
     pub callback_secret_file: Option<PathBuf>,
 
-    /// How long the application may take to answer, in milliseconds; who takes longer has said no.
+    /// How long the application may take to answer, in milliseconds, from when it is to be asked; who takes longer has said no.
     /// Range: 10 to 60000 (1 minute).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
     pub callback_timeout_ms: u64,
@@ -178,6 +178,11 @@ pub struct Auth {
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub callback_cache_ms: u64,
+
+    /// Questions to the application that may be under way at once. One more waits for its turn, no longer than an answer may take.
+    /// Range: 1 to 4096.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CONCURRENT_MAX", default = 64, deserialize_with = integer::<_, _, 1, 4096>)]
+    pub callback_concurrent_max: usize,
 }
 
 /// How much of everything there may be at most.
@@ -655,7 +660,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 49);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 50);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
