@@ -15,7 +15,7 @@ use std::{
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -413,6 +413,7 @@ impl Administration {
             metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
             failures: Failures::new(failure_limits(config)),
+            waiting: Semaphore::new(admin::WAITING_MAX),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
