@@ -66,6 +66,7 @@ impl Hearing {
                 self.ask(Count { inlet: self.delivery.clone(), rooms });
                 Ok(Outcome::Awaits { joining: None })
             }
+            Deed::Renew { token } => Ok(self.ask_to_renew(token)),
             Deed::Ping => {
                 self.delivery.tell(&ServerMessage::Pong { received: self.received });
                 Ok(Outcome::Done)
@@ -94,6 +95,7 @@ impl Hearing {
                 Deed::Leave { .. } => Said::Leave,
                 Deed::Forward { kind, .. } | Deed::Broadcast { kind, .. } => (*kind).into(),
                 Deed::Metadata { .. } => Said::Metadata,
+                Deed::Renew { .. } => Said::Hello,
                 Deed::Ping => Said::Ping,
                 Deed::Rename { .. } | Deed::List { .. } | Deed::Count { .. } => Said::Foreign,
                 Deed::Refuse(_) => Said::Malformed,
