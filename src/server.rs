@@ -102,10 +102,12 @@ impl Server {
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
-        let tokens = tokens(&config.auth)?;
-        let authority = match authority {
-            Some(authority) => Some(authority),
-            None => decider(&config.auth, tokens.clone())?,
+        let (authority, tokens) = match authority {
+            Some(authority) => (Some(authority), None),
+            None => {
+                let tokens = tokens(&config.auth)?;
+                (decider(&config.auth, tokens.clone())?, tokens)
+            }
         };
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
