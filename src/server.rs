@@ -277,14 +277,15 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
-        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
+        let addresses = Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone());
+        let slowdown = Slowdown::new(failure_limits(config), addresses.clone(), clients.clone());
         let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
-            addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            addresses,
             origins: Origins::new(config.origins.clone()),
             authority: authority.map(unhurried),
             slowdown: slowdown.clone(),
@@ -463,7 +464,7 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
 fn failure_limits(config: &Config) -> FailureLimits {
     FailureLimits {
         free: config.limits.address_failures_max,
-        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        among_many_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
         delay_max: config.timeouts.failure_delay(),
     }
 }

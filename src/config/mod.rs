@@ -87,7 +87,8 @@ pub struct Config {
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
     /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
-    /// told of a secure WebSocket. In the environment they are separated by commas.
+    /// told of a secure WebSocket. What they pass on by UDP names nobody, and is counted for their own: see limits.address_failures_max. In the
+    /// environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
 
@@ -294,7 +295,7 @@ pub struct Limits {
 
     /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
     /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
-    /// many as address_connections_max: after a restart every client has one.
+    /// many as address_connections_max: after a restart every client has one. So there may of wrong tokens from a proxy in trusted_proxies that names no client.
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_failures_max: u32,
