@@ -15,7 +15,7 @@ use std::{
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -102,10 +102,12 @@ impl Server {
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
-        let tokens = tokens(&config.auth)?;
-        let authority = match authority {
-            Some(authority) => Some(authority),
-            None => decider(&config.auth, tokens.clone())?,
+        let (authority, tokens) = match authority {
+            Some(authority) => (Some(authority), None),
+            None => {
+                let tokens = tokens(&config.auth)?;
+                (decider(&config.auth, tokens.clone())?, tokens)
+            }
         };
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
@@ -275,14 +277,15 @@ impl Parts {
             bytes_per_second: limits.bytes_per_second,
             joins_per_second: limits.joins_per_second,
         };
-        let slowdown = Slowdown::new(failure_limits(config), clients.clone());
+        let addresses = Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone());
+        let slowdown = Slowdown::new(failure_limits(config), addresses.clone(), clients.clone());
         let unhurried = |authority| Arc::new(Unhurried { authority, slowdown: slowdown.clone() }) as Arc<dyn Authorize>;
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
             registry: registry.clone(),
             clients: clients.clone(),
-            addresses: Addresses::new(bounded.then_some(address_limits), config.trusted_proxies.clone()),
+            addresses,
             origins: Origins::new(config.origins.clone()),
             authority: authority.map(unhurried),
             slowdown: slowdown.clone(),
@@ -413,6 +416,7 @@ impl Administration {
             metrics: Box::new(move || metrics.render()),
             clients: Box::new(move || clients.count()),
             failures: Failures::new(failure_limits(config)),
+            waiting: Semaphore::new(admin::WAITING_MAX),
             drain: Box::new(drain),
             stopped,
             message_bytes_max: config.limits.message_bytes_max,
@@ -451,7 +455,8 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
         Secret::parse(&secret).ok_or_else(|| failed("it holds no secret of one line of ASCII".into()))
     };
     let secret = auth.callback_secret_file.as_ref().map(read).transpose()?;
-    let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
+    let (deadline, kept_for) = (auth.callback_timeout(), auth.callback_cache());
+    let settings = CallbackSettings { url, secret, deadline, concurrent_max: auth.callback_concurrent_max, kept_for };
     let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
     Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
 }
@@ -459,7 +464,7 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
 fn failure_limits(config: &Config) -> FailureLimits {
     FailureLimits {
         free: config.limits.address_failures_max,
-        resumes_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
+        among_many_free: u32::try_from(config.limits.address_connections_max).unwrap_or(u32::MAX),
         delay_max: config.timeouts.failure_delay(),
     }
 }

@@ -897,6 +897,30 @@ async fn who_guesses_waits_longer_and_longer_and_nobody_else_does() {
     }
 }
 
+/// As many as there may be connections waited with their wrong tokens, and kept everybody else out meanwhile.
+#[tokio::test]
+async fn wrong_tokens_that_wait_leave_places_for_who_has_guessed_nothing() {
+    let admin = Administered::with(|config| {
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 600_000;
+    });
+    let url = format!("{}/v1/rooms", admin.url);
+    let wrong = || admin.http.get(&url).bearer_auth("a-token-of-somebody-else").send();
+    within("answers", futures_util::future::join_all((0..20).map(|_| wrong()))).await;
+    // Half of all places; whoever comes then is told to come again, and not what its token is worth.
+    let mut guessing: futures_util::stream::FuturesUnordered<_> = (0..128).map(|_| wrong()).collect();
+    for number in 0..64 {
+        let answer = within(&format!("refusal {number}"), guessing.next()).await.unwrap().unwrap();
+        assert!(answer.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap() > 1);
+        problem(answer, 429, "too-many-attempts").await;
+    }
+    problem(admin.ask(Method::GET, "/v1/rooms").await, 429, "too-many-attempts").await;
+    let elsewhere = reqwest::Client::builder().local_address(Some([127, 0, 0, 2].into())).build().unwrap();
+    let other = within("an answer", elsewhere.get(&url).bearer_auth(&admin.token).send()).await.unwrap();
+    assert_eq!(other.status(), 200);
+    assert_eq!(guessing.len(), 64);
+}
+
 /// What `switchboard admin` says, and its exit status.
 fn console(url: &str, directory: &tempfile::TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = switchboard(directory);

@@ -4,7 +4,11 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -15,7 +19,7 @@ use switchboard::{
     config::Config,
     protocol::{CloseCode, Codec},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, goodbye};
 
@@ -27,37 +31,63 @@ type Decide = dyn Fn(&Value) -> HttpResponse + Send + Sync;
 /// What was asked, and the `Authorization` beside it.
 type Questions = Arc<Mutex<Vec<(Value, Option<String>)>>>;
 
+/// Questions that wait for a word of the test.
+struct Held {
+    let_go: Semaphore,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
 /// An application's own HTTP server.
 struct Application {
     address: SocketAddr,
     asked: Questions,
+    /// How often somebody has connected to it.
+    connections: Arc<AtomicUsize>,
+    /// Questions whose `token` begins with `held` are answered when they are let go.
+    held: Arc<Held>,
     handle: actix_web::dev::ServerHandle,
 }
 
 impl Application {
     fn start(decide: impl Fn(&Value) -> HttpResponse + Send + Sync + 'static) -> Self {
-        let asked = Questions::default();
+        let (asked, connections) = (Questions::default(), Arc::new(AtomicUsize::new(0)));
+        let held = Arc::new(Held { let_go: Semaphore::new(0), now: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+        let (counted, holding) = (connections.clone(), held.clone());
         let decide: Arc<Decide> = Arc::new(decide);
         let noted = asked.clone();
         let (started, outcome) = mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
-                    let (decide, noted) = (decide.clone(), noted.clone());
+                    let (decide, noted, holding) = (decide.clone(), noted.clone(), holding.clone());
                     App::new().default_service(web::to(move |request: HttpRequest, question: web::Json<Value>| {
                         let bearer = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
                         noted.lock().unwrap().push((question.0.clone(), bearer));
                         let slow = question.0["token"] == "slow";
+                        let is_held = question.0["token"].as_str().is_some_and(|token| token.starts_with("held"));
                         let answer = decide(&question.0);
+                        let held = holding.clone();
                         async move {
                             if slow {
                                 Notify::new().notified().await;
+                            }
+                            if is_held {
+                                held.most.fetch_max(held.now.fetch_add(1, Relaxed) + 1, Relaxed);
+                                held.let_go.acquire().await.unwrap().forget();
+                                held.now.fetch_sub(1, Relaxed);
                             }
                             answer
                         }
                     }))
                 };
-                let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+                let server = HttpServer::new(app).workers(1).disable_signals();
+                let server = server
+                    .on_connect(move |_, _| {
+                        counted.fetch_add(1, Relaxed);
+                    })
+                    .bind("127.0.0.1:0")
+                    .unwrap();
                 let address = server.addrs()[0];
                 let server = server.run();
                 started.send((address, server.handle())).unwrap();
@@ -65,7 +95,12 @@ impl Application {
             });
         });
         let (address, handle) = outcome.recv_timeout(support::DEADLINE).unwrap();
-        Self { address, asked, handle }
+        Self { address, asked, connections, held, handle }
+    }
+
+    /// Waits until so many questions have come, and no more.
+    async fn has_been_asked(&self, questions: usize) {
+        eventually(&format!("{questions} questions"), async || self.asked.lock().unwrap().len() == questions).await;
     }
 
     fn asked(&self) -> Vec<Value> {
@@ -283,4 +318,76 @@ async fn the_application_knows_who_asks_and_answers_have_an_end() {
     assert_eq!(application.asked.lock().unwrap()[0].1.as_deref(), Some("Bearer s3cret"));
     assert!(client.hear().await["closesInMs"].is_u64());
     assert_eq!(goodbye(&mut client.client).await, CloseCode::TokenExpired);
+}
+
+#[tokio::test]
+async fn no_more_questions_are_under_way_than_may_be_and_the_others_get_their_turn() {
+    const MAX: usize = 3;
+    let application = Application::start(|_| yes(json!({ "rooms": ["*"] })));
+    let server = application.server(|config| (config.auth.callback_concurrent_max, config.auth.callback_timeout_ms) = (MAX, 60_000));
+    let mut clients = Vec::new();
+    for number in 0..4 * MAX {
+        clients.push(hello(&server, &format!("held {number}")).await);
+    }
+    for answered in 0..=3 * MAX {
+        application.has_been_asked(answered + MAX).await;
+        application.held.let_go.add_permits(1);
+    }
+    application.held.let_go.add_permits(MAX);
+    for client in &mut clients {
+        assert_eq!(client.hear().await["type"], "welcome");
+    }
+    assert_eq!(application.held.most.load(Relaxed), MAX);
+}
+
+#[tokio::test]
+async fn who_asks_the_same_at_once_asks_once() {
+    let application = Application::start(|_| yes(json!({ "rooms": ["*"] })));
+    for (kept_ms, questions) in [(3_600_000, 1), (0, 20)] {
+        let server = application.server(|config| (config.auth.callback_cache_ms, config.auth.callback_timeout_ms) = (kept_ms, 60_000));
+        application.asked.lock().unwrap().clear();
+        let mut first = hello(&server, "held").await;
+        application.has_been_asked(1).await;
+        let mut others = Vec::new();
+        for _ in 1..20 {
+            others.push(hello(&server, "held").await);
+        }
+        // It has come behind them, and is answered.
+        welcomed(&server, "other").await;
+        application.has_been_asked(questions + 1).await;
+        application.held.let_go.add_permits(questions);
+        assert_eq!(first.hear().await["type"], "welcome");
+        for client in &mut others {
+            assert_eq!(client.hear().await["type"], "welcome");
+        }
+        application.has_been_asked(questions + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn who_goes_while_it_asks_leaves_the_question_to_those_who_ask_the_same() {
+    let application = Application::start(|_| yes(json!({ "rooms": ["*"] })));
+    let server = application.server(|config| config.auth.callback_timeout_ms = 60_000);
+    let first = hello(&server, "held").await;
+    application.has_been_asked(1).await;
+    let mut second = hello(&server, "held").await;
+    drop(first);
+    application.held.let_go.add_permits(2);
+    assert_eq!(second.hear().await["type"], "welcome");
+}
+
+#[tokio::test]
+async fn one_connection_carries_question_after_question() {
+    let application = Application::start(|question| match question["token"].as_str() {
+        Some("error") => HttpResponse::InternalServerError().body("x".repeat(30_000)),
+        Some("no") => no(),
+        _ => yes(json!({ "rooms": ["*"] })),
+    });
+    let server = application.server(|config| config.auth.callback_cache_ms = 0);
+    for _ in 0..3 {
+        welcomed(&server, "yes").await;
+        assert_eq!(goodbye(&mut hello(&server, "no").await.client).await, CloseCode::Unauthorized);
+        assert_eq!(goodbye(&mut hello(&server, "error").await.client).await, CloseCode::Unavailable);
+    }
+    assert_eq!((application.asked().len(), application.connections.load(Relaxed)), (9, 1));
 }

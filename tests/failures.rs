@@ -99,3 +99,34 @@ async fn resume_tokens_that_resume_nothing_count_for_less() {
         assert!(took >= DELAY, "{door}: {took:?}");
     }
 }
+
+/// By UDP a proxy names nobody, so all of its clients have its address, and one of them with an old token slowed down all.
+#[tokio::test]
+async fn clients_of_a_proxy_that_names_nobody_do_not_slow_each_other_down_at_once() {
+    let bad = || json!({ "type": "hello", "token": "bad" });
+    let behind_proxy = |connections_max, delay_ms| {
+        let list: Arc<dyn Authorize> = Arc::new(GuestList::default().put("good", grant("ann", &["r"])));
+        TestServer::asking(Some(list), |config| {
+            config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            config.limits.address_failures_max = 1;
+            config.limits.address_connections_max = connections_max;
+            config.timeouts.failure_delay_ms = delay_ms;
+        })
+    };
+    for door in Door::ALL {
+        // If one of these were counted as elsewhere, the last would wait for longer than any test does.
+        let server = behind_proxy(5000, 600_000);
+        for _ in 0..5 {
+            assert_eq!(hello(&server, door, bad()).await.0, Some(CloseCode::Unauthorized), "{door}");
+        }
+        assert_eq!(hello(&server, door, json!({ "type": "hello", "token": "good" })).await.0, None, "{door}");
+        // As many are free as there may be connections.
+        let server = behind_proxy(4, 5_000);
+        for _ in 0..12 {
+            assert_eq!(hello(&server, door, bad()).await.0, Some(CloseCode::Unauthorized), "{door}");
+        }
+        let (refused, took) = hello(&server, door, json!({ "type": "hello", "token": "good" })).await;
+        assert_eq!(refused, None, "{door}");
+        assert!(took >= DELAY, "{door}: {took:?}");
+    }
+}

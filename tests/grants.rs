@@ -54,6 +54,14 @@ async fn without_a_good_token_nobody_comes_in() {
     }
 }
 
+/// They were read all the same, and watched.
+#[tokio::test]
+async fn keys_are_no_business_of_a_program_that_decides_itself() {
+    let list = GuestList::default().put("good", grant("ann", &["r"]));
+    let server = TestServer::asking(Some(Arc::new(list)), |config| config.auth.keys = vec!["no-such-key.pem".into()]);
+    welcomed(&server, Door::ALL[0], "good").await;
+}
+
 #[tokio::test]
 async fn others_see_the_user_of_the_token_and_never_another() {
     let server = server(GuestList::default().put("ann", grant("ann", &["r"])).put("bob", grant("bob", &["r"])));

@@ -2,16 +2,20 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
-use switchboard::config::ForeignDialect;
+use switchboard::{config::ForeignDialect, protocol::CloseCode};
 use tokio_tungstenite::tungstenite::Message;
 
 use self::support::{
     TestServer, eventually,
     foreign::{ForeignClient, HalfOpen},
+    guest_list::{GuestList, grant},
     http, within,
 };
 
@@ -79,6 +83,19 @@ async fn who_does_not_say_who_it_is_is_told_and_the_connection_ends() {
     }
     assert_eq!(turned_away(&server, &path("a", &"t".repeat(4097))).await, error("The token is too long"));
     drop(open(&server, &"a".repeat(128), &"t".repeat(4096)).await);
+}
+
+/// Where clients have tokens, who hears that one is too long is not let in by it.
+#[tokio::test]
+async fn a_token_that_is_too_long_is_not_good() {
+    let tokens = [4096, 4097].map(|bytes| "t".repeat(bytes));
+    let list = GuestList::default().put(&tokens[0], grant("ann", &["peerjs"])).put(&tokens[1], grant("ann", &["peerjs"]));
+    let server = TestServer::asking(Some(Arc::new(list)), |_| {});
+    drop(open(&server, "a", &tokens[0]).await);
+    let mut long = ForeignClient::connect(&server, &path("b", &tokens[1])).await;
+    assert_eq!(long.hear().await["type"], "INVALID-KEY");
+    let close = within("the end", long.closed()).await.expect("a close frame");
+    assert_eq!(u16::from(close.code), CloseCode::Unauthorized.number());
 }
 
 /// Read from another task, so that it answers pings whatever else happens.

@@ -7,12 +7,17 @@
 mod echo;
 mod support;
 
-use std::{net::SocketAddr, sync::LazyLock, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    thread,
+    time::Duration,
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use switchboard::{client::Door, config::ForeignDialect, ingress::listener, protocol::Codec};
+use switchboard::{auth::Grant, client::Door, config::ForeignDialect, ingress::listener, protocol::Codec};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -25,6 +30,7 @@ use self::{
     support::{
         RawClient, TestServer, eventually,
         foreign::{ForeignClient, HalfOpen},
+        guest_list::{GuestList, grant},
         http, within,
     },
 };
@@ -642,6 +648,58 @@ impl Socket {
         let text = self.hear().await;
         let event: Value = serde_json::from_str(text.strip_prefix("42").unwrap_or_else(|| panic!("an event: {text}"))).unwrap();
         (event[0].as_str().unwrap().to_owned(), event[1].clone())
+    }
+}
+
+/// The token of a second one was not looked at: with a good one for a namespace that there is not, any was good for the one that there is.
+#[tokio::test]
+async fn each_namespace_is_entered_by_what_comes_with_it() {
+    let other_user =
+        GuestList::default().put("ann", grant("ann", &["r"])).put("ann too", grant("ann", &["s"])).put("bob", grant("bob", &["r"]));
+    let server = TestServer::asking(Some(Arc::new(other_user)), |_| {});
+    let connect = |namespace: &str, token: Option<&str>| format!("40{namespace}{}", json!({ "token": token }));
+    // Another namespace first, or the same before.
+    for (first, heard) in [("/other,", r#"44/other,{"message":"Invalid namespace"}"#), ("", "40{")] {
+        let mut socket = Socket::try_open(base(&server), "/socket.io/", "EIO=4&transport=websocket").await.expect("a WebSocket");
+        assert!(socket.hear().await.starts_with("0{"));
+        socket.say(&connect(first, Some("ann"))).await;
+        assert!(socket.hear().await.starts_with(heard));
+        if first.is_empty() {
+            socket.say("41").await;
+        }
+        for token in [Some("nobody"), Some(""), Some("bob"), None] {
+            socket.say(&connect("", token)).await;
+            let refusal = socket.hear().await;
+            let refusal: Value =
+                serde_json::from_str(refusal.strip_prefix("44").unwrap_or_else(|| panic!("{token:?}: {refusal}"))).unwrap();
+            assert_eq!((&refusal["message"], &refusal["data"]["code"]), (&json!("unauthorized"), &json!("unauthorized")), "{token:?}");
+        }
+        socket.say(&connect("", Some("ann too"))).await;
+        assert!(socket.hear().await.starts_with("40{"));
+        for (room, event) in [("r", "error"), ("s", "joined")] {
+            socket.emit("join", json!({ "room": room })).await;
+            assert_eq!(socket.event().await.0, event, "what the second is good for counts, and no more");
+        }
+        // As with the original server (`Client.ondecoded`), this is no packet that is legal now.
+        socket.say(&connect("", Some("ann"))).await;
+        assert_eq!(socket.event().await.1["code"], "bad-message");
+        socket.closed().await;
+    }
+}
+
+/// Whom nobody is asked about may come and go.
+#[tokio::test]
+async fn a_namespace_that_was_left_is_entered_again() {
+    let all = GuestList::default().put("not looked at", Grant::ALL);
+    for server in [TestServer::start(), TestServer::asking(Some(Arc::new(all)), |_| {})] {
+        let (mut socket, id) = member(&server).await;
+        for _ in 0..2 {
+            socket.emit("announce", json!({ "hash": "r" })).await;
+            assert_eq!(socket.event().await, ("peer-list".into(), json!({ "peers": [], "peerId": id })));
+            socket.say("41").await;
+            socket.say(r#"40{"token":"not looked at"}"#).await;
+            assert_eq!(socket.hear().await, format!(r#"40{{"sid":"{id}"}}"#));
+        }
     }
 }
 

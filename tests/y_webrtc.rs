@@ -2,11 +2,18 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
-use switchboard::{client::Door, config::ForeignDialect, protocol::Codec};
+use switchboard::{auth::Rights, client::Door, config::ForeignDialect, protocol::Codec};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-use self::support::{RawClient, TestServer, eventually, foreign::ForeignClient, http, within};
+use self::support::{
+    RawClient, TestServer, eventually,
+    foreign::ForeignClient,
+    guest_list::{GuestList, with_rights},
+    http, within,
+};
 
 /// A client that has subscribed: nobody says so, but a `pong` comes behind it.
 async fn subscribed(server: &TestServer, topics: &[&str]) -> ForeignClient {
@@ -78,6 +85,28 @@ async fn who_did_not_subscribe_publishes_nothing_and_is_told() {
         assert_eq!(stranger.hear().await["code"], code, "{frame:?}");
     }
     pong(&mut stranger).await;
+}
+
+/// It came with everything that was published, the client's own among it.
+#[tokio::test]
+async fn how_many_there_are_is_told_to_those_alone_who_may_know() {
+    let rights = |observe| with_rights("user", &[("kitchen", Rights { observe, ..Rights::ALL })]);
+    let list = GuestList::default().put("seeing", rights(true)).put("blind", rights(false));
+    let server = TestServer::asking(Some(Arc::new(list)), |_| {});
+    let mut clients = Vec::new();
+    for token in ["seeing", "blind", "seeing", "blind"] {
+        let mut client = ForeignClient::connect(&server, &format!("/y?token={token}")).await;
+        client.say(json!({ "type": "subscribe", "topics": ["kitchen"] })).await;
+        pong(&mut client).await;
+        clients.push((client, token));
+    }
+    for sender in 0..clients.len() {
+        clients[sender].0.say(publish("kitchen", "1")).await;
+        for (client, token) in &mut clients {
+            let expected = if *token == "seeing" { published("kitchen", "1", 4) } else { publish("kitchen", "1") };
+            assert_eq!(client.hear().await, expected, "{token}, from {sender}");
+        }
+    }
 }
 
 #[tokio::test]

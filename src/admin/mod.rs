@@ -35,7 +35,7 @@ use actix_web::{
     web::{self, Data},
 };
 use socket2::{SockRef, Socket};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 use self::problem::Problem;
@@ -72,6 +72,8 @@ pub struct Desk {
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
     /// Who has brought wrong tokens here, and waits. Apart from clients: what they do keeps nobody out of here.
     pub failures: Failures,
+    /// Turns to wait with a token that may be wrong.
+    pub waiting: Semaphore,
     /// Tells the server to shut down.
     pub drain: Box<dyn Fn() + Send + Sync>,
     /// Has it been told to? Then all ends that goes on for long.
@@ -86,6 +88,8 @@ pub struct Desk {
 
 /// Connections at once. Whoever runs the server has a few tabs, a Prometheus and some scripts.
 const CONNECTIONS_MAX: usize = 128;
+/// Requests at once that wait because wrong tokens came from where they come from. The other connections are for those who do not.
+pub const WAITING_MAX: usize = CONNECTIONS_MAX / 2;
 /// The HTTP crate counts deadlines from a clock that it reads twice a second (`actix_http::date::DateService`).
 const CLOCK_LAG: Duration = Duration::from_millis(500);
 /// How long answers may take to be read when the server ends.
@@ -209,6 +213,11 @@ impl Desk {
         let address = request.peer_addr().map(|peer| peer.ip().to_canonical());
         let delay = address.map_or(Duration::ZERO, |address| self.failures.delay(address, Instant::now()));
         if !delay.is_zero() {
+            let Ok(_turn) = self.waiting.try_acquire() else {
+                let detail = "so many wait because of wrong tokens that no more may; what this token is worth was not looked at";
+                let seconds = delay.as_secs() + 1;
+                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", detail).with(header::RETRY_AFTER, seconds));
+            };
             let mut stopped = self.stopped.clone();
             // A server that shuts down waits for nobody.
             let _ = tokio::time::timeout(delay, stopped.wait_for(|stopped| *stopped)).await;

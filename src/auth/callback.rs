@@ -6,12 +6,13 @@
 //! are those of a token (`sub`, `rooms`, `limits`, `exp`), or `{"allow": false, "reason"?: "…"}`, whose reason is logged.
 //!
 //! Whatever is no such answer, or does not come in time, is a no; of the claims of an answer to `join` only `rooms` and `exp` count. Answers are kept for
-//! a while, for who asks the same as the same: with the same token, or as the same user; without either, as the same peer.
+//! a while, for who asks the same as the same: with the same token, or as the same user; without either, as the same peer. Of those at once one asks, and
+//! the others hear what it hears. No more questions are under way than may be; the others wait for their turn, as long as an answer may take.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,6 +21,10 @@ use reqwest::{Client, Url, header};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::timeout_at,
+};
 
 use super::{Authorize, BadToken, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks, jwt::TOKEN_BYTES_MAX};
 use crate::protocol::PeerId;
@@ -31,8 +36,10 @@ pub struct CallbackSettings {
     pub url: Url,
     /// By this it knows who asks: sent as a bearer token. Never logged.
     pub secret: Option<Secret>,
-    /// How long an answer may take.
+    /// How long an answer may take, and the turn to ask for it.
     pub deadline: Duration,
+    /// How many questions may be under way at once.
+    pub concurrent_max: usize,
     /// How long it is kept; not at all if zero.
     pub kept_for: Duration,
 }
@@ -62,6 +69,10 @@ pub struct Application {
     /// Verifies tokens first, where this server does.
     tokens: Option<Arc<dyn Authorize>>,
     kept: Mutex<Kept>,
+    /// One for each question that may be under way.
+    turns: Semaphore,
+    /// Questions that somebody is asking, or waits to.
+    asking: Mutex<HashMap<Question, UnderWay>>,
 }
 
 /// Answers, each until its time is over.
@@ -98,16 +109,23 @@ struct Answer {
 
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const NO_TURN: &str = "the application cannot be asked: too many questions were under way, see auth.callback_concurrent_max";
+const NO_ANSWER: &str = "the application does not answer in time";
 /// Answers that are kept; more are asked for each time.
 const KEPT_MAX: usize = 10_000;
 /// Fewer are not worth a look.
 const SWEEP_LEAST: usize = 256;
+/// How long a connection is kept for the next question: less than the five seconds after which many servers close one, so that none is asked over a
+/// connection that is being closed.
+const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(4);
 
 impl Application {
     /// Asks there. With `tokens`, only for clients whose token is good.
     pub fn new(settings: CallbackSettings, tokens: Option<Arc<dyn Authorize>>) -> Result<Self, jwks::FetchError> {
-        let http = jwks::client(settings.url.scheme() == "https", settings.deadline)?;
-        Ok(Self { http, settings, tokens, kept: Mutex::default() })
+        let http = jwks::builder(settings.url.scheme() == "https", settings.deadline)?;
+        let http = http.pool_max_idle_per_host(settings.concurrent_max).pool_idle_timeout(IDLE_CONNECTION_KEPT).build()?;
+        let turns = Semaphore::new(settings.concurrent_max);
+        Ok(Self { http, turns, settings, tokens, kept: Mutex::default(), asking: Mutex::default() })
     }
 
     async fn admit(&self, visitor: Visitor) -> Result<Grant, Denied> {
@@ -154,9 +172,6 @@ impl Application {
             (None, None) => Who::Peer(visitor.peer_id),
         };
         let question = Question { who, dialect: visitor.dialect, room: room.map(str::to_owned) };
-        if let Some(kept) = self.kept(&question, Instant::now()) {
-            return kept;
-        }
         let asked = Asked {
             event: if room.is_some() { "join" } else { "connect" },
             peer_id: visitor.peer_id,
@@ -166,16 +181,38 @@ impl Application {
             user: user.as_deref(),
             room,
         };
-        let answer = self.post(&asked).await.map_err(Denied::unavailable)?;
-        let answer = match answer.allow {
+        let until = tokio::time::Instant::now() + self.settings.deadline;
+        if self.settings.kept_for.is_zero() {
+            return self.answer(&asked, until).await;
+        }
+        if let Some(kept) = self.kept(&question, Instant::now()) {
+            return kept;
+        }
+        // If who asks goes, another of those that wait goes on.
+        let asking = Asking::begin(self, question.clone());
+        let answer = asking.answer.get_or_init(async || {
+            let answer = self.answer(&asked, until).await;
+            if !answer.as_ref().is_err_and(Denied::is_unavailable) {
+                self.keep(question, &answer, Instant::now());
+            }
+            answer
+        });
+        timeout_at(until, answer).await.map_err(|_| Denied::unavailable(NO_ANSWER))?.clone()
+    }
+
+    /// What the application says, until then.
+    async fn answer(&self, asked: &Asked<'_>, until: tokio::time::Instant) -> Result<Answer, Denied> {
+        let turn = timeout_at(until, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| Denied::unavailable(NO_TURN))?.expect("turns have no end");
+        let answer = timeout_at(until, self.post(asked)).await.unwrap_or_else(|_| Err(NO_ANSWER.into()));
+        let answer = answer.map_err(Denied::unavailable)?;
+        match answer.allow {
             // Who asked is not to blame.
-            true => Ok(answer.read().map_err(Denied::unavailable)?),
+            true => answer.read().map_err(Denied::unavailable),
             false => Err(Denied::new(
                 answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
             )),
-        };
-        self.keep(question, &answer, Instant::now());
-        answer
+        }
     }
 
     async fn post(&self, asked: &Asked<'_>) -> Result<Answered, String> {
@@ -185,17 +222,22 @@ impl Application {
         }
         let unreachable = |error: reqwest::Error| format!("the application cannot be asked: {}", error.without_url());
         let mut response = request.send().await.map_err(unreachable)?;
-        if response.status() != 200 {
-            return Err(format!("the application answers with HTTP status {}", response.status().as_u16()));
-        }
         let mut answer = Vec::new();
+        // To its end even if nothing in it counts: only then does the connection take the next question.
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             answer.extend_from_slice(&chunk);
             if answer.len() > ANSWER_BYTES_MAX {
                 return Err(format!("the application answers with more than {ANSWER_BYTES_MAX} bytes"));
             }
         }
+        if response.status() != 200 {
+            return Err(format!("the application answers with HTTP status {}", response.status().as_u16()));
+        }
         serde_json::from_slice(&answer).map_err(|error| format!("the application's answer is none: {error}"))
+    }
+
+    fn asking(&self) -> MutexGuard<'_, HashMap<Question, UnderWay>> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self, question: &Question, now: Instant) -> Option<Result<Answer, Denied>> {
@@ -205,9 +247,6 @@ impl Application {
     }
 
     fn keep(&self, question: Question, answer: &Result<Answer, Denied>, now: Instant) {
-        if self.settings.kept_for.is_zero() {
-            return;
-        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.answers.len() >= kept.sweep_at {
             kept.answers.retain(|_, (until, _)| now < *until);
@@ -215,6 +254,43 @@ impl Application {
         }
         if kept.answers.len() < KEPT_MAX {
             kept.answers.insert(question, (now + self.settings.kept_for, answer.clone()));
+        }
+    }
+}
+
+/// A question that somebody is asking, and how many want to know.
+#[derive(Default)]
+struct UnderWay {
+    answer: Arc<OnceCell<Result<Answer, Denied>>>,
+    awaited_by: usize,
+}
+
+/// One who wants to know.
+struct Asking<'a> {
+    application: &'a Application,
+    question: Question,
+    answer: Arc<OnceCell<Result<Answer, Denied>>>,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(application: &'a Application, question: Question) -> Self {
+        let mut asking = application.asking();
+        let under_way = asking.entry(question.clone()).or_default();
+        under_way.awaited_by += 1;
+        Self { application, question, answer: under_way.answer.clone() }
+    }
+}
+
+impl Drop for Asking<'_> {
+    /// Who comes later finds the answer among those that are kept, or asks again.
+    fn drop(&mut self) {
+        let mut asking = self.application.asking();
+        // Others may have begun anew.
+        if let Some(under_way) = asking.get_mut(&self.question).filter(|under_way| Arc::ptr_eq(&under_way.answer, &self.answer)) {
+            under_way.awaited_by -= 1;
+            if under_way.awaited_by == 0 || self.answer.initialized() {
+                asking.remove(&self.question);
+            }
         }
     }
 }
@@ -269,5 +345,27 @@ impl Answered {
         let names_rooms = named.get("rooms").is_some_and(|rooms| rooms.get() != "null");
         let claims = Claims::parse(claims.as_bytes()).map_err(|bad| format!("the application's claims: {bad}"))?;
         Ok(Answer { claims, names_rooms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_get_a_turn_in_time_is_told_that_nobody_can_be_asked() {
+        let (url, deadline) = ("http://127.0.0.1:1/".parse().unwrap(), Duration::from_millis(50));
+        for kept_for in [Duration::ZERO, Duration::MAX] {
+            let settings = CallbackSettings { url: Url::clone(&url), secret: None, deadline, concurrent_max: 2, kept_for };
+            let application = Application::new(settings, None).unwrap();
+            let visitor = || Visitor { token: None, peer_id: PeerId::random(), address: [127, 0, 0, 1].into(), dialect: "native" };
+            let ask = async || application.connect(visitor()).await.unwrap_err();
+            let _first = application.turns.acquire().await.unwrap();
+            assert!(ask().await.is_unavailable() && ask().await.to_string() != NO_TURN, "there is a second");
+            let _second = application.turns.acquire().await.unwrap();
+            let denied = ask().await;
+            assert!(denied.is_unavailable() && denied.to_string() == NO_TURN, "{denied}");
+            assert!(application.asking().is_empty());
+        }
     }
 }

@@ -16,8 +16,9 @@ use std::{
 pub struct FailureLimits {
     /// So many are free.
     pub free: u32,
-    /// So many wrong resume tokens are free, where there are no other failures: one for every client that an address may have.
-    pub resumes_free: u32,
+    /// So many are free, where there are no others, of which every client may have one that an address may have: wrong resume tokens, and wrong tokens from
+    /// a proxy that does not name its clients.
+    pub among_many_free: u32,
     /// The longest that anybody waits.
     pub delay_max: Duration,
 }
@@ -66,10 +67,10 @@ impl Failures {
         self.note(address, RECOVERY, now);
     }
 
-    /// Notes that a resume token from this address was none.
-    pub fn failed_to_resume(&self, address: IpAddr, now: Instant) {
-        let FailureLimits { free, resumes_free, .. } = self.limits;
-        self.note(address, (RECOVERY * free / resumes_free.max(1)).min(RECOVERY), now);
+    /// Notes a failure where there may be one of every client that the address may have: resume tokens after a restart, and those who share a proxy's address.
+    pub fn failed_among_many(&self, address: IpAddr, now: Instant) {
+        let FailureLimits { free, among_many_free, .. } = self.limits;
+        self.note(address, (RECOVERY * free / among_many_free.max(1)).min(RECOVERY), now);
     }
 
     fn note(&self, address: IpAddr, cost: Duration, now: Instant) {
@@ -133,7 +134,7 @@ pub fn block(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const LIMITS: FailureLimits = FailureLimits { free: 10, resumes_free: 5000, delay_max: Duration::from_secs(10) };
+    const LIMITS: FailureLimits = FailureLimits { free: 10, among_many_free: 5000, delay_max: Duration::from_secs(10) };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -173,15 +174,15 @@ mod tests {
     fn an_office_whose_every_client_fails_to_resume_once_does_not_wait() {
         let (failures, now) = (Failures::new(LIMITS), Instant::now());
         let office = ip("192.0.2.1");
-        for _ in 0..LIMITS.resumes_free {
-            failures.failed_to_resume(office, now);
+        for _ in 0..LIMITS.among_many_free {
+            failures.failed_among_many(office, now);
             assert_eq!(failures.delay(office, now), Duration::ZERO);
         }
-        failures.failed_to_resume(office, now);
+        failures.failed_among_many(office, now);
         assert_ne!(failures.delay(office, now), Duration::ZERO);
         let small = ip("192.0.2.2");
         for restart in 0..10 {
-            (0..500).for_each(|_| failures.failed_to_resume(small, now));
+            (0..500).for_each(|_| failures.failed_among_many(small, now));
             assert_eq!(failures.delay(small, now), Duration::ZERO, "restart {restart}");
         }
     }
@@ -190,9 +191,9 @@ mod tests {
     fn the_bounds_are_those_that_are_set() {
         let now = Instant::now();
         for (limits, expected) in [
-            (FailureLimits { free: 1, resumes_free: 0, delay_max: Duration::from_millis(50) }, [0, 50, 50]),
-            (FailureLimits { free: 0, resumes_free: 1, delay_max: Duration::from_millis(300) }, [100, 200, 300]),
-            (FailureLimits { free: 0, resumes_free: 1, delay_max: Duration::ZERO }, [0, 0, 0]),
+            (FailureLimits { free: 1, among_many_free: 0, delay_max: Duration::from_millis(50) }, [0, 50, 50]),
+            (FailureLimits { free: 0, among_many_free: 1, delay_max: Duration::from_millis(300) }, [100, 200, 300]),
+            (FailureLimits { free: 0, among_many_free: 1, delay_max: Duration::ZERO }, [0, 0, 0]),
         ] {
             let failures = Failures::new(limits);
             let delays = [(); 3].map(|()| {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use reqwest::{Client, Url, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Url, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::sync::{Mutex, OnceCell};
@@ -158,8 +158,14 @@ impl Jwks {
     }
 }
 
+/// A client for something that is fetched now and then.
+fn client(is_secure: bool, deadline: Duration) -> Result<Client, FetchError> {
+    // A connection that is kept for minutes is one more thing that can be dead.
+    Ok(builder(is_secure, deadline)?.pool_max_idle_per_host(0).build()?)
+}
+
 /// A client that trusts what the system trusts.
-pub(super) fn client(is_secure: bool, deadline: Duration) -> Result<Client, FetchError> {
+pub(super) fn builder(is_secure: bool, deadline: Duration) -> Result<ClientBuilder, FetchError> {
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();
     let tls = tls.expect("ring has what TLS 1.3 and 1.2 take");
     let tls = if is_secure {
@@ -167,8 +173,7 @@ pub(super) fn client(is_secure: bool, deadline: Duration) -> Result<Client, Fetc
     } else {
         tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
     };
-    // A connection that is kept for minutes is one more thing that can be dead.
-    let http = Client::builder().timeout(deadline).redirect(Policy::none()).pool_max_idle_per_host(0).tls_backend_preconfigured(tls);
+    let http = Client::builder().timeout(deadline).redirect(Policy::none()).tls_backend_preconfigured(tls);
     // Nobody's proxy leads to this machine.
-    Ok(if is_secure { http } else { http.no_proxy() }.build()?)
+    Ok(if is_secure { http } else { http.no_proxy() })
 }

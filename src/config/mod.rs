@@ -87,7 +87,8 @@ pub struct Config {
 
     /// The proxies in front of this server, as CIDR blocks or addresses. What comes from them by TCP is counted for the address that
     /// they name in X-Forwarded-For, the last one there that is none of theirs; and where they say `https` in X-Forwarded-Proto, clients are
-    /// told of a secure WebSocket. In the environment they are separated by commas.
+    /// told of a secure WebSocket. What they pass on by UDP names nobody, and is counted for their own: see limits.address_failures_max. In the
+    /// environment they are separated by commas.
     #[config(env = "SWITCHBOARD_TRUSTED_PROXIES", default = [], deserialize_with = blocks)]
     pub trusted_proxies: Vec<IpNet>,
 
@@ -168,7 +169,7 @@ pub struct Auth {
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
     pub callback_secret_file: Option<PathBuf>,
 
-    /// How long the application may take to answer, in milliseconds; who takes longer has said no.
+    /// How long the application may take to answer, in milliseconds, from when it is to be asked; who takes longer has said no.
     /// Range: 10 to 60000 (1 minute).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
     pub callback_timeout_ms: u64,
@@ -178,6 +179,11 @@ pub struct Auth {
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub callback_cache_ms: u64,
+
+    /// Questions to the application that may be under way at once. One more waits for its turn, no longer than an answer may take.
+    /// Range: 1 to 4096.
+    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CONCURRENT_MAX", default = 64, deserialize_with = integer::<_, _, 1, 4096>)]
+    pub callback_concurrent_max: usize,
 }
 
 /// How much of everything there may be at most.
@@ -289,7 +295,7 @@ pub struct Limits {
 
     /// Wrong credentials from one address that have no consequence: tokens, and those of administrators. One is forgotten each minute; each one beyond
     /// doubles what all of the address wait before their next is looked at, from 100 ms to timeouts.failure_delay_ms. Of wrong resume tokens there may be as
-    /// many as address_connections_max: after a restart every client has one.
+    /// many as address_connections_max: after a restart every client has one. So there may of wrong tokens from a proxy in trusted_proxies that names no client.
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_LIMITS_ADDRESS_FAILURES_MAX", default = 10, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_failures_max: u32,
@@ -655,7 +661,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 49);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 50);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

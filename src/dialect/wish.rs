@@ -36,6 +36,8 @@ pub enum Deed {
     Broadcast { kind: Kind, room: Option<String>, payload: Payload, echo: bool },
     /// Replace what others see of me.
     Metadata { room: Option<String>, metadata: Option<Payload> },
+    /// Go on as who says this token, or none, where anybody is asked.
+    Renew { token: Option<String> },
     /// Answer.
     Ping,
     /// Tell how many there are in these rooms, whoever is in them.

@@ -2,7 +2,7 @@
 //!
 //! `{"type":"subscribe","topics":[…]}` and `unsubscribe` have no answer; the library repeats the first whenever a peer of it is gone. What is
 //! published, `{"type":"publish","topic":…,…}`, reaches all subscribers of its topic, its sender among them, with all its fields and with
-//! `clients`, the number of those who have it. `{"type":"ping"}` is answered by `{"type":"pong"}`, which the library cannot do without. A
+//! `clients`, the number of those who have it, for whoever may know that. `{"type":"ping"}` is answered by `{"type":"pong"}`, which the library cannot do without. A
 //! topic is a quiet room of this dialect: nobody is told who is there, for the library tells by itself. So nothing is remembered of a connection.
 //!
 //! The server in `bin/server.js` of the library also takes what is published by a client that did not subscribe; the library never does that, and
@@ -83,12 +83,14 @@ fn each(fields: &Fields<'_>, deed: impl Fn(String) -> Deed) -> Vec<Wish> {
     names.take(TOPICS_MAX).map(|name| Wish { id: Some(IDEMPOTENT), deed: deed(name) }).collect()
 }
 
-/// What was published, and for how many.
+/// What was published, and for how many, if that is to be told.
 fn published(payload: &Payload, clients: usize) -> Bytes {
     let mut object = payload.spell(Codec::Json).into_owned();
-    // It is an object, with a type and a topic at least.
-    object.pop();
-    object.extend_from_slice(format!(",\"clients\":{clients}}}").as_bytes());
+    if clients > 0 {
+        // It is an object, with a type and a topic at least.
+        object.pop();
+        object.extend_from_slice(format!(",\"clients\":{clients}}}").as_bytes());
+    }
     object.into()
 }
 

@@ -557,7 +557,7 @@ mod tests {
         let Config { limits, timeouts, .. } = Config::default();
         let clients = Clients::new(9);
         let addresses = Addresses::new(None, vec![]);
-        let failures = FailureLimits { free: 1, resumes_free: 1, delay_max: Duration::ZERO };
+        let failures = FailureLimits { free: 1, among_many_free: 1, delay_max: Duration::ZERO };
         let rooms = RoomLimits { quiet_peers_max: 9, rooms_max: 9, peers_max: 9, metadata_bytes_max: 9 };
         let doorkeeper = Doorkeeper {
             limits,
@@ -567,7 +567,7 @@ mod tests {
             addresses: addresses.clone(),
             origins: Origins::new(vec![]),
             authority: None,
-            slowdown: Slowdown::new(failures, clients.clone()),
+            slowdown: Slowdown::new(failures, addresses.clone(), clients.clone()),
             rates: None,
             resumables: Resumables::new(0),
             metrics: Arc::default(),

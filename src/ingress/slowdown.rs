@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::Clients;
+use super::{Clients, address::Addresses};
 use crate::auth::{
     Authorize, Denied, Grant, RoomAccess, Visitor,
     failures::{FailureLimits, Failures},
@@ -17,6 +17,7 @@ use crate::auth::{
 /// What all who look at credentials ask first, and tell what came of it.
 pub struct Slowdown {
     failures: Failures,
+    addresses: Arc<Addresses>,
     clients: Arc<Clients>,
 }
 
@@ -28,8 +29,8 @@ pub struct Unhurried {
 
 impl Slowdown {
     /// Nobody has failed yet.
-    pub fn new(limits: FailureLimits, clients: Arc<Clients>) -> Arc<Self> {
-        Arc::new(Self { failures: Failures::new(limits), clients })
+    pub fn new(limits: FailureLimits, addresses: Arc<Addresses>, clients: Arc<Clients>) -> Arc<Self> {
+        Arc::new(Self { failures: Failures::new(limits), addresses, clients })
     }
 
     /// How long whoever comes from this address has to wait.
@@ -47,12 +48,16 @@ impl Slowdown {
 
     /// A credential from this address was wrong.
     pub fn failed(&self, address: IpAddr) {
-        self.failures.failed(address, Instant::now());
+        match self.addresses.is_proxy(address) {
+            // One that cannot name its clients, as for UDP: there are as many behind it as an address may have connections, and one does not slow down all.
+            true => self.failures.failed_among_many(address, Instant::now()),
+            false => self.failures.failed(address, Instant::now()),
+        }
     }
 
     /// A resume token from this address was none.
     pub fn failed_to_resume(&self, address: IpAddr) {
-        self.failures.failed_to_resume(address, Instant::now());
+        self.failures.failed_among_many(address, Instant::now());
     }
 }
 

@@ -45,9 +45,14 @@ impl Envelope {
         self.name.as_ref()
     }
 
-    /// For how many it is, its sender among them; 0 if it is for one.
+    /// For how many it is, its sender among them; 0 if it is for one, or for those who may not know.
     pub fn audience(&self) -> usize {
         self.audience
+    }
+
+    /// The same for those who may not know for how many it is.
+    pub fn uncounted(self) -> Self {
+        Self { audience: 0, foreign: OnceLock::new(), ..self }
     }
 
     /// Says whether it is for one peer and no other follows at once: there is nothing to wait for with writing it.

@@ -393,21 +393,19 @@ impl Room {
         let (kind, from, room) = (Kind::Message, PeerId::SERVER, self.id.clone());
         let message = ServerMessage::Forwarded { kind, from, room, payload, to: None, best_effort: false };
         present.count(&message);
-        let envelope = Envelope::new(message).with(None, present.members.len());
+        let envelope = Envelope::new(message).with(None, self.told_peers(&present));
         let mut published = Published::default();
-        for member in present.audience(from) {
-            match member.inlet.deliver(&envelope) {
-                Ok(()) => {
-                    published.handed += 1;
-                    if published.behind.is_none() && member.inlet.is_behind() {
-                        published.behind = Some(member.inlet.clone());
-                    }
+        hand_out(envelope, present.audience(from), |member, envelope| match member.inlet.deliver(envelope) {
+            Ok(()) => {
+                published.handed += 1;
+                if published.behind.is_none() && member.inlet.is_behind() {
+                    published.behind = Some(member.inlet.clone());
                 }
-                Err(Untaken::Overflow) => published.untaken += 1,
-                // Its leaving is about to be told.
-                Err(Untaken::Gone) => {}
             }
-        }
+            Err(Untaken::Overflow) => published.untaken += 1,
+            // Its leaving is about to be told.
+            Err(Untaken::Gone) => {}
+        });
         published
     }
 }
@@ -474,18 +472,17 @@ impl Room {
         let present = self.present();
         let envelope = message.into();
         present.count(envelope.message());
-        let envelope = envelope.with(name, present.members.len());
-        if echo && let Some(sender) = present.members.find(from) {
-            // Who is over its own bound is being closed.
-            let _ = sender.inlet.deliver(&envelope);
-        }
-        match before {
-            None => present.hand_round(from, envelope),
-            Some(turn) => {
-                let earlier = present.audience(from).filter(|member| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
-                Handed { untaken: deliver_to_each(earlier, &envelope), behind: None }
+        let envelope = envelope.with(name, self.told_peers(&present));
+        let was_there = |member: &&Member| before.is_none_or(|turn| member.apart.as_ref().is_some_and(|apart| apart.turn < turn));
+        let sender = present.members.find(from).filter(|_| echo);
+        let mut untaken = None;
+        hand_out(envelope, sender.into_iter().chain(present.audience(from).filter(was_there)), |member, envelope| {
+            // A sender that is over its own bound is being closed.
+            if member.inlet.deliver(envelope) == Err(Untaken::Overflow) && member.peer_id != from {
+                untaken = Some(ErrorCode::Undeliverable);
             }
-        }
+        });
+        Handed { untaken, behind: if before.is_none() { present.behind(from) } else { None } }
     }
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
@@ -493,7 +490,13 @@ impl Room {
         let present = self.present();
         let envelope = message.into();
         present.count(envelope.message());
-        present.hand_round(from, envelope)
+        let untaken = deliver_to_each(present.audience(from), &envelope);
+        Handed { untaken, behind: present.behind(from) }
+    }
+
+    /// So many are there, where that is told with a message: in a quiet room, whose members hear of it in no other way.
+    fn told_peers(&self, present: &Present) -> usize {
+        if self.is_quiet { present.members.len() } else { 0 }
     }
 
     // A panic while the lock is held is a bug: at worst somebody was announced who is not there. The bookkeeping behind it is whole.
@@ -528,16 +531,13 @@ impl Present {
     }
 
     /// Those who are sent what this one sends.
-    fn audience(&self, from: PeerId) -> impl Iterator<Item = &Member> {
+    fn audience(&self, from: PeerId) -> impl Iterator<Item = &Member> + Clone {
         self.others(from).filter(|member| member.rights().subscribe)
     }
 
-    /// The same, and what its sender wants to know of it.
-    fn hand_round(&self, from: PeerId, envelope: Envelope) -> Handed {
-        let untaken = deliver_to_each(self.audience(from), &envelope);
-        // One that takes nothing any more is no reason not to wait for the others.
-        let behind = self.audience(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone());
-        Handed { untaken, behind }
+    /// One of them who is behind. That another takes nothing any more is no reason not to wait for it.
+    fn behind(&self, from: PeerId) -> Option<Behind> {
+        self.audience(from).find(|member| member.inlet.is_behind()).map(|member| member.inlet.clone())
     }
 
     /// The name that a newcomer gets: the one that it wants, or none if another has it and it does not insist.
@@ -569,7 +569,7 @@ impl Present {
         Census { peers: self.members.len(), with_metadata: self.with_metadata, got_metadata: self.got_metadata }
     }
 
-    fn others(&self, than: PeerId) -> impl Iterator<Item = &Member> {
+    fn others(&self, than: PeerId) -> impl Iterator<Item = &Member> + Clone {
         self.members.iter().filter(move |member| member.peer_id != than)
     }
 }
@@ -595,6 +595,17 @@ impl Member {
 fn deliver_to_each<'a>(members: impl Iterator<Item = &'a Member>, envelope: &Envelope) -> Option<ErrorCode> {
     let untaken = members.filter(|member| member.inlet.deliver(envelope) == Err(Untaken::Overflow)).count();
     (untaken > 0).then_some(ErrorCode::Undeliverable)
+}
+
+/// Hands it to each of these, and tells only those for how many it is who may know who is there.
+fn hand_out<'a>(envelope: Envelope, members: impl Iterator<Item = &'a Member> + Clone, mut hand: impl FnMut(&'a Member, &Envelope)) {
+    if envelope.audience() == 0 {
+        return members.for_each(|member| hand(member, &envelope));
+    }
+    let may_know = |member: &&Member| member.rights().observe;
+    members.clone().filter(may_know).for_each(|member| hand(member, &envelope));
+    let envelope = envelope.uncounted();
+    members.filter(|member| !may_know(member)).for_each(|member| hand(member, &envelope));
 }
 
 fn kept_bytes(metadata: Option<&Payload>) -> usize {

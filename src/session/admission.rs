@@ -40,11 +40,11 @@ pub struct Admission {
 #[rtype(result = "()")]
 pub struct AskToJoin(pub Join);
 
-/// The client says another token.
+/// The client says another token; or none, where its dialect lets it be judged anew by that.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Renew {
-    pub token: String,
+    pub token: Option<String>,
 }
 
 /// So long before its end a client is told of it.
@@ -135,7 +135,7 @@ impl Handler<Renew> for Session {
 
     fn handle(&mut self, Renew { token }: Renew, ctx: &mut Context<Self>) {
         let Some(admission) = &self.admission else { return };
-        let (authority, visitor) = (admission.authority.clone(), Visitor { token: Some(token), ..admission.visitor.clone() });
+        let (authority, visitor) = (admission.authority.clone(), Visitor { token, ..admission.visitor.clone() });
         let renewals = admission.renewals;
         let asked = async move { authority.connect(visitor).await }.into_actor(self);
         ctx.spawn(asked.map(move |answer, session, ctx| {

@@ -490,10 +490,7 @@ impl Hearing {
             // What it would resume is gone or not to be had, or the door would have attached it.
             ClientMessage::Hello { .. } if first => {}
             ClientMessage::Hello { token: Some(Token(token)), resume: None } => {
-                if self.grant.is_some() {
-                    self.session.do_send(Renew { token: token.into_owned() });
-                    return Ok(Outcome::Awaits { joining: None });
-                }
+                return Ok(self.ask_to_renew(Some(token.into_owned())));
             }
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
@@ -522,6 +519,15 @@ impl Hearing {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// Asks what the client may do who says this, if anybody is to be asked.
+    fn ask_to_renew(&self, token: Option<String>) -> Outcome {
+        if self.grant.is_none() {
+            return Outcome::Done;
+        }
+        self.session.do_send(Renew { token });
+        Outcome::Awaits { joining: None }
     }
 
     fn join(&mut self, room: RoomId, entry: Entry) -> Result<Outcome, ErrorCode> {

@@ -13,7 +13,9 @@
 //! same, and so does the reason why the server ends a connection, with `reconnect` and `reconnectAfterMs`. Bytes travel as attachments, both ways.
 //!
 //! What is no packet, or is for a namespace that the client has not entered, ends the connection, as it does with the original server
-//! (`Client.ondata`, `Client.ondecoded`). Left out: namespaces beside `/`, acknowledgements that the server asks for, and connection state
+//! (`Client.ondata`, `Client.ondecoded`), and so does entering one twice. There, `auth` is for the namespace that it comes with. Here the first packet lets
+//! the client in; who enters `/` later, after another namespace was refused or `/` was left, is judged anew by the `auth` that comes with that, and hears
+//! `connect_error` where it is not good. Left out: namespaces beside `/`, acknowledgements that the server asks for, and connection state
 //! recovery.
 
 mod attachments;
@@ -52,6 +54,10 @@ struct State {
     peer_id: Option<PeerId>,
     /// Is the client in the only namespace?
     is_connected: bool,
+    /// Has it asked to enter one? The door has looked at what came with that.
+    has_asked: bool,
+    /// Is it being judged anew?
+    is_judged: bool,
     /// Has it said what is no packet?
     is_broken: bool,
     announced: Announcements,
@@ -68,6 +74,8 @@ struct Auth {
     token: Option<String>,
 }
 
+/// A client that is judged anew wants to hear of it, whatever the number.
+const JUDGED: u64 = 0;
 /// Tells who sent something, and is never taken from the sender.
 const FROM_PEER: &str = "fromPeer";
 
@@ -102,7 +110,15 @@ impl SocketIo {
             return Ok(vec![]);
         }
         if packet.kind == PacketKind::Connect {
-            return Ok(vec![Deed::Say(state.connect(packet.namespace)).into()]);
+            let is_first = !std::mem::replace(&mut state.has_asked, true);
+            return match (packet.namespace == MAIN, is_first) {
+                (true, _) if state.is_connected => state.broken("the namespace was entered already"),
+                (true, false) => {
+                    state.is_judged = true;
+                    Ok(vec![Wish { id: Some(JUDGED), deed: Deed::Renew { token: token_in(&packet) } }])
+                }
+                _ => Ok(vec![Deed::Say(state.connect(packet.namespace)).into()]),
+            };
         }
         if packet.namespace != MAIN || !state.is_connected {
             return state.broken("a packet for a namespace that was not entered");
@@ -223,6 +239,17 @@ impl State {
     }
 }
 
+/// What a client says who it is by, if it says so.
+fn token_in(packet: &Packet<'_>) -> Option<String> {
+    serde_json::from_str::<Auth>(packet.data).ok()?.token
+}
+
+/// A namespace is not entered: to this the library knows what to say, `connect_error`.
+fn not_entered(code: &str, sentence: &str) -> Frames {
+    let data = json!({ "message": code, "data": { "code": code, "message": sentence } }).to_string();
+    Frames::Several(Packet { kind: PacketKind::ConnectError, attachments: 0, namespace: MAIN, id: None, data: &data }.spell([]))
+}
+
 /// Whom `to` names, if it is there.
 fn to(fields: &Fields<'_>) -> Result<Option<To>, Unheard> {
     match (fields.text("to"), fields.find("to")) {
@@ -240,8 +267,7 @@ impl Dialect for SocketIo {
     fn token<'a>(&self, first: &'a Frame) -> Option<Token<'a>> {
         let Frame::Text(text) = first else { return None };
         let packet = Packet::parse(text).filter(|packet| packet.kind == PacketKind::Connect)?;
-        let auth: Auth = serde_json::from_str(packet.data).ok()?;
-        auth.token.map(|token| Token(token.into()))
+        token_in(&packet).map(|token| Token(token.into()))
     }
 
     fn manners(&self) -> Manners {
@@ -307,11 +333,16 @@ impl Dialect for SocketIo {
                 state.peer_id = Some(welcome.peer_id);
                 Frames::NONE
             }
-            // To this the library knows what to say: `connect_error`.
             ServerMessage::Goodbye { code: code @ CloseCode::Unauthorized, .. } if !state.is_connected => {
-                let data = json!({ "message": code.slug(), "data": { "code": code.slug(), "message": code.sentence() } }).to_string();
-                let kind = PacketKind::ConnectError;
-                Frames::Several(Packet { kind, attachments: 0, namespace: MAIN, id: None, data: &data }.spell([]))
+                not_entered(code.slug(), code.sentence())
+            }
+            ServerMessage::Ack { .. } if state.is_judged => {
+                state.is_judged = false;
+                state.connect(MAIN)
+            }
+            ServerMessage::Error(Refusal { code, message, .. }) if state.is_judged => {
+                state.is_judged = false;
+                not_entered(code.slug(), message)
             }
             _ if !state.is_connected => Frames::NONE,
             ServerMessage::Left { room, .. } if state.is_announced(room) => {
@@ -443,7 +474,8 @@ mod tests {
     #[test]
     fn what_the_real_client_says_is_understood_and_answered_as_it_was() {
         let dialect = welcomed();
-        let mut said = frames("client").into_iter();
+        // What it says first is looked at by itself.
+        let mut said = frames("client").into_iter().skip(1);
         let mut expected = frames("server").into_iter();
         let mut next = || heard(&dialect, &said.next().expect("the client says more"));
         let mut is_answered = |frames: Frames| {
@@ -465,7 +497,6 @@ mod tests {
         let Ok(Heard::Wishes(connect)) = dialect.decode(&frames("client")[0], 9) else { panic!("it connects") };
         let [Wish { deed: Deed::Say(answer), .. }] = <[Wish; 1]>::try_from(connect).unwrap() else { panic!("it is answered") };
         is_answered(answer);
-        next();
         assert_eq!(next(), [r#"join hash None Some("tutorial")"#]);
         is_answered(dialect.encode(&Envelope::new(joined("hash")).with(PeerName::parse("tutorial", 100), 0)));
         assert_eq!(next(), [r#"offer Name("other") Some("hash") {"targetPeer":"other","offer":{"type":"offer","sdp":"v=0"}}"#]);

@@ -12,8 +12,8 @@ use std::{
 use super::{Hearing, Moment, Outcome, allowed, forwarded};
 use crate::{
     dialect::{Claim, Deed, IfTaken, Manners, To, Wish},
-    metrics::Said,
-    protocol::{ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
+    metrics::{Said, TokenFailure},
+    protocol::{CloseCode, ErrorCode, Kind, Payload, PeerName, Refusal, RoomId, ServerMessage},
     registry::{
         command::{Count, Deliver, Rename},
         rooms::{self, Behind, Callee, Entry, Standing},
@@ -54,6 +54,12 @@ impl Hearing {
             return None;
         }
         let outcome = match deed {
+            // Where clients have tokens that is theirs, which let it in, and is too long here.
+            Deed::Join { claim: Some(claim), .. } if self.grant.is_some() && self.is_too_long(&claim) => {
+                self.delivery.metrics().token_failed(TokenFailure::TooLong);
+                self.give_up(CloseCode::Unauthorized, now);
+                return None;
+            }
             Deed::Join { room, metadata, claim, seats } => self.enter(&room, metadata, claim, seats),
             Deed::Rename { room, name } => self.rename(&room, &name),
             Deed::List { room } => self.state.room(Some(&room)).and_then(|room| room.list(self.peer_id)).map(|()| Outcome::Done),
@@ -66,6 +72,7 @@ impl Hearing {
                 self.ask(Count { inlet: self.delivery.clone(), rooms });
                 Ok(Outcome::Awaits { joining: None })
             }
+            Deed::Renew { token } => Ok(self.ask_to_renew(token)),
             Deed::Ping => {
                 self.delivery.tell(&ServerMessage::Pong { received: self.received });
                 Ok(Outcome::Done)
@@ -94,6 +101,7 @@ impl Hearing {
                 Deed::Leave { .. } => Said::Leave,
                 Deed::Forward { kind, .. } | Deed::Broadcast { kind, .. } => (*kind).into(),
                 Deed::Metadata { .. } => Said::Metadata,
+                Deed::Renew { .. } => Said::Hello,
                 Deed::Ping => Said::Ping,
                 Deed::Rename { .. } | Deed::List { .. } | Deed::Count { .. } => Said::Foreign,
                 Deed::Refuse(_) => Said::Malformed,
@@ -115,10 +123,8 @@ impl Hearing {
     fn enter(&mut self, room: &str, metadata: Option<Payload>, claim: Option<Claim>, seats: Option<usize>) -> Result<Outcome, ErrorCode> {
         let room = self.room_id(room).ok_or(ErrorCode::BadRoomName)?;
         let claim = match claim {
+            Some(claim) if self.is_too_long(&claim) => return Err(ErrorCode::MetadataTooLarge),
             Some(Claim { name, secret, if_taken }) => {
-                if secret.as_ref().is_some_and(|secret| secret.len() > self.settings.metadata_bytes_max) {
-                    return Err(ErrorCode::MetadataTooLarge);
-                }
                 let name = PeerName::parse(&name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
                 Some(rooms::Claim { name, secret, insists: if_taken == IfTaken::Refused })
             }
@@ -126,6 +132,11 @@ impl Hearing {
         };
         let Manners { is_quiet, broadcasts, .. } = self.dialect.manners();
         self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats, ..Entry::default() })
+    }
+
+    /// Is its secret longer than what is kept of a peer?
+    fn is_too_long(&self, claim: &Claim) -> bool {
+        claim.secret.as_ref().is_some_and(|secret| secret.len() > self.settings.metadata_bytes_max)
     }
 
     fn rename(&mut self, room: &str, name: &str) -> Result<Outcome, ErrorCode> {
