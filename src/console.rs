@@ -16,17 +16,24 @@ use reqwest::{Client, Method, Response, StatusCode, Url, header};
 use rustls::{ClientConfig, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use serde_json::{Value, json};
+use switchboard::config::Sources;
+
+use crate::{cli, health::nearby};
 
 /// What is asked of which server.
 #[derive(Args)]
 pub struct Arguments {
-    /// Where the administration listens: the server's admin_listen
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", global = true)]
-    url: String,
+    /// Where the administration listens [default: the server's admin_listen, or http://127.0.0.1:9090]
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<String>,
 
-    /// The file with its token: the server's admin.token_file
-    #[arg(long, value_name = "FILE", default_value = "certs/admin-token", global = true)]
-    token_file: PathBuf,
+    /// The file with its token [default: the server's admin.token_file]
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+
+    /// The server's configuration file, for both [env: SWITCHBOARD_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
 
     /// Print what the server answers, as JSON
     #[arg(long, global = true)]
@@ -91,6 +98,8 @@ enum Action {
     Metrics,
 }
 
+/// Where an administration is unless somebody says otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:9090";
 /// How much of a list is asked for at once.
 const PAGE: usize = 1000;
 /// How long an answer may take.
@@ -111,7 +120,11 @@ struct Console {
 }
 
 impl Console {
-    fn new(Arguments { url, token_file, json, .. }: &Arguments) -> anyhow::Result<Self> {
+    fn new(Arguments { url, token_file, config, json, .. }: &Arguments) -> anyhow::Result<Self> {
+        let (config, _) = cli::settings(Sources::new(), config.clone())?;
+        let own = config.admin_listen.as_ref().map(|listen| format!("http://{}", nearby(listen.addresses()[0])));
+        let url = url.as_ref().or(own.as_ref()).map_or(DEFAULT_URL, String::as_str);
+        let token_file = token_file.as_ref().unwrap_or(&config.admin.token_file);
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.path() == "/");
         let parsed = parsed.with_context(|| format!("--url: {url:?} is not the URL of an administration, as http://127.0.0.1:9090 is"))?;
         let token = fs::read_to_string(token_file).with_context(|| {

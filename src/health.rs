@@ -33,7 +33,7 @@ pub fn ask(config: &Config) -> anyhow::Result<String> {
 }
 
 /// How to reach a server of this machine that listens here.
-fn nearby(address: SocketAddr) -> SocketAddr {
+pub fn nearby(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -15,6 +15,7 @@ use std::{
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::header, web};
 use serde_json::{Value, json};
 use switchboard::{
+    auth::{Algorithm, Pair, SigningKey},
     client::Door,
     config::Config,
     protocol::{CloseCode, Codec},
@@ -178,6 +179,7 @@ async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
         (Some("join"), Some("open")) => HttpResponse::Ok().json(json!({ "allow": true })),
         (Some("join"), Some("mute")) => yes(json!({ "rooms": { "mute": { "publish": false, "broadcast": false } } })),
         (Some("join"), Some("elsewhere")) => yes(json!({ "rooms": ["other"] })),
+        (Some("join"), Some("broken")) => HttpResponse::InternalServerError().finish(),
         _ => no(),
     });
     let server = application.server(|_| {});
@@ -190,6 +192,8 @@ async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
         assert_eq!(ann.refused(json!({ "type": "join", "room": room })).await["code"], "forbidden", "{room}");
     }
     let question = application.asked().pop().unwrap();
+    let refusal = ann.refused(json!({ "type": "join", "room": "broken" })).await;
+    assert_eq!((&refusal["code"], &refusal["retryable"]), (&"unavailable".into(), &true.into()), "it may say yes later");
     assert_eq!(question["user"], "ann");
     assert_eq!((&question["token"], &question["room"]), (&Value::Null, &"closed".into()));
     // A dialect that has a place for its token in the address, and enters its room by coming.
@@ -199,6 +203,32 @@ async fn rooms_that_were_not_named_are_asked_about_one_by_one() {
         application.asked().iter().any(|question| question["dialect"] == "matchbox" && question["room"] == "open")
     })
     .await;
+}
+
+#[tokio::test]
+async fn beside_keys_the_application_is_asked_about_rooms_that_the_token_does_not_name() {
+    let application = Application::start(|question| match question["event"].as_str() {
+        Some("join") if question["room"] == "shut" => no(),
+        _ => HttpResponse::Ok().json(json!({ "allow": true })),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::generate(Algorithm::EdDsa).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+        directory.path().join(name)
+    };
+    let public = file("k.pem", &pair.public.unwrap());
+    let key = SigningKey::read(&file("k.key", &pair.private)).unwrap();
+    let server = application.server(|config| config.auth.keys = vec![public]);
+    let exp = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 60;
+    let mut open = welcomed(&server, &key.sign(&json!({ "sub": "ann", "exp": exp }))).await;
+    open.done(json!({ "type": "join", "room": "r" })).await;
+    assert_eq!(open.refused(json!({ "type": "join", "room": "shut" })).await["code"], "forbidden");
+    let mut named = welcomed(&server, &key.sign(&json!({ "sub": "bob", "exp": exp, "rooms": ["shut"] }))).await;
+    named.done(json!({ "type": "join", "room": "shut" })).await;
+    let asked: Vec<_> = application.asked().iter().map(|question| (question["user"].clone(), question["room"].clone())).collect();
+    let expected = [("ann", Value::Null), ("ann", "r".into()), ("ann", "shut".into()), ("bob", Value::Null)];
+    assert_eq!(asked, expected.map(|(user, room)| (user.into(), room)));
 }
 
 #[tokio::test]
@@ -235,6 +265,9 @@ async fn whatever_is_no_clear_yes_in_time_is_a_no() {
         "word" => HttpResponse::Ok().json(json!({ "allow": "true" })),
         "nothing" => HttpResponse::Ok().json(json!({})),
         "claims" => yes(json!([])),
+        "list" => HttpResponse::Ok().json(json!([true, null, null])),
+        "unknown" => HttpResponse::Ok().json(json!({ "allow": true, "rights": {} })),
+        "mistyped" => yes(json!({ "room": ["r"] })),
         "rights" => yes(json!({ "rooms": { "r": { "publsh": false } } })),
         "over" => yes(json!({ "exp": 1 })),
         "long" => HttpResponse::Ok().json(json!({ "allow": true, "reason": "x".repeat(70_000) })),
@@ -242,7 +275,23 @@ async fn whatever_is_no_clear_yes_in_time_is_a_no() {
         token => panic!("{token}"),
     });
     let server = application.server(|config| config.auth.callback_timeout_ms = 500);
-    let bad = ["error", "created", "elsewhere", "empty", "text", "word", "nothing", "claims", "rights", "over", "long", "slow"];
+    let bad = [
+        "error",
+        "created",
+        "elsewhere",
+        "empty",
+        "text",
+        "word",
+        "nothing",
+        "claims",
+        "list",
+        "unknown",
+        "mistyped",
+        "rights",
+        "over",
+        "long",
+        "slow",
+    ];
     for token in bad {
         let mut client = hello(&server, token).await;
         // What is no answer at all may be one later.

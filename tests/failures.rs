@@ -130,3 +130,30 @@ async fn clients_of_a_proxy_that_names_nobody_do_not_slow_each_other_down_at_onc
         assert!(took >= DELAY, "{door}: {took:?}");
     }
 }
+
+/// The wait once took as much of the time for coming back as it lasted.
+#[tokio::test]
+async fn who_has_to_wait_at_the_door_does_not_lose_the_session() {
+    let list: Arc<dyn Authorize> = Arc::new(GuestList::default().put("good", grant("ann", &["r"])));
+    let server = TestServer::asking(Some(list), |config| {
+        config.limits.address_failures_max = 1;
+        (config.timeouts.resume_window_ms, config.timeouts.failure_delay_ms) = (1_000, 3_000);
+    });
+    for door in Door::ALL {
+        let mut client = RawClient::silent(&server, door).await;
+        client.say(json!({ "type": "hello", "token": "good" })).await;
+        let welcome = client.hear().await;
+        // All at once, so that none waits for another.
+        let guesses = (0..12).map(|_| hello(&server, door, json!({ "type": "hello", "token": "bad" })));
+        futures_util::future::join_all(guesses).await;
+        client.done(json!({ "type": "join", "room": "r" })).await;
+        drop(client);
+        let mut back = RawClient::silent(&server, door).await;
+        let since = Instant::now();
+        back.say(json!({ "type": "hello", "resume": { "token": welcome["resumeToken"], "received": 3 } })).await;
+        let heard = back.hear().await;
+        assert_eq!(heard["resumed"], true, "{door}: {heard}");
+        assert!(since.elapsed() > Duration::from_secs(1), "{door}: it did not have to wait");
+        back.done(json!({ "type": "leave" })).await;
+    }
+}

@@ -4,12 +4,14 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::{Value, json};
 use switchboard::{
-    auth::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
+    auth::{Authorize, Denied, Grant, RateLimits, Rights, RoomGrant, RoomPattern, Visitor},
     client::Door,
     protocol::{CloseCode, PeerId},
 };
+use tokio::sync::Notify;
 
 use self::support::{
     RawClient, TestServer,
@@ -283,6 +285,69 @@ async fn a_new_token_goes_on_with_the_session_and_leaves_the_rooms_that_it_is_no
         client.hears_nothing().await;
     });
     futures_util::future::join_all(at_each_door).await;
+}
+
+/// Takes as long to look at some tokens as it is told.
+struct Slow {
+    list: GuestList,
+    looks: Notify,
+}
+
+impl Authorize for Slow {
+    fn connect(&self, visitor: Visitor) -> BoxFuture<'_, Result<Grant, Denied>> {
+        let looked_at = self.list.connect(visitor.clone());
+        let look = async move {
+            if visitor.token.is_some_and(|token| token.starts_with("slow")) {
+                self.looks.notified().await;
+            }
+            looked_at.await
+        };
+        look.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_new_token_that_is_said_in_time_is_in_time() {
+    let first = Duration::from_secs(2);
+    for (token, stays) in [("slow and good", true), ("slow and bad", false)] {
+        let list = GuestList::default()
+            .put("soon", lasting(grant("ann", &["r"]), first))
+            .put("slow and good", lasting(grant("ann", &["r"]), Duration::from_secs(3600)));
+        let authority = Arc::new(Slow { list, looks: Notify::new() });
+        let server = TestServer::asking(Some(authority.clone()), |_| {});
+        let begun = tokio::time::Instant::now();
+        let mut client = welcomed(&server, Door::ALL[0], "soon").await;
+        client.say(json!({ "type": "hello", "token": token, "id": 7 })).await;
+        // What this is about: the end of the first comes and goes.
+        tokio::time::sleep_until(begun + first + Duration::from_secs(1)).await;
+        authority.looks.notify_one();
+        assert!(client.hear().await["closesInMs"].is_u64());
+        let answer = client.hear().await;
+        assert_eq!((&answer["type"], &answer["id"]), (&if stays { "ack" } else { "error" }.into(), &7.into()), "{answer}");
+        match stays {
+            true => drop(client.done(json!({ "type": "join", "room": "r" })).await),
+            false => assert_eq!(goodbye(&mut client.client).await, CloseCode::TokenExpired),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_again_of_the_end_is_set_right() {
+    let list = GuestList::default()
+        .put("soon", lasting(grant("ann", &["r"]), Duration::from_secs(20)))
+        .put("later", lasting(grant("ann", &["r"]), Duration::from_secs(3600)));
+    let server = TestServer::asking(Some(Arc::new(list)), |config| config.timeouts.resume_window_ms = 60_000);
+    for door in Door::ALL {
+        let mut first = RawClient::silent(&server, door).await;
+        first.say(json!({ "type": "hello", "token": "soon" })).await;
+        let welcome = first.hear().await;
+        let mut second = RawClient::silent(&server, door).await;
+        let resume = json!({ "token": welcome["resumeToken"], "received": 1 });
+        second.say(json!({ "type": "hello", "token": "later", "resume": resume })).await;
+        assert_eq!(second.hear().await["resumed"], true, "{door}");
+        assert!(second.hear().await["closesInMs"].as_u64().unwrap() <= 20_000, "{door}: what it missed");
+        assert!(second.hear().await["closesInMs"].as_u64().unwrap() > 3_000_000, "{door}");
+    }
 }
 
 async fn refused_past_goodbye(client: &mut RawClient, message: Value) -> Value {

@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::json;
 use support::process::switchboard;
 use switchboard::auth::{RateLimits, Rights, Rules, SigningKey, Tokens};
@@ -72,6 +73,15 @@ fn the_two_commands_that_are_said_next_make_a_server_and_a_token_that_it_takes()
         let (status, said, error) = finish(switchboard(&directory).env(name, checks).args(["token", "--check", token.trim_end()]));
         assert_eq!((status, said.lines().next(), &*error), (Some(0), Some("The token is good."), ""));
     }
+}
+
+/// As RFC 8410 has it: what has the public half beside it OpenSSL refuses, and what stands on it.
+#[test]
+fn a_private_key_for_eddsa_is_one_for_other_libraries_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = PrivatePkcs8KeyDer::from_pem_file(directory.path().join(pair(&directory, "eddsa").0)).unwrap();
+    let key = key.secret_pkcs8_der();
+    assert_eq!((key.len(), &key[..5]), (48, &[0x30, 0x2e, 0x02, 0x01, 0x00][..]));
 }
 
 #[test]

@@ -12,7 +12,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -25,6 +28,7 @@ use tokio::{
     sync::{OnceCell, Semaphore},
     time::timeout_at,
 };
+use tracing::{info, warn};
 
 use super::{Authorize, BadToken, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks, jwt::TOKEN_BYTES_MAX};
 use crate::protocol::PeerId;
@@ -73,12 +77,14 @@ pub struct Application {
     turns: Semaphore,
     /// Questions that somebody is asking, or waits to.
     asking: Mutex<HashMap<Question, UnderWay>>,
+    /// Did it answer the last time?
+    answers: AtomicBool,
 }
 
 /// Answers, each until its time is over.
 #[derive(Default)]
 struct Kept {
-    answers: HashMap<Question, (Instant, Result<Answer, Denied>)>,
+    answers: HashMap<Question, (Instant, Result<Claims, Denied>)>,
     /// With so many it is time to drop those whose time is over.
     sweep_at: usize,
 }
@@ -100,13 +106,8 @@ enum Who {
     Peer(PeerId),
 }
 
-/// A yes.
-#[derive(Clone)]
-struct Answer {
-    claims: Claims,
-    names_rooms: bool,
-}
-
+/// What an answer may say of a client: the claims that count, and those that every token may have (RFC 7519 §4.1).
+const CLAIMS: [&str; 9] = ["sub", "rooms", "limits", "exp", "nbf", "iss", "aud", "iat", "jti"];
 /// Bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const NO_TURN: &str = "the application cannot be asked: too many questions were under way, see auth.callback_concurrent_max";
@@ -125,7 +126,7 @@ impl Application {
         let http = jwks::builder(settings.url.scheme() == "https", settings.deadline)?;
         let http = http.pool_max_idle_per_host(settings.concurrent_max).pool_idle_timeout(IDLE_CONNECTION_KEPT).build()?;
         let turns = Semaphore::new(settings.concurrent_max);
-        Ok(Self { http, turns, settings, tokens, kept: Mutex::default(), asking: Mutex::default() })
+        Ok(Self { http, turns, settings, tokens, kept: Mutex::default(), asking: Mutex::default(), answers: AtomicBool::new(true) })
     }
 
     async fn admit(&self, visitor: Visitor) -> Result<Grant, Denied> {
@@ -138,7 +139,7 @@ impl Application {
         }
         let user = verified.as_ref().and_then(|grant| grant.user.clone());
         let visitor = Visitor { token: visitor.token.filter(|_| verified.is_none()), ..visitor };
-        let Answer { claims, names_rooms } = self.ask(&visitor, user, None).await?;
+        let claims = self.ask(&visitor, user, None).await?;
         let base = verified.unwrap_or(Grant { asks_about_rooms: true, ..Grant::ALL });
         let expires_at = [base.expires_at, claims.expires_at].into_iter().flatten().min();
         if expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
@@ -146,26 +147,30 @@ impl Application {
         }
         Ok(Grant {
             user: claims.user.or(base.user),
-            rooms: if names_rooms { Some(claims.rooms.into()) } else { base.rooms },
+            rooms: match (claims.names_rooms, base.asks_about_rooms) {
+                (true, _) => Some(claims.rooms.into()),
+                (false, true) => None,
+                (false, false) => base.rooms,
+            },
             rates: if claims.rates == Default::default() { base.rates } else { claims.rates },
             expires_at,
-            asks_about_rooms: base.asks_about_rooms && !names_rooms,
+            asks_about_rooms: base.asks_about_rooms && !claims.names_rooms,
         })
     }
 
     async fn enter(&self, visitor: Visitor, user: Option<Arc<str>>, room: String) -> Result<RoomAccess, Denied> {
-        let Answer { claims, names_rooms } = self.ask(&visitor, user, Some(&room)).await?;
+        let claims = self.ask(&visitor, user, Some(&room)).await?;
         if claims.expires_at.is_some_and(|expires_at| expires_at <= SystemTime::now()) {
             return Err(Denied::new("the application's answer has run out"));
         }
-        if !names_rooms {
+        if !claims.names_rooms {
             return Ok(RoomAccess::default());
         }
         let grant = Grant { rooms: Some(claims.rooms.into()), ..Grant::ALL };
         grant.room(&room).ok_or_else(|| Denied::new("the application's answer is for other rooms"))
     }
 
-    async fn ask(&self, visitor: &Visitor, user: Option<Arc<str>>, room: Option<&str>) -> Result<Answer, Denied> {
+    async fn ask(&self, visitor: &Visitor, user: Option<Arc<str>>, room: Option<&str>) -> Result<Claims, Denied> {
         let who = match (&visitor.token, &user) {
             (Some(token), _) => Who::Token(sha256(token)),
             (None, Some(user)) => Who::User(user.clone()),
@@ -201,17 +206,30 @@ impl Application {
     }
 
     /// What the application says, until then.
-    async fn answer(&self, asked: &Asked<'_>, until: tokio::time::Instant) -> Result<Answer, Denied> {
+    async fn answer(&self, asked: &Asked<'_>, until: tokio::time::Instant) -> Result<Claims, Denied> {
         let turn = timeout_at(until, self.turns.acquire()).await;
         let _turn = turn.map_err(|_| Denied::unavailable(NO_TURN))?.expect("turns have no end");
         let answer = timeout_at(until, self.post(asked)).await.unwrap_or_else(|_| Err(NO_ANSWER.into()));
-        let answer = answer.map_err(Denied::unavailable)?;
-        match answer.allow {
-            // Who asked is not to blame.
-            true => answer.read().map_err(Denied::unavailable),
-            false => Err(Denied::new(
-                answer.reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
+        let answer = answer.and_then(|answer| if answer.allow { answer.read().map(Ok) } else { Ok(Err(answer.reason)) });
+        self.tell(answer.as_ref().err());
+        // Who asked is not to blame.
+        match answer.map_err(Denied::unavailable)? {
+            Ok(answer) => Ok(answer),
+            Err(reason) => Err(Denied::new(
+                reason.map_or_else(|| "the application says no".into(), |reason| format!("the application says no: {reason}")),
             )),
+        }
+    }
+
+    /// Tells once when it does not answer any more, and once when it does again.
+    fn tell(&self, fault: Option<&String>) {
+        let answered = self.answers.swap(fault.is_none(), Ordering::Relaxed);
+        match fault {
+            Some(fault) if answered => {
+                warn!(timeout_ms = self.settings.deadline.as_millis() as u64, %fault, "auth.callback_url: nobody new is let in while this lasts");
+            }
+            None if !answered => info!("auth.callback_url: the application answers again"),
+            _ => {}
         }
     }
 
@@ -220,7 +238,10 @@ impl Application {
         if let Some(Secret(secret)) = &self.settings.secret {
             request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
         }
-        let unreachable = |error: reqwest::Error| format!("the application cannot be asked: {}", error.without_url());
+        let unreachable = |error: reqwest::Error| match error.is_timeout() {
+            true => NO_ANSWER.to_owned(),
+            false => format!("the application cannot be asked: {}", cause(&error)),
+        };
         let mut response = request.send().await.map_err(unreachable)?;
         let mut answer = Vec::new();
         // To its end even if nothing in it counts: only then does the connection take the next question.
@@ -233,6 +254,9 @@ impl Application {
         if response.status() != 200 {
             return Err(format!("the application answers with HTTP status {}", response.status().as_u16()));
         }
+        if answer.trim_ascii_start().first() != Some(&b'{') {
+            return Err("the application's answer is no JSON object".into());
+        }
         serde_json::from_slice(&answer).map_err(|error| format!("the application's answer is none: {error}"))
     }
 
@@ -240,13 +264,13 @@ impl Application {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, question: &Question, now: Instant) -> Option<Result<Answer, Denied>> {
+    fn kept(&self, question: &Question, now: Instant) -> Option<Result<Claims, Denied>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, answer) = kept.answers.get(question)?;
         (now < *until).then(|| answer.clone())
     }
 
-    fn keep(&self, question: Question, answer: &Result<Answer, Denied>, now: Instant) {
+    fn keep(&self, question: Question, answer: &Result<Claims, Denied>, now: Instant) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.answers.len() >= kept.sweep_at {
             kept.answers.retain(|_, (until, _)| now < *until);
@@ -261,7 +285,7 @@ impl Application {
 /// A question that somebody is asking, and how many want to know.
 #[derive(Default)]
 struct UnderWay {
-    answer: Arc<OnceCell<Result<Answer, Denied>>>,
+    answer: Arc<OnceCell<Result<Claims, Denied>>>,
     awaited_by: usize,
 }
 
@@ -269,7 +293,7 @@ struct UnderWay {
 struct Asking<'a> {
     application: &'a Application,
     question: Question,
-    answer: Arc<OnceCell<Result<Answer, Denied>>>,
+    answer: Arc<OnceCell<Result<Claims, Denied>>>,
 }
 
 impl<'a> Asking<'a> {
@@ -322,6 +346,11 @@ struct Asked<'a> {
     room: Option<&'a str>,
 }
 
+/// What went wrong at the bottom of it: the top says only that something did, and where, which may be a secret.
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), cause)
+}
+
 fn sha256(text: &str) -> [u8; 32] {
     digest::digest(&digest::SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
@@ -332,6 +361,7 @@ fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::O
 
 /// An answer as it is written.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Answered {
     allow: bool,
     reason: Option<String>,
@@ -339,12 +369,14 @@ struct Answered {
 }
 
 impl Answered {
-    fn read(self) -> Result<Answer, String> {
+    /// Refuses what is not known, for it may have been meant to forbid something.
+    fn read(self) -> Result<Claims, String> {
         let claims = self.claims.as_ref().map_or("{}", |claims| claims.get());
         let named: HashMap<String, &RawValue> = serde_json::from_str(claims).map_err(|_| "the application's claims are no object")?;
-        let names_rooms = named.get("rooms").is_some_and(|rooms| rooms.get() != "null");
-        let claims = Claims::parse(claims.as_bytes()).map_err(|bad| format!("the application's claims: {bad}"))?;
-        Ok(Answer { claims, names_rooms })
+        if let Some(unknown) = named.keys().find(|name| !CLAIMS.contains(&name.as_str())) {
+            return Err(format!("the application's claims: there is none called {unknown:?}"));
+        }
+        Claims::parse(claims.as_bytes()).map_err(|bad| format!("the application's claims: {bad}"))
     }
 }
 

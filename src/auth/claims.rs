@@ -40,6 +40,8 @@ pub struct Claims {
     pub audience: Vec<String>,
     /// `rooms`: where it lets one in; nowhere if missing.
     pub rooms: Vec<RoomGrant>,
+    /// Is `rooms` there? If not, whoever else can be asked about rooms may be.
+    pub names_rooms: bool,
     /// `limits`: how fast its bearer may be.
     pub rates: RateLimits,
 }
@@ -59,13 +61,15 @@ impl Claims {
     /// Reads them from a token's payload.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, BadToken> {
         let raw: Raw<'_> = object(payload)?;
+        let rooms = claim("rooms", raw.rooms)?.map(|Rooms(rooms)| rooms);
         Ok(Self {
             user: claim("sub", raw.sub)?.map(|User(user)| user),
             expires_at: claim("exp", raw.exp)?.map(|Date(date)| date),
             not_before: claim("nbf", raw.nbf)?.map(|Date(date)| date),
             issuer: claim("iss", raw.iss)?,
             audience: claim("aud", raw.aud)?.map(|Audience(audience)| audience).unwrap_or_default(),
-            rooms: claim("rooms", raw.rooms)?.map(|Rooms(rooms)| rooms).unwrap_or_default(),
+            names_rooms: rooms.is_some(),
+            rooms: rooms.unwrap_or_default(),
             rates: claim("limits", raw.limits)?.map(|Object::<Limits>(limits)| limits.into()).unwrap_or_default(),
         })
     }
@@ -93,7 +97,8 @@ impl Claims {
     /// the leeway is over.
     pub(super) fn grant(self, rules: &Rules, now: SystemTime) -> Grant {
         let expires_at = self.expires_at.map(|expires_at| if now < expires_at { expires_at } else { expires_at + rules.leeway });
-        Grant { user: self.user, rooms: Some(self.rooms.into()), rates: self.rates, expires_at, ..Grant::ALL }
+        let asks_about_rooms = !self.names_rooms;
+        Grant { user: self.user, rooms: Some(self.rooms.into()), rates: self.rates, expires_at, asks_about_rooms }
     }
 }
 

@@ -5,7 +5,10 @@
 //! while the provider is down, sends too much, or sends something else.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -60,6 +63,8 @@ pub(super) struct Jwks {
     http: OnceCell<Client>,
     /// When they were asked for last. Held while they are, so that everybody waits for one and the same answer.
     asked: Mutex<Option<Instant>>,
+    /// Could they not be fetched the last time, or not yet?
+    is_out_of_reach: AtomicBool,
 }
 
 impl PublishedKeys {
@@ -73,12 +78,17 @@ impl PublishedKeys {
 impl Jwks {
     /// None yet.
     pub fn new(settings: PublishedKeys) -> Self {
-        Self { settings, keys: ArcSwap::default(), http: OnceCell::new(), asked: Mutex::new(None) }
+        Self { settings, keys: ArcSwap::default(), http: OnceCell::new(), asked: Mutex::new(None), is_out_of_reach: AtomicBool::new(true) }
     }
 
     /// Those that were fetched last.
     pub fn keys(&self) -> Arc<Vec<Arc<Key>>> {
         self.keys.load_full()
+    }
+
+    /// May there be others that cannot be fetched now?
+    pub fn is_out_of_reach(&self) -> bool {
+        self.is_out_of_reach.load(Ordering::Relaxed)
     }
 
     /// Fetches them when they are due, for ever.
@@ -125,7 +135,9 @@ impl Jwks {
 
     async fn fetch_holding(&self, asked: &mut Option<Instant>, now: Instant) -> Result<(), FetchError> {
         *asked = Some(now);
+        self.is_out_of_reach.store(true, Ordering::Relaxed);
         let keys = Key::from_published_jwks(&self.answer().await?)?;
+        self.is_out_of_reach.store(false, Ordering::Relaxed);
         let names = |keys: &[Arc<Key>]| keys.iter().map(|key| key.name().map(str::to_owned)).collect::<Vec<_>>();
         if names(&keys) != names(&self.keys.load()) {
             info!(url = self.shown(), ?keys, "published keys are in use");

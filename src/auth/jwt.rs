@@ -122,9 +122,9 @@ impl Tokens {
         self.verify(token, now)
     }
 
-    /// Are keys published that could not be fetched yet?
+    /// May there be keys that cannot be fetched now?
     fn waits_for_keys(&self) -> bool {
-        self.published.as_ref().is_some_and(|published| published.keys().is_empty())
+        self.published.as_ref().is_some_and(|published| published.is_out_of_reach())
     }
 
     /// The payload of a token whose signature is right, and whose key's it is.

@@ -25,7 +25,7 @@ pub use self::{
     jwks::{FetchError, PublishedKeys},
     jwt::{BadToken, Tokens},
     keys::{Algorithm, Key, KeyError},
-    signing::SigningKey,
+    signing::{Pair, SigningKey},
 };
 use crate::protocol::PeerId;
 

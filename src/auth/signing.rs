@@ -136,7 +136,10 @@ impl Pair {
             Algorithm::Hs256 => return Some(Self::secret()),
             Algorithm::Rs256 => return None,
         };
-        let pair = GeneratedPair::generate_for(kind).expect("the system's random numbers make a key");
+        let pair = match algorithm {
+            Algorithm::EdDsa => ed25519(),
+            _ => GeneratedPair::generate_for(kind).expect("the system's random numbers make a key"),
+        };
         let fingerprint = fingerprint(pair.public_key_raw());
         Some(Self { private: pair.serialize_pem(), public: Some(pair.public_key_pem()), fingerprint })
     }
@@ -153,4 +156,12 @@ impl Pair {
 fn fingerprint(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A pair without its public half beside the private one, which RFC 8410 leaves out and OpenSSL refuses.
+fn ed25519() -> GeneratedPair {
+    // The head of `OneAsymmetricKey` of version 1: RFC 8410 §7.
+    let mut key = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20................................";
+    getrandom::fill(&mut key[16..]).expect("the system has random numbers");
+    GeneratedPair::try_from(key.as_slice()).expect("any 32 bytes are a key")
 }

@@ -140,7 +140,7 @@ impl Dialect for Matchbox {
     /// There is no way into another room but another connection.
     fn ends_with(&self, refusal: &Refusal) -> bool {
         match refusal.code {
-            ErrorCode::BadRoomName | ErrorCode::RoomFull | ErrorCode::NoMoreRooms => true,
+            ErrorCode::BadRoomName | ErrorCode::RoomFull | ErrorCode::NoMoreRooms | ErrorCode::Unavailable => true,
             // Later it is about a message.
             ErrorCode::Forbidden => !self.is_in.load(Ordering::Relaxed),
             _ => false,

@@ -196,6 +196,7 @@ impl Doorkeeper {
             return Ok(Err(None));
         };
         let address = place.visit.address();
+        let _expected = token.and_then(|token| self.resumables.expect(token));
         let grant = match self.authority.as_ref().zip(said) {
             // Before the secret is used, so that a token that is no good costs nobody a session.
             Some((authority, _)) => {

@@ -109,6 +109,8 @@ codes! {
         Forbidden = 4314 "forbidden",
         /// The new token is not good; the one before still counts.
         Unauthorized = 4315 "unauthorized",
+        /// Who decides whether the client may do that cannot be asked.
+        Unavailable = 4316 "unavailable",
     }
 }
 
@@ -141,7 +143,7 @@ impl CloseCode {
             Self::Unavailable => "nobody can be asked now whether you may come in",
             Self::Replaced => "a newer connection goes on with this session",
             Self::TooLarge => "a message was larger than this server takes",
-            Self::Unauthorized => "this server lets nobody in without a good token",
+            Self::Unauthorized => "this server does not let you in: you need a token that is good, or the application says no",
             Self::TokenExpired => "your token runs out, and the session with it: say a new one",
             Self::Removed => "whoever runs this server has ended your session",
         }
@@ -151,7 +153,7 @@ impl CloseCode {
 impl ErrorCode {
     /// May the very same message succeed later?
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::TooManyRooms | Self::RoomFull | Self::NoMoreRooms | Self::RateLimited)
+        matches!(self, Self::TooManyRooms | Self::RoomFull | Self::NoMoreRooms | Self::RateLimited | Self::Unavailable)
     }
 }
 

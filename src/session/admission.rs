@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::Session;
 use crate::{
@@ -33,6 +33,8 @@ pub struct Admission {
     is_announced: bool,
     /// How often the grant was another: what was asked before does not count any more.
     renewals: u32,
+    /// New tokens that were said in time, and are being looked at.
+    looked_at: u32,
 }
 
 /// May the client enter this room?
@@ -56,12 +58,22 @@ impl Admission {
     /// For a client that was let in with this grant.
     pub fn new(authority: Arc<dyn Authorize>, visitor: Visitor, grant: Grant) -> Self {
         let visitor = Visitor { token: None, ..visitor };
-        Self { authority, visitor, grant: Arc::new(grant), timer: None, is_announced: false, renewals: 0 }
+        Self { authority, visitor, grant: Arc::new(grant), timer: None, is_announced: false, renewals: 0, looked_at: 0 }
     }
 
     /// It comes from there now.
     pub fn moved(&mut self, address: IpAddr) {
         self.visitor.address = address;
+    }
+
+    /// Has the client been told that the end is near?
+    pub fn is_announced(&self) -> bool {
+        self.is_announced
+    }
+
+    /// How long what was granted lasts yet, if it has an end.
+    fn left(&self) -> Option<Duration> {
+        Some(self.grant.expires_at?.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     /// What the client may do.
@@ -77,14 +89,24 @@ impl Session {
         if let Some(timer) = admission.timer.take() {
             ctx.cancel_future(timer);
         }
-        let Some(expires_at) = admission.grant.expires_at else { return };
-        let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        let Some(left) = admission.left() else { return };
         if left.is_zero() {
-            return self.close(CloseCode::TokenExpired, Instant::now(), ctx);
+            // Who said a new one in time is heard to the end.
+            if admission.looked_at == 0 {
+                self.close(CloseCode::TokenExpired, Instant::now(), ctx);
+            }
+            return;
         }
         let wait = if left > AHEAD { left - AHEAD } else { left };
         admission.timer = Some(ctx.run_later(wait.min(LOOK_AGAIN), Self::heed_end));
         if left <= AHEAD && !std::mem::replace(&mut admission.is_announced, true) {
+            self.announce_end();
+        }
+    }
+
+    /// Says how long it is to the end, if there is one.
+    pub(super) fn announce_end(&self) {
+        if let Some(left) = self.admission.as_ref().and_then(|admission| admission.left()) {
             self.delivery.tell(&ServerMessage::Closing { code: CloseCode::TokenExpired, in_ms: left.as_millis() as u64 });
         }
     }
@@ -123,8 +145,10 @@ impl Handler<AskToJoin> for Session {
                 ask(&session.registry, session.delivery.metrics(), join);
             }
             Err(denied) => {
-                debug!(peer_id = %join.peer_id, %denied, "a room is not for this client");
-                join.inlet.answer(Answer::Refused(ErrorCode::Forbidden));
+                session.delivery.metrics().token_failed(TokenFailure::named(denied.slug()));
+                info!(peer_id = %join.peer_id, room = join.room.name(), %denied, "a client is not let into a room");
+                let code = if denied.is_unavailable() { ErrorCode::Unavailable } else { ErrorCode::Forbidden };
+                join.inlet.answer(Answer::Refused(code));
             }
         }));
     }
@@ -134,8 +158,10 @@ impl Handler<Renew> for Session {
     type Result = ();
 
     fn handle(&mut self, Renew { token }: Renew, ctx: &mut Context<Self>) {
-        let Some(admission) = &self.admission else { return };
+        let Some(admission) = &mut self.admission else { return };
         let (authority, visitor) = (admission.authority.clone(), Visitor { token, ..admission.visitor.clone() });
+        let in_time = u32::from(admission.left().is_none_or(|left| !left.is_zero()));
+        admission.looked_at += in_time;
         let renewals = admission.renewals;
         let asked = async move { authority.connect(visitor).await }.into_actor(self);
         ctx.spawn(asked.map(move |answer, session, ctx| {
@@ -144,16 +170,25 @@ impl Handler<Renew> for Session {
                 session.delivery.metrics().token_failed(TokenFailure::named(denied.slug()));
                 info!(%peer_id, %denied, "a new token is not good");
             });
+            if let Some(admission) = &mut session.admission {
+                admission.looked_at -= in_time;
+            }
             let is_overtaken = session.admission.as_ref().is_some_and(|admission| admission.renewals != renewals);
+            let code = match &grant {
+                Err(denied) if denied.is_unavailable() => ErrorCode::Unavailable,
+                _ => ErrorCode::Unauthorized,
+            };
             let (answer, gone) = match grant.ok().and_then(|grant| if is_overtaken { Some(vec![]) } else { session.renew(grant, ctx) }) {
                 Some(gone) => (Answer::Renewed, gone),
-                None => (Answer::Refused(ErrorCode::Unauthorized), vec![]),
+                None => (Answer::Refused(code), vec![]),
             };
             if gone.is_empty() {
                 session.hearing().answered(answer);
             } else {
                 session.dismiss(gone, true);
             }
+            // It may be over by now.
+            session.heed_end(ctx);
         }));
     }
 }

@@ -89,6 +89,29 @@ pub struct Attached {
     pub place_before: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// A client that knows the session's secret is at the door, and has to wait there. As long as this is kept the session does not end for want of a
+/// client: who comes in time is in time.
+pub struct Expected(Addr<Session>);
+
+impl Expected {
+    /// Tells the session.
+    pub fn by(session: Addr<Session>) -> Self {
+        session.do_send(Expecting(1));
+        Self(session)
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.do_send(Expecting(-1));
+    }
+}
+
+/// So many clients more are at the door.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Expecting(i32);
+
 /// A connection has ended, or is to be ended.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -189,12 +212,20 @@ impl Session {
         let window = ctx.run_later(left, move |session, ctx| {
             // Actix fires a timer that was cancelled in the same turn in which it is due.
             if session.connection == lost {
-                session.end(LeaveReason::Timeout, ctx);
+                session.is_overdue = true;
+                session.give_up(ctx);
             }
         });
         debug!(peer_id = %self.welcome.peer_id, reason = reason.name(), "a session waits for its client");
         if self.window.replace(window).is_none() {
             self.delivery.metrics().session_changed(Connected::Yes, Connected::No);
+        }
+    }
+
+    /// Ends if the time for coming back is over, and nobody is at the door.
+    fn give_up(&mut self, ctx: &mut Context<Self>) {
+        if self.is_overdue && self.expected == 0 {
+            self.end(LeaveReason::Timeout, ctx);
         }
     }
 
@@ -211,6 +242,7 @@ impl Session {
             ctx.cancel_future(window);
             self.delivery.metrics().session_changed(Connected::No, Connected::Yes);
         }
+        self.is_overdue = false;
         // From here on nothing comes from the connection before, so the count in the welcome is the last word.
         self.hearing().detach();
         let welcome =
@@ -271,8 +303,13 @@ impl Handler<Attach> for Session {
         self.hearing().use_token(token);
         self.resumables.insert(token, ctx.address());
         self.resumables.insert(self.welcome.resume_token, ctx.address());
+        let was_announced = self.admission.as_ref().is_some_and(|admission| admission.is_announced());
         if let Some(gone) = grant.and_then(|grant| self.renew(grant, ctx)).filter(|gone| !gone.is_empty()) {
             self.dismiss(gone, false);
+        }
+        if was_announced {
+            // What was said of it may come once more, and is not true any longer.
+            self.announce_end();
         }
         if let Some(id) = id {
             self.delivery.tell(&ServerMessage::Ack { id });
@@ -282,6 +319,15 @@ impl Handler<Attach> for Session {
         if attached.send(Ok(answer)).is_err() {
             self.detach(LeaveReason::Disconnected, Instant::now(), ctx);
         }
+    }
+}
+
+impl Handler<Expecting> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Expecting(more): Expecting, ctx: &mut Context<Self>) {
+        self.expected += more;
+        self.give_up(ctx);
     }
 }
 

@@ -668,8 +668,9 @@ impl Hearing {
                 "you send faster than this server allows, or all clients of your address together join too fast".into()
             }
             ErrorCode::NameTaken => "another peer has this name".into(),
-            ErrorCode::Forbidden => "your token is not for that, or the peer may not be sent anything".into(),
+            ErrorCode::Forbidden => "you may not enter that room, or not do that in it, or the peer may not be sent anything".into(),
             ErrorCode::Unauthorized => "the new token is not good for this session, and the one before still counts".into(),
+            ErrorCode::Unavailable => "whoever decides who may enter that room cannot be asked at the moment".into(),
             ErrorCode::Undeliverable => "a peer does not read and is being closed; whoever else the message was for has it".into(),
         }
     }

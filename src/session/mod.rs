@@ -64,6 +64,10 @@ pub struct Session {
     began: SystemTime,
     /// Ends a session that nobody comes back to. There as long as there is no connection.
     window: Option<SpawnHandle>,
+    /// Clients at the door that know its secret.
+    expected: i32,
+    /// Is the time for coming back over?
+    is_overdue: bool,
     /// Is it being asked for a sign of life?
     is_challenged: bool,
     /// The time in which it is to end, once the server shuts down.
@@ -135,6 +139,8 @@ impl Session {
                 door: outbox.meter().door(),
                 began: SystemTime::now(),
                 window: None,
+                expected: 0,
+                is_overdue: false,
                 is_challenged: false,
                 draining: None,
                 place: Some(place),

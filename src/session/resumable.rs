@@ -7,7 +7,7 @@ use std::{
 
 use actix::{Addr, Message};
 
-use super::Session;
+use super::{Session, connection::Expected};
 use crate::protocol::ResumeToken;
 
 /// The sessions that can be resumed, by their current secrets. Shared by the doors and all sessions.
@@ -63,6 +63,12 @@ impl Resumables {
     /// Gives out the session of this secret, which from here on is used: of two rivals one gets it.
     pub fn take(&self, token: ResumeToken) -> Option<Addr<Session>> {
         self.sessions().remove(&token)
+    }
+
+    /// Tells the session of this secret that its client is at the door, if there is one.
+    pub fn expect(&self, token: ResumeToken) -> Option<Expected> {
+        let session = self.sessions().get(&token).cloned();
+        session.map(Expected::by)
     }
 
     /// Lets a session wait for its client, for which it keeps so many bytes, unless that is too much. Those that take more make room: a few

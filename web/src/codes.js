@@ -42,6 +42,7 @@ export const ERROR_CODES = [
   { number: 4313, slug: "name-taken", retryable: false },
   { number: 4314, slug: "forbidden", retryable: false },
   { number: 4315, slug: "unauthorized", retryable: false },
+  { number: 4316, slug: "unavailable", retryable: true },
 ];
 
 /** Faults that never cross the wire, and so have no number. */
