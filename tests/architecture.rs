@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("auth", &["protocol"]),
     ("metrics", &["protocol"]),
     ("config", &["auth"]),
+    ("ice", &["protocol"]),
+    ("turn", &["ice", "protocol"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["metrics", "protocol"]),

@@ -1,0 +1,3 @@
+//! The embedded STUN and TURN server.
+
+pub mod credentials;
