@@ -382,7 +382,7 @@ fn settings_that_are_no_good_stop_the_start() {
         (&[(FILES, "secret")], "ice.turn_secret_files: turn_secret_files names \"secret\" and turn_urls is empty"),
         (&[URLS, (FILES, "none")], "ice.turn_secret_files: \"none\" cannot be read: "),
         (&[URLS, (FILES, "secret")], "ice.turn_secret_files: \"secret\" holds no secret of one line"),
-        (&[("SWITCHBOARD_ICE_TURN_TTL_MS", "59999")], "ice.turn_ttl_ms: 59999 is out of range"),
+        (&[("SWITCHBOARD_ICE_TURN_TTL_MS", "9999")], "ice.turn_ttl_ms: 9999 is out of range"),
         (&[("SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", "a,,b")], "ice.relay_only_rooms: \"\" is no text"),
     ] {
         let said = run(settings);

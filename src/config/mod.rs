@@ -209,8 +209,8 @@ pub struct Ice {
     pub turn_secret_files: Vec<PathBuf>,
 
     /// How long a credential is good, in milliseconds. A client that stays is told of a new one when half of it is over.
-    /// Range: 60000 to 604800000 (7 days).
-    #[config(env = "SWITCHBOARD_ICE_TURN_TTL_MS", default = 86400000, deserialize_with = integer::<_, _, 60_000, 604_800_000>)]
+    /// Range: 10000 to 604800000 (7 days).
+    #[config(env = "SWITCHBOARD_ICE_TURN_TTL_MS", default = 86400000, deserialize_with = integer::<_, _, 10_000, 604_800_000>)]
     pub turn_ttl_ms: u64,
 
     /// Rooms whose peers are told to show nobody their addresses, and to connect through TURN servers alone (`iceTransportPolicy: "relay"`): names, a `*` at the end

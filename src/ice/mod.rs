@@ -177,3 +177,102 @@ fn expiry(lifetime: Duration, stays_until: Option<SystemTime>, now: SystemTime) 
 fn spell(servers: &[IceServer]) -> Payload {
     Payload::from_serialize(&servers).expect("ICE servers can be spelled")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An embedded server that notes for whom it is told.
+    #[derive(Default)]
+    struct Embedded {
+        issued: Mutex<Vec<(PeerId, SystemTime)>>,
+        ended: Mutex<Vec<PeerId>>,
+    }
+
+    impl Issuer for Embedded {
+        fn issue(&self, peer_id: PeerId, expires_at: SystemTime) -> Vec<IceServer> {
+            self.issued.lock().unwrap().push((peer_id, expires_at));
+            let credential = rest::credential(b"its own", peer_id.hex().as_str(), expires_at);
+            vec![IceServer::with_credential(vec!["turn:embedded".parse().unwrap()], credential)]
+        }
+
+        fn session_ended(&self, peer_id: &PeerId) {
+            self.ended.lock().unwrap().push(*peer_id);
+        }
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const TERMS: Terms = Terms { lifetime: DAY, address_max: 2, total_max: 9 };
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn external() -> Option<External> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "north").unwrap();
+        let secrets = SecretFiles::load(&[file.path().to_owned()]).unwrap().unwrap();
+        Some(External { urls: vec!["turn:external".parse().unwrap()], secrets })
+    }
+
+    fn list(offer: &Offer) -> Value {
+        offer.servers.parse().unwrap()
+    }
+
+    #[test]
+    fn sources_stand_together_in_order_each_with_its_own_credential() {
+        let embedded = Arc::new(Embedded::default());
+        let fixed: Vec<IceServer> = serde_json::from_value(json!(["stun:fixed"])).unwrap();
+        let servers = IceServers::new(Sources { fixed, external: external(), embedded: Some(embedded.clone()) }, TERMS);
+        let peer_id = PeerId::random();
+        let offer = servers.for_session(peer_id, None, at(1000));
+        let list = list(&offer);
+        let urls: Vec<_> = list.as_array().unwrap().iter().map(|server| server["urls"][0].as_str().unwrap()).collect();
+        assert_eq!(urls, ["stun:fixed", "turn:external", "turn:embedded"]);
+        let username = format!("87400:{peer_id}");
+        for (server, secret) in [(&list[1], &b"north"[..]), (&list[2], b"its own")] {
+            assert_eq!((&server["username"], &server["credential"]), (&json!(username), &json!(rest::password(secret, &username))));
+        }
+        assert_eq!(*embedded.issued.lock().unwrap(), [(peer_id, at(87_400))]);
+        servers.session_ended(&peer_id);
+        assert_eq!(*embedded.ended.lock().unwrap(), [peer_id]);
+    }
+
+    #[test]
+    fn there_is_a_new_offer_when_half_of_the_time_is_over_unless_the_client_has_to_go_before() {
+        let servers = IceServers::new(Sources { external: external(), ..Sources::default() }, TERMS);
+        let offer = |until| servers.for_session(PeerId::random(), until, at(0));
+        let refreshed = |until| offer(until).refresh_in(at(0)).map(|wait| wait.as_secs());
+        assert_eq!(refreshed(None), Some(43_200));
+        assert_eq!(refreshed(Some(at(86_401))), Some(43_200));
+        assert_eq!(refreshed(Some(at(86_400))), None);
+        assert_eq!((refreshed(Some(at(60))), offer(Some(at(60))).ttl_s(at(1))), (None, Some(59)));
+        let fixed = IceServers::new(Sources::default(), TERMS).for_session(PeerId::random(), None, at(0));
+        assert_eq!((fixed.refresh_in(at(0)), fixed.ttl_s(at(0)), list(&fixed)), (None, None, json!([])));
+    }
+
+    #[test]
+    fn without_a_session_the_embedded_server_is_lent_for_an_hour_and_not_to_too_many() {
+        let embedded = Arc::new(Embedded::default());
+        let servers = IceServers::new(Sources { embedded: Some(embedded.clone()), ..Sources::default() }, TERMS);
+        let [here, there] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+        let ttl = |address, now| servers.for_address(address, None, at(now)).map(|offer| offer.ttl_s(at(now)));
+        assert_eq!(ttl(here, 0), Ok(Some(3600)));
+        assert_eq!(ttl(here, 60), Ok(Some(3600)));
+        assert_eq!(ttl(here, 120), Err(TooMany { retry_after: Duration::from_secs(3480) }));
+        assert_eq!(ttl(there, 120), Ok(Some(3600)));
+        assert_eq!(embedded.issued.lock().unwrap().len(), 3, "who is refused has none");
+        assert_eq!(ttl(here, 3600), Ok(Some(3600)));
+        let first = embedded.issued.lock().unwrap()[0].0;
+        assert_eq!(*embedded.ended.lock().unwrap(), [first]);
+        // What anybody can make of a secret is not counted.
+        let external = IceServers::new(Sources { external: external(), ..Sources::default() }, TERMS);
+        for _ in 0..9 {
+            assert_eq!(external.for_address(here, None, at(0)).unwrap().ttl_s(at(0)), Some(86_400));
+        }
+    }
+}
