@@ -175,6 +175,26 @@ async fn who_comes_back_has_the_latest_credentials() {
 }
 
 #[tokio::test]
+async fn the_welcome_of_who_comes_back_names_what_was_told_last() {
+    let server = server(|config| {
+        config.timeouts.resume_window_ms = 30_000;
+        config.ice.turn_ttl_ms = 2_000;
+    });
+    for door in Door::ALL {
+        let (mut client, first) = welcome(&server, door, json!({ "type": "hello" })).await;
+        let told = client.hear().await;
+        assert_eq!(told["type"], "ice-servers", "{door}");
+        client.client.abort();
+        let resume = json!({ "token": first["resumeToken"], "received": 2 });
+        let (_, again) = welcome(&server, door, json!({ "type": "hello", "resume": resume })).await;
+        assert_eq!((&again["resumed"], &again["peerId"]), (&json!(true), &first["peerId"]), "{door}");
+        // There may have been another one meanwhile.
+        let (told, again) = (expiry(&told["iceServers"], "north"), expiry(&again["iceServers"], "north"));
+        assert!(again >= told, "{door}: {again} is before {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_is_changed_while_the_server_runs() {
     let directory = tempfile::tempdir().unwrap();
     let file = secret_file(&directory, "north");
