@@ -476,7 +476,11 @@ fn ice_servers(config: &Config, secrets: Option<Arc<SecretFiles>>) -> Arc<IceSer
     let sources = Sources { fixed: settings.servers.clone(), external, embedded: None };
     let terms =
         Terms { lifetime: settings.turn_ttl(), address_max: settings.address_credentials_max, total_max: config.limits.clients_max };
-    IceServers::new(sources, terms)
+    let servers = IceServers::new(sources, terms);
+    if let Some(room) = settings.relay_only_rooms.first().filter(|_| !servers.has_relay()) {
+        warn!(%room, "ice.relay_only_rooms names rooms, but there is no TURN server by which peers could connect there");
+    }
+    servers
 }
 
 fn failure_limits(config: &Config) -> FailureLimits {

@@ -425,6 +425,12 @@ fn settings_that_are_no_good_stop_the_start() {
     }
 }
 
+#[test]
+fn rooms_for_relays_without_a_relay_are_told_of_in_the_log() {
+    let server = ServerProcess::with(&[("SWITCHBOARD_ICE_SERVERS", "stun:a"), ("SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", "private-*,b")]);
+    server.logs("ice.relay_only_rooms names rooms, but there is no TURN server");
+}
+
 /// However much is logged, and whoever looks at the settings in force.
 #[tokio::test]
 async fn secrets_are_shown_to_nobody() {

@@ -83,11 +83,20 @@ pub struct Offer {
 /// For who has no session nobody can tell when its use is over, so a credential of the embedded server is good for so long at the most.
 const LEASE: Duration = Duration::from_secs(3600);
 
+/// However short a lifetime is, nobody is told of new credentials more often than that.
+const REFRESH_LEAST: Duration = Duration::from_secs(1);
+
 impl IceServers {
     /// From these sources.
     pub fn new(sources: Sources, terms: Terms) -> Arc<Self> {
         let common = (sources.external.is_none() && sources.embedded.is_none()).then(|| spell(&sources.fixed));
         Arc::new(Self { sources, terms, common, leases: Leases::new(terms.address_max, terms.total_max).into() })
+    }
+
+    /// Is there one that relays?
+    pub fn has_relay(&self) -> bool {
+        let Sources { fixed, external, embedded } = &self.sources;
+        external.is_some() || embedded.is_some() || fixed.iter().any(|server| server.urls.iter().any(IceUrl::is_turn))
     }
 
     /// An empty list.
@@ -156,7 +165,8 @@ impl Offer {
     /// In what time there should be another one, if there should: when half of the time is over, so that what a client has is always good for a while.
     pub fn refresh_in(&self, now: SystemTime) -> Option<Duration> {
         let expires_at = self.expires_at.filter(|_| !self.is_to_the_end)?;
-        Some(expires_at.duration_since(now).unwrap_or_default() / 2)
+        let left = expires_at.duration_since(now).unwrap_or_default();
+        Some((left / 2).max(REFRESH_LEAST))
     }
 
     /// How long it is good, in whole seconds.

@@ -4,70 +4,15 @@
  */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { createSocket } from "node:dgram";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { eventually, startBrowser, startServer, within } from "./support.js";
+import { startCoturn } from "./coturn.js";
+import { eventually, serveElsewhere, startBrowser, startServer, within } from "./support.js";
 
 const browser = await startBrowser({ after });
 
 /** So long credentials are good here; clients get new ones each five seconds. */
 const TTL_MS = 10_000;
-const ATTEMPTS = 8;
-
-/** A TURN server on a free port of this machine, and the file with the secret that it knows. */
-async function startCoturn(t) {
-  const directory = await mkdtemp(join(tmpdir(), "switchboard-turn-"));
-  t.after(() => rm(directory, { recursive: true }));
-  const secret = randomBytes(16).toString("hex");
-  const secretFile = join(directory, "secret");
-  await writeFile(secretFile, secret);
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const port = await freePort();
-    const place = ["--listening-ip", "127.0.0.1", "--relay-ip", "127.0.0.1", "--listening-port", String(port), "--allow-loopback-peers"];
-    const auth = ["--use-auth-secret", "--static-auth-secret", secret, "--realm", "example.org", "--userdb", "users.sqlite"];
-    const quiet = ["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", "--pidfile", "pid"];
-    const child = spawn("turnserver", [...quiet, ...place, ...auth], { cwd: directory, stdio: ["ignore", "pipe", "pipe"] });
-    let log = "";
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (log += chunk));
-    const exit = new Promise((resolve) => child.once("exit", resolve));
-    const failed = new Promise((_, reject) => child.once("error", reject));
-    const listens = eventually(() => Promise.race([reaches(port), failed]));
-    const isThere = await Promise.race([listens.then(() => true), exit.then(() => false)]);
-    // Somebody may have taken the port.
-    if (!isThere) continue;
-    t.after(async () => {
-      child.kill("SIGKILL");
-      await within(exit, "the end of coturn");
-    });
-    return { url: `turn:127.0.0.1:${port}`, secretFile, log: () => log };
-  }
-  throw new Error("coturn does not start");
-}
-
-function freePort() {
-  return new Promise((resolve) => {
-    const socket = createSocket("udp4");
-    socket.bind(0, "127.0.0.1", () => {
-      const { port } = socket.address();
-      socket.close(() => resolve(port));
-    });
-  });
-}
-
-function reaches(port) {
-  return new Promise((resolve, reject) => {
-    const socket = connect(port, "127.0.0.1", () => (socket.destroy(), resolve()));
-    socket.once("error", reject);
-  });
-}
-
 /** A page that has imported the client and is in a room, with a line to everybody. What comes is taken down. */
 async function inRoom(t, server, room, transport) {
   const page = await browser.newPage(t);
@@ -152,4 +97,27 @@ test("in another room of the same server a line is direct where that is possible
   const pages = [await inRoom(t, server, "lobby", "websocket"), await inRoom(t, server, "lobby", "webtransport")];
   await talk(pages, "one");
   await eventually(async () => assert.ok((await way(pages[0])).every((type) => ["host", "prflx"].includes(type))));
+});
+
+test("a page of another origin has ICE servers by HTTP, and a relay with them", async (t) => {
+  const coturn = await startCoturn(t);
+  const settings = { SWITCHBOARD_ICE_TURN_URLS: coturn.url, SWITCHBOARD_ICE_TURN_SECRET_FILES: coturn.secretFile };
+  const server = await startServer(t, settings);
+  const page = await browser.newPage(t);
+  await page.goto(`${await serveElsewhere(t)}/style.css`);
+  const gather = async (base) => {
+    // The header is one that a browser asks about before.
+    const answer = await fetch(`${base}/ice`, { headers: { Authorization: "Bearer whatever" } });
+    const { iceServers, ttl } = await answer.json();
+    const connection = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
+    const found = new Promise((resolve) => (connection.onicecandidate = ({ candidate }) => resolve(candidate?.type)));
+    connection.createDataChannel("");
+    await connection.setLocalDescription();
+    const type = await found;
+    connection.close();
+    return { type, ttl };
+  };
+  const { type, ttl } = await within(page.evaluate(gather, server.url), "a candidate");
+  assert.equal(type, "relay", coturn.log());
+  assert.ok(ttl > 86_000 && ttl <= 86_400, `${ttl}`);
 });
