@@ -43,6 +43,8 @@
 //! | [`server`] | the parts, joined; the order of shutdown | |
 //! | [`admin`] | what whoever runs the server sees of it and does to it | doors, dialects |
 //! | [`auth`] | who may come in, and what for | sessions, sockets |
+//! | [`ice`] | what clients are told of STUN and TURN servers, and with which credentials | sessions, sockets |
+//! | [`turn`] | the embedded STUN and TURN server | sessions, rooms |
 //! | [`metrics`] | what is counted, and how it is told | who counts it |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
@@ -62,6 +64,7 @@ pub mod auth;
 pub mod client;
 pub mod config;
 pub mod dialect;
+pub mod ice;
 pub mod ingress;
 pub mod load;
 pub mod metrics;
@@ -69,6 +72,7 @@ pub mod protocol;
 pub mod registry;
 pub mod server;
 pub mod session;
+pub mod turn;
 
 pub use config::Config;
 pub use server::Server;

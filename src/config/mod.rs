@@ -24,9 +24,13 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, https_url, integer, log_filter, origins, path, paths, text, url_path, url_segment},
+    value::{
+        blocks, certificate_names, dialects, https_url, ice_servers, integer, log_filter, origins, path, paths, text, texts, turn_urls,
+        url_path, url_segment,
+    },
 };
 pub use crate::auth::origin::OriginRule;
+pub use crate::ice::{IceServer, IceUrl};
 
 /// The settings of Switchboard.
 ///
@@ -117,6 +121,10 @@ pub struct Config {
     #[config(nested)]
     pub auth: Auth,
 
+    /// The STUN and TURN servers that clients are told of.
+    #[config(nested)]
+    pub ice: Ice,
+
     /// How much of everything there may be at most.
     #[config(nested)]
     pub limits: Limits,
@@ -184,6 +192,43 @@ pub struct Auth {
     /// Range: 1 to 4096.
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CONCURRENT_MAX", default = 64, deserialize_with = integer::<_, _, 1, 4096>)]
     pub callback_concurrent_max: usize,
+}
+
+/// The STUN and TURN servers that clients are told of: in `welcome`, and by HTTP at /ice.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Ice {
+    /// Servers that are always the same, each a URL or, with a user name and a password that all clients get, a table:
+    /// `["stun:stun.example.org", {urls = ["turn:turn.example.org"], username = "us", credential = "our password"}]`. In the environment they are URLs,
+    /// separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_SERVERS", default = [], deserialize_with = ice_servers)]
+    pub servers: Vec<IceServer>,
+
+    /// TURN servers that take credentials which this server makes for each client (`use-auth-secret` of coturn): `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, perhaps
+    /// with `?transport=udp` or `?transport=tcp`. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_TURN_URLS", default = [], deserialize_with = turn_urls)]
+    pub turn_urls: Vec<IceUrl>,
+
+    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs; beside it may stand what the servers took before, or
+    /// will take next, which has to be good as well. A file that changes is read again. README.md says how a secret is changed. In the environment they are
+    /// separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_TURN_SECRET_FILES", default = [], deserialize_with = paths)]
+    pub turn_secret_files: Vec<PathBuf>,
+
+    /// How long a credential is good, in milliseconds. A client that stays is told of a new one when half of it is over.
+    /// Range: 10000 to 604800000 (7 days).
+    #[config(env = "SWITCHBOARD_ICE_TURN_TTL_MS", default = 86400000, deserialize_with = integer::<_, _, 10_000, 604_800_000>)]
+    pub turn_ttl_ms: u64,
+
+    /// Rooms whose peers are told to show nobody their addresses, and to connect through TURN servers alone (`iceTransportPolicy: "relay"`): names, a `*` at the end
+    /// of one stands for whatever follows. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", default = [], deserialize_with = texts)]
+    pub relay_only_rooms: Vec<String>,
+
+    /// Credentials of the embedded TURN server that clients of one address may have at once from /ice, an hour each. One more is refused with status 429.
+    /// An address is one of IPv4, or the first 64 bits of one of IPv6. For all together it is limits.clients_max.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_ICE_ADDRESS_CREDENTIALS_MAX", default = 100, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_credentials_max: usize,
 }
 
 /// How much of everything there may be at most.
@@ -499,6 +544,23 @@ impl Config {
             add(&["auth.callback_secret_file", "auth.callback_url"], problem);
         }
 
+        let together = "turn_urls and turn_secret_files go together";
+        match (&self.ice.turn_urls[..], &self.ice.turn_secret_files[..]) {
+            ([url, ..], []) => {
+                add(
+                    &["ice.turn_urls", "ice.turn_secret_files"],
+                    format!("turn_urls names \"{url}\" and turn_secret_files is empty; {together}"),
+                );
+            }
+            ([], [file, ..]) => {
+                add(
+                    &["ice.turn_secret_files", "ice.turn_urls"],
+                    format!("turn_secret_files names {file:?} and turn_urls is empty; {together}"),
+                );
+            }
+            _ => {}
+        }
+
         let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
         if silence_ms <= heartbeat_ms {
             add(
@@ -562,6 +624,13 @@ impl Auth {
     /// How far clocks may be apart.
     pub fn leeway(&self) -> Duration {
         Duration::from_millis(self.leeway_ms)
+    }
+}
+
+impl Ice {
+    /// How long a credential is good.
+    pub fn turn_ttl(&self) -> Duration {
+        Duration::from_millis(self.turn_ttl_ms)
     }
 }
 
@@ -633,7 +702,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, Admin, Auth, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, Ice, PeerJs, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -661,7 +730,7 @@ mod tests {
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 50);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 56);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -674,6 +743,7 @@ mod tests {
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.auth, Auth::default());
+        assert_eq!(config.ice, Ice::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(Sources::new().finish(), Ok(config));
@@ -743,6 +813,25 @@ mod tests {
         let both = |config: &mut Config| {
             secret(config);
             config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
+        };
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn turn_servers_need_their_secret_and_a_secret_its_servers() {
+        let urls = |config: &mut Config| config.ice.turn_urls = vec!["turn:turn.example".parse().unwrap()];
+        let secret = |config: &mut Config| config.ice.turn_secret_files = vec!["secret".into()];
+        assert_eq!(
+            conflict(urls).unwrap(),
+            "ice.turn_urls: turn_urls names \"turn:turn.example\" and turn_secret_files is empty; turn_urls and turn_secret_files go together"
+        );
+        assert_eq!(
+            conflict(secret).unwrap(),
+            "ice.turn_secret_files: turn_secret_files names \"secret\" and turn_urls is empty; turn_urls and turn_secret_files go together"
+        );
+        let both = |config: &mut Config| {
+            urls(config);
+            secret(config);
         };
         assert_eq!(conflict(both), None);
     }
