@@ -32,7 +32,7 @@ measured. At the most 25,000 clients come from one address.
   delivered       messages that arrived in the time that counts: signals, deliveries of a broadcast, notices of who came
                   and went, clients that came in (connect) or back (resume); none for idle
   deliveredPerSecond, seconds
-  lost, duplicated, misordered, astray    of the whole run; the exit status is 1 unless all are 0
+  lost, duplicated, misordered, astray    of the whole run
   unsent          messages that were due and could not be sent within 5 seconds after the end: --rate is more than it takes
   latencyMicros   p50, p90, p99, p999, max, mean; from when a message was due (--rate), or from when the one before was heard,
                   or a place became free, so that it could be sent (--in-flight); resume: since the connections were lost
@@ -45,6 +45,9 @@ measured. At the most 25,000 clients come from one address.
     cpuPercent                                of one core
     bytesPerConnection                        resident memory more than before the clients came, for each of them
   overTime        a list: second, deliveredPerSecond, p50, p99
+
+The exit status is 1 if any message was lost, duplicated, misordered, astray or unsent, or if nothing arrived that was to be counted; what was
+measured is told all the same.
 ";
 
 /// The flags of `switchboard bench`.

@@ -33,7 +33,7 @@ use crate::{
 /// What happens in this time at the beginning does not count; in a short run, in as much time as counts.
 const WARM_UP_MAX: Duration = Duration::from_secs(1);
 
-/// Measures, and prints what came of it. Fails if a message was lost, or came twice or in another order.
+/// Measures, and prints what came of it. Fails if a message was lost, came twice or in another order, or could not be sent.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let chosen = arguments.choose()?;
     open_enough_files(&chosen)?;

@@ -129,13 +129,14 @@ impl Report {
         }
     }
 
-    /// Fails if a promise was broken.
+    /// Fails if a promise was broken, or something else was measured than was asked for.
     pub fn check(&self) -> anyhow::Result<()> {
-        let Self { lost, duplicated, misordered, astray, .. } = self;
+        let Self { lost, duplicated, misordered, astray, unsent, .. } = self;
         ensure!(
             lost + duplicated + misordered + astray == 0,
             "bench: {lost} lost, {duplicated} duplicated, {misordered} misordered, {astray} astray"
         );
+        ensure!(*unsent == 0, "bench: {unsent} unsent: the rate is more than it takes");
         ensure!(!self.is_counted || self.delivered > 0, "bench: nothing arrived in the time that counts");
         ensure!(!self.is_counted || self.latency_micros.is_some(), "bench: nothing arrived of what was due in the time that counts");
         Ok(())
@@ -207,5 +208,47 @@ pub fn time(micros: u64) -> String {
         0..1_000 => format!("{micros} µs"),
         1_000..10_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         _ => format!("{:.1} s", micros as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use switchboard::load::{Faults, Signal, recorder::Recorder};
+
+    use super::*;
+
+    fn report(faults: Faults, unsent: u64) -> Report {
+        let mut recorder = Recorder::new(Duration::ZERO, Duration::from_secs(1));
+        recorder.arrive(200, 100);
+        let outcome = Outcome {
+            recording: recorder.finish(1_000_000),
+            took: Duration::from_secs(1),
+            faults,
+            unsent,
+            connections: 2,
+            usage: None,
+            bytes_per_connection: None,
+            engine_load: None,
+        };
+        let scenario = Scenario::Forward { signal: Signal::Offer, pairs: 1, bytes: 200 };
+        Report::new("a plan".into(), &Kind::Engine(scenario), &outcome)
+    }
+
+    #[test]
+    fn whatever_is_not_as_it_was_asked_for_is_a_failure_and_named() {
+        let clean = Faults::default();
+        assert!(report(clean, 0).check().is_ok());
+        for (faults, unsent, named) in [
+            (Faults { lost: 1, ..clean }, 0, "1 lost"),
+            (Faults { duplicated: 2, ..clean }, 0, "2 duplicated"),
+            (Faults { misordered: 3, ..clean }, 0, "3 misordered"),
+            (Faults { astray: 4, ..clean }, 0, "4 astray"),
+            (clean, 5, "5 unsent"),
+        ] {
+            let told = report(faults, unsent).check().unwrap_err().to_string();
+            assert!(told.contains(named), "{named}: {told}");
+        }
     }
 }

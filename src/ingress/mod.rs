@@ -262,8 +262,7 @@ impl Doorkeeper {
             }
         };
         self.metrics.resumed(ResumeOutcome::Succeeded);
-        self.metrics.heard(outbox.meter().door(), frames.front().map_or(0, |first| first.bytes().len()));
-        self.metrics.received(Said::Hello);
+        self.metrics.heard(outbox.meter().door(), frames.front().map_or(0, |first| first.bytes().len()), Some(Said::Hello));
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }

@@ -139,9 +139,14 @@ impl Metrics {
         self.write(|writer| writer.add(&writer.counts.rooms[0], more));
     }
 
-    /// A session heard a frame of so many bytes.
-    pub fn heard(&self, door: Door, bytes: usize) {
-        self.write(|writer| writer.add(&writer.counts.bytes_received[door.index()], bytes as i64));
+    /// A session heard a frame of so many bytes, which is one message, or something that is counted by itself.
+    pub fn heard(&self, door: Door, bytes: usize, said: Option<Said>) {
+        self.write(|writer| {
+            writer.add(&writer.counts.bytes_received[door.index()], bytes as i64);
+            if let Some(said) = said {
+                writer.count(&writer.counts.received[said.index()]);
+            }
+        });
     }
 
     /// A session heard a message.

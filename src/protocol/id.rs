@@ -204,14 +204,24 @@ fn random_bits() -> u128 {
 }
 
 fn to_hex(bits: u128) -> Hex {
-    // Reckoned and not looked up, so that the compiler can do many at once.
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     let mut hex = [0; 32];
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
-        pair[0] = digit(byte >> 4);
-        pair[1] = digit(byte & 15);
+    let words = [bits >> 96, bits >> 64, bits >> 32, bits].map(|bits| bits as u32);
+    for (digits, word) in hex.chunks_exact_mut(8).zip(words) {
+        digits.copy_from_slice(&eight_digits(word));
     }
     Hex(hex)
+}
+
+/// Eight at once, one in each byte of a register: a room's newcomer is told the ids of all who are there.
+fn eight_digits(word: u32) -> [u8; 8] {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let spread = |bits: u64, by: u32, kept: u64| (bits | bits << by) & kept;
+    let nibbles = spread(u64::from(word), 16, 0x0000_ffff_0000_ffff);
+    let nibbles = spread(spread(nibbles, 8, 0x00ff_00ff_00ff_00ff), 4, 0x0f * EACH);
+    // One where adding 6 carries into the upper half of the byte: there stands a letter.
+    let letters = ((nibbles + 6 * EACH) >> 4) & EACH;
+    let to_letters = u64::from(b'a' - 10 - b'0');
+    (nibbles + u64::from(b'0') * EACH + letters * to_letters).to_be_bytes()
 }
 
 fn from_hex(text: &str) -> Option<u128> {
@@ -239,6 +249,14 @@ mod tests {
         let id = PeerId::random();
         assert_eq!(PeerId::parse(&id.to_string()), Some(id));
         assert_ne!(id, PeerId::random());
+    }
+
+    #[test]
+    fn ids_are_written_as_hexadecimal_digits() {
+        let each_digit_everywhere = (0..16).map(|digit| 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.rotate_left(4 * digit));
+        for bits in each_digit_everywhere.chain([0, u128::MAX]).chain((0..1000).map(|_| random_bits())) {
+            assert_eq!(to_hex(bits).as_str(), format!("{bits:032x}"));
+        }
     }
 
     #[test]

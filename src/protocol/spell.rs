@@ -16,8 +16,11 @@ impl ServerMessage {
     /// The message as a whole frame.
     pub fn spell(&self, codec: Codec) -> Vec<u8> {
         let room_for_more = match self {
-            Self::Forwarded { payload, .. } => payload.len() + 192,
-            Self::Joined { peers, .. } => peers.len() * 128 + 192,
+            // Kept until it is received, so no larger than it has to be: as it becomes in JSON, with a few bytes to spare.
+            Self::Forwarded { room, payload, to, best_effort, .. } => {
+                payload.len() + room.as_str().len() + 96 + if to.is_some() { 40 } else { 0 } + if *best_effort { 24 } else { 0 }
+            }
+            Self::Joined { peers, .. } => peers.iter().map(Peer::listed_bytes).sum::<usize>() + 192,
             _ => 128,
         };
         let out = Vec::with_capacity(room_for_more);
@@ -31,7 +34,7 @@ impl ServerMessage {
         match self {
             Self::Welcome(welcome) => {
                 w.open_map(10);
-                w.text("type", "welcome");
+                w.word("type", "welcome");
                 w.id("peerId", welcome.peer_id.hex());
                 w.id("resumeToken", welcome.resume_token.hex());
                 w.boolean("resumed", welcome.resumed);
@@ -45,7 +48,7 @@ impl ServerMessage {
             }
             Self::Joined { room, peer_id, peers, relays_only } => {
                 w.open_map(4 + usize::from(*relays_only));
-                w.text("type", "joined");
+                w.word("type", "joined");
                 w.text("room", room.as_str());
                 w.id("peerId", peer_id.hex());
                 w.key("peers");
@@ -65,20 +68,20 @@ impl ServerMessage {
             Self::PeerUpdated { room, peer } => w.about_peer("peer-updated", room.as_str(), peer),
             Self::PeerLeft { room, peer_id, reason } => {
                 w.open_map(4);
-                w.text("type", "peer-left");
+                w.word("type", "peer-left");
                 w.text("room", room.as_str());
                 w.id("peerId", peer_id.hex());
-                w.text("reason", reason.name());
+                w.word("reason", reason.name());
             }
             Self::Left { room, reason } => {
                 w.open_map(3);
-                w.text("type", "left");
+                w.word("type", "left");
                 w.text("room", room.as_str());
-                w.text("reason", reason.name());
+                w.word("reason", reason.name());
             }
             Self::Forwarded { kind, from, room, payload, to, best_effort } => {
                 w.open_map(4 + usize::from(to.is_some()) + usize::from(*best_effort));
-                w.text("type", kind.name());
+                w.word("type", kind.name());
                 w.id("from", from.hex());
                 w.text("room", room.as_str());
                 if let Some(to) = to {
@@ -91,16 +94,16 @@ impl ServerMessage {
             }
             Self::Ack { id } => {
                 w.open_map(2);
-                w.text("type", "ack");
+                w.word("type", "ack");
                 w.number("id", *id);
             }
             Self::Error(refusal) => {
                 w.open_map(4 + usize::from(refusal.id.is_some()) + usize::from(refusal.retry_after_ms.is_some()));
-                w.text("type", "error");
+                w.word("type", "error");
                 if let Some(id) = refusal.id {
                     w.number("id", id);
                 }
-                w.text("code", refusal.code.slug());
+                w.word("code", refusal.code.slug());
                 w.text("message", &refusal.message);
                 w.boolean("retryable", refusal.code.retryable());
                 if let Some(retry_after_ms) = refusal.retry_after_ms {
@@ -109,12 +112,12 @@ impl ServerMessage {
             }
             Self::Pong { received } => {
                 w.open_map(2);
-                w.text("type", "pong");
+                w.word("type", "pong");
                 w.number("received", *received);
             }
             Self::IceServers { servers } => {
                 w.open_map(2);
-                w.text("type", "ice-servers");
+                w.word("type", "ice-servers");
                 w.payload("iceServers", servers);
             }
             Self::Counted { .. } => unreachable!("our own dialect counts nobody"),
@@ -161,7 +164,7 @@ impl Request<'_> {
         let optional =
             [self.id.is_some(), room.is_some(), to.is_some(), opaque.is_some(), received.is_some(), token.is_some(), resume.is_some()];
         w.open_map(1 + optional.into_iter().filter(|there| *there).count());
-        w.text("type", kind);
+        w.word("type", kind);
         if let Some(id) = self.id {
             w.number("id", id);
         }
@@ -197,6 +200,13 @@ impl Peer {
     fn optional_fields(&self) -> usize {
         usize::from(self.metadata.is_some()) + usize::from(self.user.is_some())
     }
+
+    /// Bytes that it takes in a list, about.
+    fn listed_bytes(&self) -> usize {
+        let metadata = self.metadata.as_ref().map_or(0, |metadata| metadata.len() + 12);
+        let user = self.user.as_ref().map_or(0, |user| user.len() + 10);
+        48 + metadata + user
+    }
 }
 
 /// What both codecs can do. The provided methods write a key and its value.
@@ -216,6 +226,8 @@ trait Writer {
     fn value<T: Serialize + ?Sized>(&mut self, value: &T);
     /// A text that needs no escapes: nobody looks for any in each id of a long list.
     fn id(&mut self, key: &'static str, digits: Hex);
+    /// The same for a short name that the protocol gave something.
+    fn word(&mut self, key: &'static str, word: &'static str);
 
     fn text(&mut self, key: &'static str, value: &str) {
         self.key(key);
@@ -248,8 +260,8 @@ trait Writer {
     }
 
     fn goodbye(&mut self, code: CloseCode, reconnect_after_ms: u64) {
-        self.text("type", "goodbye");
-        self.text("code", code.slug());
+        self.word("type", "goodbye");
+        self.word("code", code.slug());
         self.text("reason", code.sentence());
         self.boolean("reconnect", code.reconnect());
         self.number("reconnectAfterMs", reconnect_after_ms);
@@ -257,7 +269,7 @@ trait Writer {
 
     fn about_peer(&mut self, kind: &'static str, room: &str, peer: &Peer) {
         self.open_map(3 + peer.optional_fields());
-        self.text("type", kind);
+        self.word("type", kind);
         self.text("room", room);
         self.peer(peer);
     }
@@ -316,8 +328,16 @@ impl Writer for JsonWriter {
 
     fn id(&mut self, key: &'static str, digits: Hex) {
         self.key(key);
+        let mut quoted = [b'"'; 34];
+        quoted[1..33].copy_from_slice(digits.as_bytes());
+        self.out.extend_from_slice(&quoted);
+    }
+
+    fn word(&mut self, key: &'static str, word: &'static str) {
+        debug_assert!(!word.contains(['"', '\\']), "{word}");
+        self.key(key);
         self.out.push(b'"');
-        self.out.extend_from_slice(digits.as_bytes());
+        self.out.extend_from_slice(word.as_bytes());
         self.out.push(b'"');
     }
 
@@ -366,6 +386,12 @@ impl Writer for MsgPackWriter {
         self.key(key);
         self.out.extend_from_slice(&[0xd9, 32]);
         self.out.extend_from_slice(digits.as_bytes());
+    }
+
+    fn word(&mut self, key: &'static str, word: &'static str) {
+        self.key(key);
+        // Its length is spelled as that of a key is.
+        self.key(word);
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) {

@@ -378,14 +378,17 @@ impl Hearing {
     }
 
     fn count_frame(&self, frame: &Frame, heard: &Result<Heard<'_>, Refusal>, best_effort: bool) {
-        let metrics = self.delivery.metrics();
+        let said = match heard {
+            Ok(Heard::Request(request)) => Some(Said::of(&request.message, best_effort)),
+            Ok(Heard::Wishes(wishes)) => {
+                self.count_wishes(wishes.iter());
+                None
+            }
+            Err(_) => Some(Said::Malformed),
+        };
+        // Only the connection that is the session's is heard.
         if let Some(outbox) = &self.outbox {
-            metrics.heard(outbox.meter().door(), frame.bytes().len());
-        }
-        match heard {
-            Ok(Heard::Request(request)) => metrics.received(Said::of(&request.message, best_effort)),
-            Ok(Heard::Wishes(wishes)) => self.count_wishes(wishes.iter()),
-            Err(_) => metrics.received(Said::Malformed),
+            self.delivery.metrics().heard(outbox.meter().door(), frame.bytes().len(), said);
         }
     }
 

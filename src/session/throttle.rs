@@ -1,7 +1,8 @@
 //! How fast one client may send, and all clients of one address may join. Is handed the time, never asks for it.
 //!
 //! A bucket is the one number of GCRA (ITU-T I.371), the time at which it is full again, so an idle client costs nothing and nothing has to be
-//! refilled.
+//! refilled. Times are nanoseconds since the bucket was made: each message is asked about, and to reckon with an [`Instant`] takes several times as
+//! long.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,15 +12,21 @@ use std::{
 use crate::protocol::ClientRates;
 
 /// What may pass at once is what may pass in this time.
-const BURST: Duration = Duration::from_secs(2);
+const BURST: Nanos = 2 * SECOND;
 /// Of the messages that may pass, this part may as well be refused over time, and as many as a burst at once. Who has more refused goes on
 /// in spite of being told to wait.
 const REFUSED_PART: u64 = 10;
+
+/// Nanoseconds: 584 years of them, and no sum of them overflows.
+type Nanos = u64;
+const SECOND: Nanos = 1_000_000_000;
 
 /// What one client has sent of late.
 #[derive(Debug)]
 pub struct Throttle {
     rates: ClientRates,
+    /// What the times of the buckets count from.
+    began: Instant,
     messages: Bucket,
     bytes: Bucket,
     joins: Bucket,
@@ -39,8 +46,9 @@ pub struct TooSoon(pub Duration);
 impl Throttle {
     /// A client that has sent nothing yet.
     pub fn new(rates: ClientRates, now: Instant) -> Self {
-        let full = Bucket::full(now);
-        Self { rates, messages: full, bytes: full, joins: full, refusals: full, heard_at: now, told_until: now, excused: true }
+        let full = Bucket::FULL;
+        let (began, heard_at, told_until) = (now, now, now);
+        Self { rates, began, messages: full, bytes: full, joins: full, refusals: full, heard_at, told_until, excused: true }
     }
 
     /// From now on it may be as fast as this.
@@ -52,11 +60,12 @@ impl Throttle {
     pub fn take(&mut self, bytes: usize, join: Option<&AddressJoins>, now: Instant) -> Result<(), TooSoon> {
         self.heard_at = now;
         let rates = self.rates;
-        let mut shared = join.map(|address| (address.bucket(), address.per_second));
-        let messages = self.messages.with(time(1, rates.messages_per_second), BURST, now);
-        let bytes = self.bytes.with(time(bytes as u64, rates.bytes_per_second), BURST, now);
-        let joins = if join.is_some() { self.joins.with(time(1, rates.joins_per_second), BURST, now) } else { Ok(self.joins) };
-        let address = shared.as_ref().map(|(bucket, per_second)| bucket.with(time(1, *per_second), BURST, now)).transpose();
+        let mut shared = join.map(|address| (address.bucket(), address));
+        let at = nanos(now, self.began);
+        let messages = self.messages.with(time(1, rates.messages_per_second), BURST, at);
+        let bytes = self.bytes.with(time(bytes as u64, rates.bytes_per_second), BURST, at);
+        let joins = if join.is_some() { self.joins.with(time(1, rates.joins_per_second), BURST, at) } else { Ok(self.joins) };
+        let address = shared.as_ref().map(|(bucket, of)| bucket.with(time(1, of.per_second), BURST, nanos(now, of.began))).transpose();
         match (messages, bytes, joins, address) {
             (Ok(messages), Ok(bytes), Ok(joins), Ok(address)) => {
                 (self.messages, self.bytes, self.joins) = (messages, bytes, joins);
@@ -72,9 +81,10 @@ impl Throttle {
 
     /// The client is back on another connection, and says again what it may have said since it was last heard, at the most for so long.
     pub fn resume(&mut self, at_most: Duration, now: Instant) {
-        let away = now.saturating_duration_since(self.heard_at).min(at_most);
+        let away = nanos(now, self.heard_at);
+        let at_most = u64::try_from(at_most.as_nanos()).unwrap_or(Nanos::MAX);
         for bucket in [&mut self.messages, &mut self.bytes, &mut self.joins] {
-            bucket.credit = (bucket.credit + away).min(at_most);
+            bucket.credit = bucket.credit.saturating_add(away).min(at_most);
         }
     }
 
@@ -87,8 +97,10 @@ impl Throttle {
             return true;
         }
         let time = |messages| time(messages, self.rates.messages_per_second);
-        let burst = BURST * u32::try_from(REFUSED_PART).expect("a small number");
-        self.refusals.with(time(REFUSED_PART), burst, now).map(|refusals| self.refusals = refusals).is_ok()
+        self.refusals
+            .with(time(REFUSED_PART), REFUSED_PART * BURST, nanos(now, self.began))
+            .map(|refusals| self.refusals = refusals)
+            .is_ok()
     }
 }
 
@@ -96,18 +108,19 @@ impl Throttle {
 #[derive(Debug)]
 pub struct AddressJoins {
     per_second: u32,
+    began: Instant,
     bucket: Mutex<Bucket>,
 }
 
 impl AddressJoins {
     /// So many a second over time, and twice that at once.
     pub fn new(per_second: u32, now: Instant) -> Arc<Self> {
-        Arc::new(Self { per_second, bucket: Mutex::new(Bucket::full(now)) })
+        Arc::new(Self { per_second, began: now, bucket: Mutex::new(Bucket::FULL) })
     }
 
     /// Is there nothing to remember?
     pub fn is_full(&self, now: Instant) -> bool {
-        self.bucket().full_at <= now
+        self.bucket().full_at <= nanos(now, self.began)
     }
 
     fn bucket(&self) -> MutexGuard<'_, Bucket> {
@@ -118,30 +131,34 @@ impl AddressJoins {
 /// A token bucket.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    full_at: Instant,
+    full_at: Nanos,
     /// What may be taken beside the burst, as the time in which it would have come: it does not come back.
-    credit: Duration,
+    credit: Nanos,
 }
 
 impl Bucket {
-    fn full(now: Instant) -> Self {
-        Self { full_at: now, credit: Duration::ZERO }
-    }
+    /// One that nothing was taken from.
+    const FULL: Self = Self { full_at: 0, credit: 0 };
 
     /// What it is when something is taken that takes `time` to come back, of which there is at most `burst`.
-    fn with(self, time: Duration, burst: Duration, now: Instant) -> Result<Self, TooSoon> {
-        let unused_since = now.checked_sub(self.credit).unwrap_or(now);
-        let full_at = self.full_at.max(unused_since) + time;
-        match full_at.saturating_duration_since(now).checked_sub(burst) {
-            None | Some(Duration::ZERO) => Ok(Self { full_at, credit: self.credit.min(now.saturating_duration_since(full_at)) }),
-            Some(wait) => Err(TooSoon(wait)),
+    fn with(self, time: Nanos, burst: Nanos, now: Nanos) -> Result<Self, TooSoon> {
+        let unused_since = now.saturating_sub(self.credit);
+        let full_at = self.full_at.max(unused_since).saturating_add(time);
+        match full_at.saturating_sub(now).saturating_sub(burst) {
+            0 => Ok(Self { full_at, credit: self.credit.min(now.saturating_sub(full_at)) }),
+            wait => Err(TooSoon(Duration::from_nanos(wait))),
         }
     }
 }
 
 /// How long so much takes to come back. A rate of zero, which only a program that embeds the server can set, is taken for one.
-fn time(amount: u64, per_second: u32) -> Duration {
-    Duration::from_nanos(amount.saturating_mul(1_000_000_000) / u64::from(per_second.max(1)))
+fn time(amount: u64, per_second: u32) -> Nanos {
+    amount.saturating_mul(SECOND) / u64::from(per_second.max(1))
+}
+
+fn nanos(now: Instant, since: Instant) -> Nanos {
+    let time = now.saturating_duration_since(since);
+    time.as_secs() * SECOND + Nanos::from(time.subsec_nanos())
 }
 
 fn wait<T>(outcome: Result<T, TooSoon>) -> Duration {
