@@ -142,19 +142,25 @@ impl Certificates {
     /// TLS for TCP, which there is only with the operator's certificate.
     pub fn tcp(self: &Arc<Self>) -> Option<ServerConfig> {
         // HTTP/1.1 alone: the HTTP/2 of the server library carries RUSTSEC-2026-0258.
-        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, b"http/1.1"))
+        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, &[b"http/1.1"]))
+    }
+
+    /// TLS for TURN over TCP, by the same certificate.
+    pub fn turn(self: &Arc<Self>) -> Option<ServerConfig> {
+        // Without a protocol of its own, for browsers name none.
+        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, &[]))
     }
 
     /// TLS for QUIC.
     pub fn quic(self: &Arc<Self>) -> ServerConfig {
-        self.server_config(&[&rustls::version::TLS13], b"h3")
+        self.server_config(&[&rustls::version::TLS13], &[b"h3"])
     }
 
-    fn server_config(self: &Arc<Self>, versions: &[&'static rustls::SupportedProtocolVersion], alpn: &[u8]) -> ServerConfig {
+    fn server_config(self: &Arc<Self>, versions: &[&'static rustls::SupportedProtocolVersion], alpn: &[&[u8]]) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
         let builder = builder.expect("the provider knows these versions").with_no_client_auth();
         let mut config = builder.with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         // All that are offered are good; which one is used is not for whoever comes to say.
         config.ignore_client_order = true;
         config
