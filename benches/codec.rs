@@ -85,8 +85,11 @@ fn told(codec: Codec) -> Vec<(&'static str, ServerMessage)> {
     };
     let peer = || Peer { peer_id: PeerId::random(), metadata: Some(as_it_came(metadata(), codec)), user: None, name: None };
     vec![
-        ("joined, one peer", ServerMessage::Joined { room: room(1), peer_id, peers: vec![peer()] }),
-        ("joined, 1000 peers", ServerMessage::Joined { room: room(1), peer_id, peers: (0..1_000).map(|_| peer()).collect() }),
+        ("joined, one peer", ServerMessage::Joined { room: room(1), peer_id, peers: vec![peer()], relays_only: false }),
+        (
+            "joined, 1000 peers",
+            ServerMessage::Joined { room: room(1), peer_id, peers: (0..1_000).map(|_| peer()).collect(), relays_only: false },
+        ),
         ("peer-joined", ServerMessage::PeerJoined { room: room(1), peer: peer() }),
         forwarded("offer", Kind::Offer, offer()),
         forwarded("ice-candidate", Kind::IceCandidate, candidate()),

@@ -21,12 +21,13 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, Desk, Program, TokenError},
     auth::{
-        Authorize, FetchError, KeyError, PublishedKeys, Rules, Tokens,
+        Authorize, FetchError, KeyError, PublishedKeys, RoomPattern, Rules, Tokens,
         callback::{Application, CallbackSettings, Secret},
         failures::{FailureLimits, Failures},
         origin::Origins,
     },
     config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
+    ice::{External, IceServers, Issuer, SecretError, SecretFiles, Sources, Terms},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -91,6 +92,9 @@ pub enum StartError {
     /// The setting names keys, or an application, that cannot be used.
     #[error("{setting}: {problem}")]
     Auth { setting: &'static str, problem: String },
+    /// The setting `ice.turn_secret_files` names a file without a secret.
+    #[error("ice.turn_secret_files: {0}")]
+    TurnSecret(#[from] SecretError),
     /// The setting `admin_listen` names an address that is not to be had.
     #[error("admin_listen: {0}")]
     AdminListen(BindError),
@@ -122,6 +126,7 @@ impl Server {
             Some(authority) => Some(authority),
             None => decider(&config.auth, tokens.clone())?,
         };
+        let turn_secrets = SecretFiles::load(&config.ice.turn_secret_files)?;
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
         let admin_addresses =
@@ -129,6 +134,11 @@ impl Server {
         let (turn, turn_addresses) = turn_sockets(&config, &certificates)?.unzip();
         let turn = turn.map(|sockets| (sockets, Credentials::new(config.turn.grace())));
         let turn_credentials = turn.as_ref().map(|(_, credentials)| credentials.clone());
+        let embedded = turn_credentials.clone().zip(turn_addresses.as_ref()).map(|(credentials, addresses)| {
+            let TurnAddresses { clear, tls } = addresses;
+            let source = turn::Source::new(credentials, &config.turn.external_ip, clear, tls, certificates.name().as_deref());
+            Arc::new(source) as Arc<dyn Issuer>
+        });
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
@@ -145,7 +155,11 @@ impl Server {
                 if let Some(tokens) = tokens {
                     actix_rt::spawn(tokens.watch(config.timeouts.certificate_check()));
                 }
-                match Parts::start(&config, authority, certificates, listeners, counts, administration, turn).await {
+                if let Some(secrets) = turn_secrets.clone() {
+                    actix_rt::spawn(secrets.watch(config.timeouts.certificate_check()));
+                }
+                let ice = ice_servers(&config, turn_secrets, embedded);
+                match Parts::start(&config, authority, ice, certificates, listeners, counts, administration, turn).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -293,6 +307,7 @@ impl Parts {
     async fn start(
         config: &Config,
         authority: Option<Arc<dyn Authorize>>,
+        ice: Arc<IceServers>,
         certificates: Arc<Certificates>,
         listeners: Vec<Listener>,
         metrics: Arc<Metrics>,
@@ -306,7 +321,8 @@ impl Parts {
             peers_max: limits.peers_per_room_max,
             metadata_bytes_max: limits.room_metadata_bytes_max,
         };
-        let registry = RoomRegistry::new(room_limits, metrics.clone()).start();
+        let relay_only = config.ice.relay_only_rooms.iter().map(|rooms| RoomPattern::parse(rooms)).collect();
+        let registry = RoomRegistry::new(room_limits, metrics.clone()).relaying(relay_only).start();
         let clients = Clients::new(limits.clients_max);
         let bounded = config.rates == Rates::On;
         let address_limits =
@@ -329,6 +345,7 @@ impl Parts {
             slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
             resumables: Resumables::new(limits.detached_bytes_max),
+            ice,
             metrics: metrics.clone(),
         });
         let has_tokens = doorkeeper.authority.is_some();
@@ -506,6 +523,20 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
     let settings = CallbackSettings { url, secret, deadline: auth.callback_timeout(), kept_for: auth.callback_cache() };
     let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
     Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
+/// What clients are told of STUN and TURN servers.
+fn ice_servers(config: &Config, secrets: Option<Arc<SecretFiles>>, embedded: Option<Arc<dyn Issuer>>) -> Arc<IceServers> {
+    let settings = &config.ice;
+    let external = secrets.map(|secrets| External { urls: settings.turn_urls.clone(), secrets });
+    let sources = Sources { fixed: settings.servers.clone(), external, embedded };
+    let terms =
+        Terms { lifetime: settings.turn_ttl(), address_max: settings.address_credentials_max, total_max: config.limits.clients_max };
+    let servers = IceServers::new(sources, terms);
+    if let Some(room) = settings.relay_only_rooms.first().filter(|_| !servers.has_relay()) {
+        warn!(%room, "ice.relay_only_rooms names rooms, but there is no TURN server by which peers could connect there");
+    }
+    servers
 }
 
 fn failure_limits(config: &Config) -> FailureLimits {

@@ -11,17 +11,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("auth", &["protocol"]),
     ("metrics", &["protocol"]),
-    ("config", &["auth"]),
+    ("config", &["auth", "ice"]),
     ("ice", &["protocol"]),
     ("turn", &["auth", "ice", "metrics", "protocol"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["metrics", "protocol"]),
     ("registry", &["auth", "metrics", "protocol"]),
-    ("session", &["auth", "dialect", "metrics", "protocol", "registry"]),
-    ("ingress", &["auth", "config", "dialect", "metrics", "protocol", "registry", "session"]),
+    ("session", &["auth", "dialect", "ice", "metrics", "protocol", "registry"]),
+    ("ingress", &["auth", "config", "dialect", "ice", "metrics", "protocol", "registry", "session"]),
     ("admin", &["auth", "config", "protocol", "registry"]),
-    ("server", &["admin", "auth", "config", "ingress", "metrics", "protocol", "registry", "session", "turn"]),
+    ("server", &["admin", "auth", "config", "ice", "ingress", "metrics", "protocol", "registry", "session", "turn"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

@@ -116,7 +116,7 @@ async fn act(client: &mut Client, belief: &Mutex<Belief>, message: ClientMessage
 fn learn(belief: &Mutex<Belief>, own: PeerId, message: ServerMessage) {
     let mut belief = belief.lock().unwrap();
     match message {
-        ServerMessage::Joined { room, peer_id, peers } => {
+        ServerMessage::Joined { room, peer_id, peers, .. } => {
             assert_eq!(peer_id, own);
             let members: BTreeSet<PeerId> = peers.iter().map(|peer| peer.peer_id).chain([own]).collect();
             assert_eq!(members.len(), peers.len() + 1, "nobody is listed twice");

@@ -432,7 +432,7 @@ impl World {
                 }
                 self.hear_message(session, *kind, *from, room_of(room.as_str()), number);
             }
-            ServerMessage::Joined { room, peer_id, peers } => {
+            ServerMessage::Joined { room, peer_id, peers, .. } => {
                 let room = room_of(room.as_str());
                 self.note(client, format_args!("is in {}", ROOMS[room]));
                 if *peer_id != self.sessions[session].peer_id {

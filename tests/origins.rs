@@ -27,7 +27,8 @@ const SOCKETS: [&str; 10] = [
 ];
 
 /// What HTTP answers to pages that may come in, and to nobody else's.
-const GUARDED: [&str; 6] = [
+const GUARDED: [&str; 7] = [
+    "/ice",
     "/.well-known/switchboard",
     "/peerjs",
     "/peerjs/id",

@@ -8,14 +8,19 @@ use std::{
 };
 
 use support::{
-    TestServer,
+    RawClient, TestServer,
     authority::Authority,
     eventually,
     metrics::read,
     turn::{By, Told, TurnClient, credential},
     within,
 };
-use switchboard::{Config, protocol::PeerId};
+use switchboard::{
+    Config,
+    client::Door,
+    ice::TurnCredential,
+    protocol::{Codec, PeerId},
+};
 use tokio::net::UdpSocket;
 use turn_types::AddressFamily;
 
@@ -328,6 +333,32 @@ async fn credentials_and_allocations_end_with_their_session() {
     assert_eq!(of_anna_too.allocate().await, Err(401));
     eventually("the port is free", async || UdpSocket::bind(relayed).await.is_ok()).await;
     assert_eq!(of_bob.refresh(600).await, Ok(600), "the other session lives on");
+}
+
+/// Nothing but the flag is needed: what the welcome says is enough for a relay, and it is over when the client has gone.
+#[tokio::test]
+async fn a_welcome_names_the_server_with_credentials_that_go_with_the_session() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.turn.grace_ms = 0;
+    });
+    let mut member = RawClient::silent(&server, Door::WebSocket(Codec::Json)).await;
+    member.say(serde_json::json!({"type": "hello"})).await;
+    let welcome = member.hear().await;
+    let told = &welcome["iceServers"][0];
+    assert_eq!(told["urls"][0], format!("turn:{}?transport=udp", first(&server)), "{welcome}");
+    assert_eq!(told["urls"].as_array().map(Vec::len), Some(2 * server.turn_addresses().clear.len()), "{welcome}");
+    let text = |key: &str| told[key].as_str().expect("a string").to_owned();
+    let credential = TurnCredential { username: text("username"), password: text("credential") };
+    let [mut early, mut late] =
+        [TurnClient::connect(first(&server), By::Udp, None).await, TurnClient::connect(first(&server), By::Udp, None).await];
+    early.use_credential(credential.clone());
+    late.use_credential(credential);
+    let relayed = early.allocate().await.unwrap();
+    drop(member);
+    eventually("the relay is gone", async || UdpSocket::bind(relayed).await.is_ok()).await;
+    assert_eq!(early.refresh(600).await, Err(401));
+    assert_eq!(late.allocate().await, Err(401));
 }
 
 #[tokio::test]

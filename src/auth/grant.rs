@@ -108,6 +108,11 @@ impl RoomPattern {
         }
     }
 
+    /// Is the room of this name one of them?
+    pub fn is_for(&self, name: &str) -> bool {
+        self.matches(name).is_some()
+    }
+
     /// How well it fits a name, if it does.
     fn matches(&self, name: &str) -> Option<usize> {
         match self {

@@ -21,7 +21,7 @@ pub struct InForce {
 }
 
 /// Whatever is called so is not shown.
-const SECRETS: [&str; 4] = ["secret", "password", "token", "key"];
+const SECRETS: [&str; 5] = ["secret", "password", "token", "key", "credential"];
 /// What is called so all the same is the name of a file.
 const NO_SECRETS: [&str; 1] = ["tls_key"];
 
@@ -55,6 +55,15 @@ fn shown(value: Value) -> (Value, bool) {
         Value::Array(items) => {
             let (items, hidden): (Vec<_>, Vec<_>) = items.into_iter().map(shown).unzip();
             (items.into(), hidden.contains(&true))
+        }
+        Value::Object(fields) => {
+            let mut is_hidden = false;
+            let shown = fields.into_iter().map(|(key, value)| {
+                let (value, hides) = if is_secret(&key) { (Value::Null, !value.is_null()) } else { shown(value) };
+                is_hidden |= hides;
+                (key, value)
+            });
+            (shown.collect::<serde_json::Map<_, _>>().into(), is_hidden)
         }
         other => (other, false),
     }

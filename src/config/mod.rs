@@ -27,11 +27,12 @@ pub use self::{
 use self::{
     sources::Conflict,
     value::{
-        blocks, certificate_names, dialects, external_addresses, https_url, integer, log_filter, origins, path, paths, text, url_path,
-        url_segment,
+        blocks, certificate_names, dialects, external_addresses, https_url, ice_servers, integer, log_filter, origins, path, paths, text,
+        texts, turn_urls, url_path, url_segment,
     },
 };
 pub use crate::auth::origin::OriginRule;
+pub use crate::ice::{IceServer, IceUrl};
 
 /// The settings of Switchboard.
 ///
@@ -121,6 +122,10 @@ pub struct Config {
     #[config(nested)]
     pub auth: Auth,
 
+    /// The STUN and TURN servers that clients are told of.
+    #[config(nested)]
+    pub ice: Ice,
+
     /// The embedded STUN and TURN server, off by default. It relays for sessions that are alive, to the public internet alone.
     #[config(nested)]
     pub turn: Turn,
@@ -187,6 +192,43 @@ pub struct Auth {
     /// Range: 0 to 3600000 (1 hour).
     #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
     pub callback_cache_ms: u64,
+}
+
+/// The STUN and TURN servers that clients are told of: in `welcome`, and by HTTP at /ice.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Ice {
+    /// Servers that are always the same, each a URL or, with a user name and a password that all clients get, a table:
+    /// `["stun:stun.example.org", {urls = ["turn:turn.example.org"], username = "us", credential = "our password"}]`. In the environment they are URLs,
+    /// separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_SERVERS", default = [], deserialize_with = ice_servers)]
+    pub servers: Vec<IceServer>,
+
+    /// TURN servers that take credentials which this server makes for each client (`use-auth-secret` of coturn): `turn:HOST[:PORT]` or `turns:HOST[:PORT]`, perhaps
+    /// with `?transport=udp` or `?transport=tcp`. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_TURN_URLS", default = [], deserialize_with = turn_urls)]
+    pub turn_urls: Vec<IceUrl>,
+
+    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs; beside it may stand what the servers took before, or
+    /// will take next, which has to be good as well. A file that changes is read again. README.md says how a secret is changed. In the environment they are
+    /// separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_TURN_SECRET_FILES", default = [], deserialize_with = paths)]
+    pub turn_secret_files: Vec<PathBuf>,
+
+    /// How long a credential is good, in milliseconds. A client that stays is told of a new one when half of it is over.
+    /// Range: 10000 to 604800000 (7 days).
+    #[config(env = "SWITCHBOARD_ICE_TURN_TTL_MS", default = 86400000, deserialize_with = integer::<_, _, 10_000, 604_800_000>)]
+    pub turn_ttl_ms: u64,
+
+    /// Rooms whose peers are told to show nobody their addresses, and to connect through TURN servers alone (`iceTransportPolicy: "relay"`): names, a `*` at the end
+    /// of one stands for whatever follows. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", default = [], deserialize_with = texts)]
+    pub relay_only_rooms: Vec<String>,
+
+    /// Credentials of the embedded TURN server that clients of one address may have at once from /ice, an hour each. One more is refused with status 429.
+    /// An address is one of IPv4, or the first 64 bits of one of IPv6. For all together it is limits.clients_max.
+    /// Range: 1 to 1000000.
+    #[config(env = "SWITCHBOARD_ICE_ADDRESS_CREDENTIALS_MAX", default = 100, deserialize_with = integer::<_, _, 1, 1_000_000>)]
+    pub address_credentials_max: usize,
 }
 
 /// The embedded STUN and TURN server, off by default. It relays for sessions that are alive, to the public internet alone.
@@ -579,6 +621,23 @@ impl Config {
             add(&["turn.tls_listen", "tls_cert"], problem);
         }
 
+        let together = "turn_urls and turn_secret_files go together";
+        match (&self.ice.turn_urls[..], &self.ice.turn_secret_files[..]) {
+            ([url, ..], []) => {
+                add(
+                    &["ice.turn_urls", "ice.turn_secret_files"],
+                    format!("turn_urls names \"{url}\" and turn_secret_files is empty; {together}"),
+                );
+            }
+            ([], [file, ..]) => {
+                add(
+                    &["ice.turn_secret_files", "ice.turn_urls"],
+                    format!("turn_secret_files names {file:?} and turn_urls is empty; {together}"),
+                );
+            }
+            _ => {}
+        }
+
         let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
         if silence_ms <= heartbeat_ms {
             add(
@@ -642,6 +701,13 @@ impl Auth {
     /// How far clocks may be apart.
     pub fn leeway(&self) -> Duration {
         Duration::from_millis(self.leeway_ms)
+    }
+}
+
+impl Ice {
+    /// How long a credential is good.
+    pub fn turn_ttl(&self) -> Duration {
+        Duration::from_millis(self.turn_ttl_ms)
     }
 }
 
@@ -720,7 +786,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, Admin, Auth, PeerJs, Turn, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, Ice, PeerJs, Turn, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -749,7 +815,7 @@ mod tests {
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen, turn's listen and tls_listen, and auth's jwks_url, issuer, audience, callback_url and callback_secret_file
         // have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 59);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 65);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -762,6 +828,7 @@ mod tests {
         assert_eq!(config.admin, Admin::default());
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.auth, Auth::default());
+        assert_eq!(config.ice, Ice::default());
         assert_eq!(config.turn, Turn::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
@@ -832,6 +899,25 @@ mod tests {
         let both = |config: &mut Config| {
             secret(config);
             config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
+        };
+        assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn turn_servers_need_their_secret_and_a_secret_its_servers() {
+        let urls = |config: &mut Config| config.ice.turn_urls = vec!["turn:turn.example".parse().unwrap()];
+        let secret = |config: &mut Config| config.ice.turn_secret_files = vec!["secret".into()];
+        assert_eq!(
+            conflict(urls).unwrap(),
+            "ice.turn_urls: turn_urls names \"turn:turn.example\" and turn_secret_files is empty; turn_urls and turn_secret_files go together"
+        );
+        assert_eq!(
+            conflict(secret).unwrap(),
+            "ice.turn_secret_files: turn_secret_files names \"secret\" and turn_urls is empty; turn_urls and turn_secret_files go together"
+        );
+        let both = |config: &mut Config| {
+            urls(config);
+            secret(config);
         };
         assert_eq!(conflict(both), None);
     }

@@ -10,7 +10,7 @@ use serde::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::{ForeignDialect, OriginRule};
+use super::{ForeignDialect, IceServer, IceUrl, OriginRule};
 
 /// An integer from `MIN` to `MAX`, both included.
 pub(super) fn integer<'de, D, T, const MIN: i128, const MAX: i128>(deserializer: D) -> Result<T, D::Error>
@@ -70,6 +70,26 @@ fn path_of<E: Error>(text: String) -> Result<PathBuf, E> {
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() { Err(D::Error::custom("\"\" is no text")) } else { Ok(text) }
+}
+
+/// A list of texts, none of which is empty.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    if texts.iter().any(String::is_empty) { Err(D::Error::custom("\"\" is no text")) } else { Ok(texts) }
+}
+
+/// Servers of STUN and TURN, as clients are told of them.
+pub(super) fn ice_servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IceServer>, D::Error> {
+    Vec::deserialize(deserializer)
+}
+
+/// URLs of TURN servers: who gives credentials to a STUN server has mistaken it for one.
+pub(super) fn turn_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IceUrl>, D::Error> {
+    let urls = Vec::<IceUrl>::deserialize(deserializer)?;
+    match urls.iter().find(|url| !url.is_turn()) {
+        Some(url) => Err(D::Error::custom(format_args!("\"{url}\" is not one of a TURN server, which begins with turn: or turns:"))),
+        None => Ok(urls),
+    }
 }
 
 /// A URL from which something is fetched that nobody may change on its way: by HTTPS, or from this machine.

@@ -149,7 +149,7 @@ impl Dialect for Classic {
             ServerMessage::Forwarded { kind, from, payload, .. } => {
                 Frames::text(envelope.spell_once(NAME, || forwarded(*kind, &id(*from, envelope.name()), payload)))
             }
-            ServerMessage::Joined { room, peer_id, peers } => {
+            ServerMessage::Joined { room, peer_id, peers, .. } => {
                 let (peers, called) = (Vec::from_iter(peers.iter().map(seen)), id(*peer_id, envelope.name()));
                 self.rooms().joined(room, &called);
                 spell(json!({ "type": "peer-list", "peers": peers, "peerId": called }).to_string().into())
@@ -226,7 +226,12 @@ mod tests {
         heard(&classic, a).unwrap();
         assert_eq!(heard(&classic, offer).unwrap_err(), ErrorCode::RoomRequired);
         let room = RoomId::parse("a", 9).unwrap();
-        classic.encode(&Envelope::new(ServerMessage::Joined { room: room.clone(), peer_id: PeerId::random(), peers: vec![] }));
+        classic.encode(&Envelope::new(ServerMessage::Joined {
+            room: room.clone(),
+            peer_id: PeerId::random(),
+            peers: vec![],
+            relays_only: false,
+        }));
         heard(&classic, b).unwrap();
         assert!(matches!(&heard(&classic, offer).unwrap()[..], [Deed::Broadcast { room: Some(room), .. }] if room == "a"));
         assert!(matches!(&heard(&classic, a).unwrap()[..], [Deed::List { .. }]), "it never left");
@@ -244,7 +249,7 @@ mod tests {
         };
         assert_eq!((room.as_str(), claim.name.as_str()), ("#room-42", "k3v9x1"));
         let room = RoomId::parse(room, 32).unwrap();
-        classic.encode(&Envelope::new(ServerMessage::Joined { room, peer_id: PeerId::random(), peers: vec![] }));
+        classic.encode(&Envelope::new(ServerMessage::Joined { room, peer_id: PeerId::random(), peers: vec![], relays_only: false }));
         for (frame, expected) in frames.by_ref().take(3).zip([Kind::Offer, Kind::Answer, Kind::IceCandidate]) {
             let [Deed::Forward { kind, to, room: Some(room), payload }] = &heard(&classic, frame).unwrap()[..] else { panic!("{frame}") };
             assert_eq!((*kind, to, room.as_str()), (expected, &To::Name("q8w2e7".into()), "#room-42"));
@@ -279,7 +284,7 @@ mod tests {
         let peer = |name: Option<&str>| Peer { peer_id, metadata: None, user: None, name: name.and_then(|name| PeerName::parse(name, 9)) };
         let pinned = [
             (
-                ServerMessage::Joined { room: room.clone(), peer_id, peers: vec![peer(None), peer(Some("n"))] },
+                ServerMessage::Joined { room: room.clone(), peer_id, peers: vec![peer(None), peer(Some("n"))], relays_only: false },
                 r#"{"peerId":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","peers":["0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a","n"],"type":"peer-list"}"#,
             ),
             (ServerMessage::PeerJoined { room: room.clone(), peer: peer(Some("n")) }, r#"{"peerId":"n","type":"new-peer"}"#),

@@ -86,6 +86,8 @@ pub struct Manners {
     pub patience: Duration,
     /// Is there a place for a token in its first frame? Elsewhere it is in the address of the connection.
     pub says_token: bool,
+    /// Is there a word for ICE servers? Elsewhere nobody makes credentials that are never told.
+    pub takes_ice_servers: bool,
 }
 
 impl Manners {
@@ -98,9 +100,10 @@ impl Manners {
         broadcasts: false,
         patience: Duration::ZERO,
         says_token: true,
+        takes_ice_servers: true,
     };
     /// Those of most foreign clients, who meet everybody.
-    pub const FOREIGN: Self = Self { resumes: false, says_token: false, ..Self::NATIVE };
+    pub const FOREIGN: Self = Self { resumes: false, says_token: false, takes_ice_servers: false, ..Self::NATIVE };
 }
 
 /// What a frame means.

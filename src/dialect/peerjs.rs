@@ -304,7 +304,9 @@ mod tests {
                     Deed::Join { claim: Some(claim), .. } if holders.insert(claim.name.clone(), claim.secret.clone()).is_some() => {
                         ServerMessage::Error(Refusal::new(None, ErrorCode::NameTaken, "why"))
                     }
-                    Deed::Join { .. } => ServerMessage::Joined { room: room(), peer_id: PeerId::random(), peers: vec![] },
+                    Deed::Join { .. } => {
+                        ServerMessage::Joined { room: room(), peer_id: PeerId::random(), peers: vec![], relays_only: false }
+                    }
                     other => panic!("{other:?}"),
                 };
                 let hears = [one(client.encode(&Envelope::new(first)))].into();

@@ -7,7 +7,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
@@ -38,7 +38,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::debug;
 
 use super::{
-    Doorkeeper, Place,
+    Doorkeeper, NoIce, Place,
     address::Visit,
     dialects::{Dialects, PeerJsRequest},
     engineio::{self, EngineIo},
@@ -53,13 +53,16 @@ use super::{
 use crate::{
     config::Timeouts,
     dialect::PEERJS,
+    ice::TooMany,
     metrics::{Door, HandshakeFailure},
-    protocol::{CloseCode, PeerId, RoomId},
+    protocol::{CloseCode, Codec, PeerId, RoomId},
     registry::command::TakeNames,
 };
 
 /// Where WebSockets are asked for.
 pub const WEBSOCKET_PATH: &str = "/ws";
+/// Where clients ask for ICE servers that no session tells of them.
+pub const ICE_PATH: &str = "/ice";
 /// Where a client asks for everything else that it has to know.
 pub const DISCOVERY_PATH: &str = "/.well-known/switchboard";
 
@@ -69,6 +72,7 @@ const PATHS: &str = "\
 /.well-known/switchboard   discovery: where the doors are
 /ws                        the WebSocket door
 /wt                        the WebTransport door, over HTTP/3
+/ice                       ICE servers, for clients that no session tells of them
 /healthz                   is the server alive?
 /readyz                    does it take new clients?
 ";
@@ -168,7 +172,7 @@ async fn answer(request: HttpRequest, body: web::Payload, site: Data<Site>) -> H
     let path = request.path();
     let is_socket_io = site.socket_io(path).is_some();
     let is_peerjs = site.dialects.peerjs(path).is_some() && file_at(path).is_none();
-    if !is_socket_io && !is_peerjs && path != DISCOVERY_PATH {
+    if !is_socket_io && !is_peerjs && ![DISCOVERY_PATH, ICE_PATH].contains(&path) {
         return answer_anybody(&request, body, &site).await;
     }
     let headers = request.headers();
@@ -197,6 +201,9 @@ async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) 
     }
     let file = file_at(request.path());
     let peerjs = site.dialects.peerjs(request.path());
+    if request.path() == ICE_PATH && *request.method() == Method::OPTIONS {
+        return preflight();
+    }
     let known = file.is_some() || peerjs.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = format!("{} takes GET and HEAD, not {}\n", request.path(), request.method());
@@ -213,6 +220,7 @@ async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) 
     match (request.path(), file) {
         (_, Some(file)) => serve_file(request.headers(), file),
         (DISCOVERY_PATH, _) => discovery(request, site),
+        (ICE_PATH, _) => ice_servers(request, site).await,
         ("/healthz", _) => plain(StatusCode::OK, "alive\n"),
         ("/readyz", _) if site.doorkeeper.clients.is_draining() => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down: no new clients are taken\n")
@@ -296,6 +304,55 @@ fn json(document: &impl Serialize) -> HttpResponse {
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .content_type("application/json")
         .body(serde_json::to_string(document).expect("JSON can be written"))
+}
+
+/// Lets a page ask with a token in a header. Only pages that may come in get here.
+fn preflight() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
+        .finish()
+}
+
+/// The ICE servers, for clients whose dialect has no word for them. Who asks has no session: nobody could tell whether one that it names is its own.
+async fn ice_servers(request: &HttpRequest, site: &Site) -> HttpResponse {
+    let visit = request.conn_data::<Option<Arc<Visit>>>();
+    let Some(visit) = visit.and_then(|visit| site.visitor_at(visit, request.peer_addr(), request.headers())) else {
+        return plain(StatusCode::BAD_REQUEST, "nobody is there any more\n");
+    };
+    let token = bearer(request.headers()).or_else(|| site.dialects.token(request.path(), request.query_string()));
+    match site.doorkeeper.ice_servers(token, &visit).await {
+        Ok(offer) => {
+            let ttl = offer.ttl_s(SystemTime::now()).map_or(String::new(), |ttl| format!(",\"ttl\":{ttl}"));
+            let servers = String::from_utf8_lossy(&offer.servers.spell(Codec::Json)).into_owned();
+            HttpResponse::Ok()
+                .insert_header((header::CACHE_CONTROL, "no-store"))
+                .content_type("application/json")
+                .body(format!("{{\"iceServers\":{servers}{ttl}}}"))
+        }
+        Err(NoIce::Refused(CloseCode::Unavailable)) => {
+            let mut refusal = plain(StatusCode::SERVICE_UNAVAILABLE, "whoever decides cannot be asked at the moment\n");
+            refusal.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            refusal
+        }
+        Err(NoIce::Refused(_)) => {
+            let mut refusal = plain(StatusCode::UNAUTHORIZED, "not without a good token\n");
+            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            refusal
+        }
+        Err(NoIce::TooMany(TooMany { retry_after })) => {
+            let mut refusal = plain(StatusCode::TOO_MANY_REQUESTS, "your address has as many credentials as it may\n");
+            refusal.headers_mut().insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
+            refusal
+        }
+    }
+}
+
+/// The token in `Authorization: Bearer TOKEN`.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// The page works from any origin, and so do its parts. They change with the server, so a browser asks each time whether they did.

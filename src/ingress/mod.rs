@@ -25,7 +25,7 @@ use std::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::Addr;
@@ -44,10 +44,11 @@ use crate::{
     auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},
     dialect::{Dialect, Heard},
+    ice::{IceServers, Offer, TooMany},
     metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said, TokenFailure},
     protocol::{
-        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, Payload, PeerId, Request, Resume, ResumeToken, RoomId,
-        ServerMessage, Token, Welcome, framing::Frame,
+        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, PeerId, Request, Resume, ResumeToken, RoomId, ServerMessage,
+        Token, Welcome, framing::Frame,
     },
     registry::{RoomRegistry, drain::DrainWindow},
     session::{
@@ -55,6 +56,7 @@ use crate::{
         admission::Admission,
         connection::{AddressShare, Attach, Attached, Connection, ConnectionId, Ended, Ending},
         hearing::SharedHearing,
+        ice::IceShare,
         outbox::{End, Outbox},
         replay::ReplayLimits,
         resumable::Resumables,
@@ -63,6 +65,9 @@ use crate::{
 
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
+
+/// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
+const ICE: &str = "ice";
 
 /// A connection at rest keeps its list of frames if that has room for no more than so many.
 const KEPT_FRAMES: usize = 8;
@@ -82,7 +87,18 @@ pub struct Doorkeeper {
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
     pub resumables: Arc<Resumables>,
+    /// What clients are told of STUN and TURN servers.
+    pub ice: Arc<IceServers>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Why somebody without a session is told of no ICE servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoIce {
+    /// It may not come in.
+    Refused(CloseCode),
+    /// Its address has been told too often of late.
+    TooMany(TooMany),
 }
 
 impl Doorkeeper {
@@ -168,6 +184,18 @@ impl Doorkeeper {
         access.is_some_and(|access| access.rights.observe)
     }
 
+    /// The ICE servers for who asks by HTTP, with this token: whoever could come in.
+    pub async fn ice_servers(&self, token: Option<String>, visit: &Visit) -> Result<Offer, NoIce> {
+        let stays_until = match &self.authority {
+            Some(authority) => {
+                let visitor = Visitor { token, peer_id: PeerId::random(), address: visit.client, dialect: ICE };
+                self.judge(authority, &visitor).await.map_err(NoIce::Refused)?.expires_at
+            }
+            None => None,
+        };
+        self.ice.for_address(visit.address(), stays_until, SystemTime::now()).map_err(NoIce::TooMany)
+    }
+
     /// What a client is granted, if it is let in, and otherwise why not, as far as it is told.
     async fn judge(&self, authority: &Arc<dyn Authorize>, visitor: &Visitor) -> Result<Grant, CloseCode> {
         let judged = authority.connect(visitor.clone()).await;
@@ -243,13 +271,17 @@ impl Doorkeeper {
 
     fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> (Addr<Session>, SharedHearing) {
         let limits = &self.limits;
+        let now = SystemTime::now();
+        let manners = connection.dialect.manners();
+        let stays_until = admission.as_ref().and_then(|admission| admission.grant().expires_at);
+        let offer = manners.takes_ice_servers.then(|| self.ice.for_session(peer_id, stays_until, now));
         let rates = admission.as_ref().map_or(self.rates, |admission| admission.grant().rates.bound(self.rates));
         let welcome = Welcome {
             peer_id,
             resume_token: ResumeToken::random(),
             resumed: false,
             received: 0,
-            ice_servers: Payload::from_serialize(&[(); 0]).expect("an empty list can be spelled"),
+            ice_servers: offer.as_ref().map_or_else(IceServers::none, |offer| offer.servers.clone()),
             heartbeat_ms: self.timeouts.heartbeat_ms,
             resume_window_ms: self.timeouts.resume_window_ms,
             limits: ClientLimits {
@@ -262,8 +294,7 @@ impl Doorkeeper {
                 rates,
             },
         };
-        let resumes = connection.dialect.manners().resumes;
-        let resume_window = if resumes { self.timeouts.resume_window() } else { Duration::ZERO };
+        let resume_window = if manners.resumes { self.timeouts.resume_window() } else { Duration::ZERO };
         // What nobody can come back for need not be kept.
         let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
         let settings = SessionSettings {
@@ -279,7 +310,8 @@ impl Doorkeeper {
             resume_window,
             welcome_lost_after: self.timeouts.heartbeat() / 2,
         };
-        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone(), admission)
+        let ice = offer.map(|offer| IceShare::new(self.ice.clone(), &offer, now));
+        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone(), admission, ice)
     }
 
     /// Ends a connection that has no session.
@@ -570,6 +602,7 @@ mod tests {
             slowdown: Slowdown::new(failures, clients.clone()),
             rates: None,
             resumables: Resumables::new(0),
+            ice: Arc::default(),
             metrics: Arc::default(),
         };
         let granted = RoomGrant { rooms: RoomPattern::parse("granted"), rights: Default::default(), peers_max: None };

@@ -237,6 +237,8 @@ label! {
         Error = "error",
         /// A `pong`.
         Pong = "pong",
+        /// An `ice-servers`.
+        IceServers = "ice-servers",
         /// A `goodbye` that is an announcement.
         Closing = "closing",
         /// What only foreign dialects have a word for.
@@ -262,6 +264,7 @@ impl Told {
             ServerMessage::Ack { .. } => Self::Ack,
             ServerMessage::Error(_) => Self::Error,
             ServerMessage::Pong { .. } => Self::Pong,
+            ServerMessage::IceServers { .. } => Self::IceServers,
             ServerMessage::Closing { .. } => Self::Closing,
             // A goodbye is counted as a close, with its code.
             ServerMessage::Counted { .. } | ServerMessage::Goodbye { .. } => Self::Foreign,

@@ -77,8 +77,8 @@ pub enum Kind {
 pub enum ServerMessage {
     /// The first message.
     Welcome(Box<Welcome>),
-    /// You are in, and these were there before you.
-    Joined { room: RoomId, peer_id: PeerId, peers: Vec<Peer> },
+    /// You are in, and these were there before you. In a room that `relays_only`, lines between peers go through TURN servers.
+    Joined { room: RoomId, peer_id: PeerId, peers: Vec<Peer>, relays_only: bool },
     /// Somebody came.
     PeerJoined { room: RoomId, peer: Peer },
     /// Somebody's metadata was replaced.
@@ -95,6 +95,8 @@ pub enum ServerMessage {
     Error(Refusal),
     /// So many messages came from you.
     Pong { received: u64 },
+    /// From now on these ICE servers count, as `RTCPeerConnection` takes them, in place of those before.
+    IceServers { servers: Payload },
     /// How many there are in these rooms. Only foreign dialects ask.
     Counted { rooms: Vec<(RoomId, Census)> },
     /// The session is about to end for this reason, in so long, unless the client does something about it.

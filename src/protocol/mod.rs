@@ -30,6 +30,7 @@ pub use message::{
     ServerMessage, Token, Welcome,
 };
 pub use payload::{Codec, Payload};
+pub use spell::RELAY;
 
 /// The code with which a client closes its QUIC connection when something went wrong and it may come back: RFC 9114 §8.1.
 pub const H3_INTERNAL_ERROR: u32 = 0x102;

@@ -16,6 +16,7 @@ use super::{
     message::{Kind, LeaveReason, Malformed, Peer, Refusal, ServerMessage, Welcome, nests_deeper},
     msgpack::{self, Head},
     payload::{Codec, Payload},
+    spell::RELAY,
 };
 
 /// How deep a value from a server may nest: the most that any server can be set to let through.
@@ -27,7 +28,7 @@ impl ServerMessage {
         let fields = Fields::read(codec, frame, frame)?;
         Ok(match &*fields.text("type")? {
             "welcome" => Self::Welcome(Box::new(fields.welcome()?)),
-            "joined" => Self::Joined { room: fields.room()?, peer_id: fields.peer_id("peerId")?, peers: fields.peers()? },
+            "joined" => fields.joined()?,
             "peer-joined" => Self::PeerJoined { room: fields.room()?, peer: fields.peer()? },
             "peer-updated" => Self::PeerUpdated { room: fields.room()?, peer: fields.peer()? },
             "peer-left" => Self::PeerLeft { room: fields.room()?, peer_id: fields.peer_id("peerId")?, reason: fields.reason()? },
@@ -38,6 +39,7 @@ impl ServerMessage {
             "message" => fields.forwarded(Kind::Message)?,
             "ack" => Self::Ack { id: fields.own("id")? },
             "error" => Self::Error(fields.refusal()?),
+            "ice-servers" => Self::IceServers { servers: fields.payload("iceServers")? },
             "pong" => Self::Pong { received: fields.own("received")? },
             "goodbye" => match fields.optional("closesInMs")? {
                 Some(in_ms) => Self::Closing { code: fields.close_code()?, in_ms },
@@ -156,6 +158,16 @@ impl<'a> Fields<'a> {
             }
         };
         items.into_iter().map(|item| Fields::read(self.codec, self.frame, item)?.peer()).collect()
+    }
+
+    fn joined(&self) -> Result<ServerMessage, Malformed> {
+        let policy = self.optional::<Text<'a>>("iceTransportPolicy")?;
+        Ok(ServerMessage::Joined {
+            room: self.room()?,
+            peer_id: self.peer_id("peerId")?,
+            peers: self.peers()?,
+            relays_only: policy.is_some_and(|policy| policy.0 == RELAY),
+        })
     }
 
     fn forwarded(&self, kind: Kind) -> Result<ServerMessage, Malformed> {
@@ -278,11 +290,9 @@ mod tests {
             (prop::option::of(any::<u64>()), prop::sample::select(ErrorCode::ALL), any::<String>(), prop::option::of(any::<u64>()));
         prop_oneof![
             welcome(),
-            (room(), peer_id(), prop::collection::vec(peer(), 0..20)).prop_map(|(room, peer_id, peers)| ServerMessage::Joined {
-                room,
-                peer_id,
-                peers
-            }),
+            (room(), peer_id(), prop::collection::vec(peer(), 0..20), any::<bool>())
+                .prop_map(|(room, peer_id, peers, relays_only)| { ServerMessage::Joined { room, peer_id, peers, relays_only } }),
+            payload().prop_map(|servers| ServerMessage::IceServers { servers }),
             (room(), peer()).prop_map(|(room, peer)| ServerMessage::PeerJoined { room, peer }),
             (room(), peer()).prop_map(|(room, peer)| ServerMessage::PeerUpdated { room, peer }),
             (room(), peer_id(), reason()).prop_map(|(room, peer_id, reason)| ServerMessage::PeerLeft { room, peer_id, reason }),

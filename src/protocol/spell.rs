@@ -9,6 +9,9 @@ use super::{
     payload::{Codec, Payload},
 };
 
+/// The `RTCIceTransportPolicy` of rooms where nobody's address is shown.
+pub const RELAY: &str = "relay";
+
 impl ServerMessage {
     /// The message as a whole frame.
     pub fn spell(&self, codec: Codec) -> Vec<u8> {
@@ -40,8 +43,8 @@ impl ServerMessage {
                 w.value(&welcome.limits);
                 w.text("version", env!("CARGO_PKG_VERSION"));
             }
-            Self::Joined { room, peer_id, peers } => {
-                w.open_map(4);
+            Self::Joined { room, peer_id, peers, relays_only } => {
+                w.open_map(4 + usize::from(*relays_only));
                 w.text("type", "joined");
                 w.text("room", room.as_str());
                 w.id("peerId", peer_id.hex());
@@ -54,6 +57,9 @@ impl ServerMessage {
                     w.close_map();
                 }
                 w.close_array();
+                if *relays_only {
+                    w.text("iceTransportPolicy", RELAY);
+                }
             }
             Self::PeerJoined { room, peer } => w.about_peer("peer-joined", room.as_str(), peer),
             Self::PeerUpdated { room, peer } => w.about_peer("peer-updated", room.as_str(), peer),
@@ -105,6 +111,11 @@ impl ServerMessage {
                 w.open_map(2);
                 w.text("type", "pong");
                 w.number("received", *received);
+            }
+            Self::IceServers { servers } => {
+                w.open_map(2);
+                w.text("type", "ice-servers");
+                w.payload("iceServers", servers);
             }
             Self::Counted { .. } => unreachable!("our own dialect counts nobody"),
             Self::Closing { code, in_ms } => {

@@ -23,6 +23,7 @@ use self::{
     members::PeerIdHasher,
     rooms::{RoomLimits, Rooms},
 };
+use crate::auth::RoomPattern;
 use crate::metrics::Metrics;
 use crate::protocol::{ErrorCode, PeerId, RoomId};
 
@@ -40,6 +41,11 @@ impl RoomRegistry {
     /// Nobody is anywhere yet.
     pub fn new(limits: RoomLimits, metrics: Arc<Metrics>) -> Self {
         Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None, metrics, rooms_counted: 0 }
+    }
+
+    /// With the rooms in which nobody's address is to be shown.
+    pub fn relaying(self, relay_only: Vec<RoomPattern>) -> Self {
+        Self { rooms: self.rooms.relaying(relay_only), ..self }
     }
 
     fn count_rooms(&mut self) {

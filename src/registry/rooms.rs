@@ -15,7 +15,7 @@ use super::{
     members::{Apart, Member, Members, PeerIdHasher},
     view::{self, MemberView, Page, RoomEvent, RoomView, Tally, Watched, Watcher},
 };
-use crate::auth::Rights;
+use crate::auth::{Rights, RoomPattern};
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
 /// The bounds on rooms.
@@ -40,6 +40,8 @@ pub struct Rooms {
     seated: HashMap<PeerId, RoomId, PeerIdHasher>,
     /// Who watches from outside, by room. Most often nobody does.
     watchers: HashMap<RoomId, Vec<Arc<dyn Watcher>>>,
+    /// The rooms in which nobody's address is to be shown.
+    relay_only: Vec<RoomPattern>,
     limits: RoomLimits,
 }
 
@@ -48,6 +50,8 @@ pub struct Room {
     id: RoomId,
     /// Is nobody told who is there?
     is_quiet: bool,
+    /// Is nobody's address to be shown?
+    relays_only: bool,
     /// Whoever wants a room of this name, for so many, comes here as long as there are seats.
     fills: Option<RoomId>,
     present: RwLock<Present>,
@@ -134,7 +138,19 @@ struct Present {
 impl Rooms {
     /// No rooms yet.
     pub fn new(limits: RoomLimits) -> Self {
-        Self { rooms: HashMap::new(), filling: HashMap::new(), seated: HashMap::default(), watchers: HashMap::new(), limits }
+        Self {
+            rooms: HashMap::new(),
+            filling: HashMap::new(),
+            seated: HashMap::default(),
+            watchers: HashMap::new(),
+            relay_only: vec![],
+            limits,
+        }
+    }
+
+    /// With the rooms in which nobody's address is to be shown: whoever enters one is told so.
+    pub fn relaying(self, relay_only: Vec<RoomPattern>) -> Self {
+        Self { relay_only, ..self }
     }
 
     /// How many rooms there are.
@@ -158,7 +174,13 @@ impl Rooms {
         let room = match self.rooms.get(&id) {
             Some(room) => room.clone(),
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
-            None => Arc::new(Room { id: id.clone(), is_quiet, fills: seats.map(|_| wanted.clone()), present: RwLock::default() }),
+            None => Arc::new(Room {
+                id: id.clone(),
+                is_quiet,
+                relays_only: self.relay_only.iter().any(|rooms| rooms.is_for(id.name())),
+                fills: seats.map(|_| wanted.clone()),
+                present: RwLock::default(),
+            }),
         };
         let mut present = room.present_mut();
         let secret = claim.as_ref().and_then(|claim| claim.secret.clone());
@@ -182,7 +204,8 @@ impl Rooms {
             }
         }
         // A client that cannot take even this is being closed.
-        let _ = inlet.deliver(&Envelope::new(ServerMessage::Joined { room: id.clone(), peer_id, peers }).with(name.clone(), 0));
+        let joined = ServerMessage::Joined { room: id.clone(), peer_id, peers, relays_only: room.relays_only };
+        let _ = inlet.deliver(&Envelope::new(joined).with(name.clone(), 0));
         let turn = present.entered;
         let is_apart = name.is_some() || broadcasts || user.is_some() || rights != Rights::ALL;
         let apart = is_apart.then(|| Box::new(Apart { name: name.clone(), secret, turn, user, rights }));
@@ -423,7 +446,7 @@ impl Room {
         let present = self.present();
         let member = present.members.find(peer_id).ok_or(ErrorCode::NotInRoom)?;
         let peers = if member.rights().observe { present.others(peer_id).map(Member::as_seen).collect() } else { vec![] };
-        let joined = Envelope::new(ServerMessage::Joined { room: self.id.clone(), peer_id, peers });
+        let joined = Envelope::new(ServerMessage::Joined { room: self.id.clone(), peer_id, peers, relays_only: self.relays_only });
         // A client that cannot take it is being closed.
         let _ = member.inlet.deliver(&joined.with(member.name().cloned(), 0));
         Ok(())

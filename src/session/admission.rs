@@ -97,6 +97,7 @@ impl Session {
         let grant = admission.grant.clone();
         let gone = self.hearing().renew(grant);
         self.heed_end(ctx);
+        self.name_ice_servers_anew(ctx);
         Some(gone)
     }
 

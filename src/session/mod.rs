@@ -13,6 +13,7 @@ pub mod connection;
 pub mod delivery;
 pub mod hearing;
 pub mod heartbeat;
+pub mod ice;
 pub mod outbox;
 pub mod replay;
 pub mod resumable;
@@ -33,6 +34,7 @@ use self::{
     connection::{AddressShare, Connection, ConnectionId},
     delivery::Delivery,
     hearing::{Hearing, SharedHearing},
+    ice::IceShare,
     replay::ReplayLimits,
     resumable::Resumables,
 };
@@ -55,6 +57,8 @@ pub struct Session {
     resumables: Arc<Resumables>,
     /// Missing where nobody has to be asked.
     admission: Option<Box<Admission>>,
+    /// Missing where the client's dialect has no word for ICE servers.
+    ice: Option<IceShare>,
     hearing: SharedHearing,
     delivery: Arc<Delivery>,
     address: AddressShare,
@@ -110,6 +114,7 @@ impl Session {
         registry: Addr<RoomRegistry>,
         resumables: Arc<Resumables>,
         admission: Option<Admission>,
+        ice: Option<IceShare>,
     ) -> (Addr<Self>, SharedHearing) {
         let mut heard = None;
         let session = Self::create(|ctx| {
@@ -128,6 +133,7 @@ impl Session {
                 registry,
                 resumables,
                 admission: admission.map(Box::new),
+                ice,
                 hearing,
                 delivery,
                 address,
@@ -175,6 +181,7 @@ impl Actor for Session {
             self.resumables.insert(self.welcome.resume_token, ctx.address());
         }
         self.heed_end(ctx);
+        self.heed_ice_servers(ctx);
     }
 }
 
@@ -183,6 +190,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.delivery.close();
         self.resumables.take(self.welcome.resume_token);
+        if let Some(ice) = &self.ice {
+            ice.ended(&self.welcome.peer_id);
+        }
         let mut hearing = self.hearing();
         hearing.confirm();
         let rooms = hearing.take_rooms();

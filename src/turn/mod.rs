@@ -18,6 +18,7 @@ pub mod nonce;
 pub mod peers;
 pub mod quotas;
 pub mod relays;
+mod source;
 pub mod stream;
 
 use std::{
@@ -37,6 +38,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
+pub use self::source::Source;
 use self::{
     credentials::Credentials,
     desk::Desk,

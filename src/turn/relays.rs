@@ -158,14 +158,14 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The address of this machine by which it reaches that client, or anybody of the other family. No packet is sent for it.
-fn own_address_towards(client: IpAddr, is_v4: bool) -> io::Result<IpAddr> {
+/// The address of this machine by which it reaches that client, or anybody where that is nobody of this family. No packet is sent for it.
+pub fn own_address_towards(client: IpAddr, is_v4: bool) -> io::Result<IpAddr> {
     let (any, anybody): (IpAddr, IpAddr) = match is_v4 {
         true => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
         false => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     };
     let socket = UdpSocket::bind((any, 0))?;
-    socket.connect((if client.is_ipv4() == is_v4 { client } else { anybody }, 9))?;
+    socket.connect((if client.is_ipv4() == is_v4 && !client.is_unspecified() { client } else { anybody }, 9))?;
     Ok(socket.local_addr()?.ip())
 }
 

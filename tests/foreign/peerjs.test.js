@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
+import { startCoturn } from "../browser/coturn.js";
 import { ALLOWED, DEVICES, eventually, pictures, startBrowser, startServer, within } from "../browser/support.js";
 import { bundle } from "./bundle.js";
 
@@ -68,6 +69,22 @@ test("two connect, and data goes both ways", async (t) => {
   await talk(anna, bert);
   await talk(bert, anna);
   assert.deepEqual([await events(anna), await events(bert)], [[["open", "anna"]], [["open", "bert"]]]);
+});
+
+test("two connect by a TURN server alone, which they know from /ice", async (t) => {
+  const coturn = await startCoturn(t);
+  const server = await startServer(t, { SWITCHBOARD_ICE_TURN_URLS: coturn.url, SWITCHBOARD_ICE_TURN_SECRET_FILES: coturn.secretFile });
+  const relayed = async (id) => {
+    const { iceServers } = await (await fetch(`${server.url}/ice`)).json();
+    return open(t, server, id, { config: { iceServers, iceTransportPolicy: "relay" } });
+  };
+  const [anna, bert] = [await relayed("anna"), await relayed("bert")];
+  await talk(anna, bert);
+  const types = await anna.evaluate(async () => {
+    const report = await Object.values(peer.connections)[0][0].peerConnection.getStats();
+    return [...report.values()].filter(({ type }) => type.endsWith("-candidate")).map(({ candidateType }) => candidateType);
+  });
+  assert.ok(types.length > 0 && types.every((type) => type === "relay"), `${types}\n${coturn.log()}`);
 });
 
 test("one calls the other, and pictures come on both sides", async (t) => {

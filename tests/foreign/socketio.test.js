@@ -28,6 +28,20 @@ async function because(socket, event, act) {
   return coming;
 }
 
+test("ICE servers come behind the connection, and rooms for relays alone say so", async (t) => {
+  const { url } = await startServer(t, { SWITCHBOARD_ICE_SERVERS: "stun:stun.example.org", SWITCHBOARD_ICE_RELAY_ONLY_ROOMS: "shelter" });
+  for (const transports of Object.values(WAYS)) {
+    const socket = io(url, { transports, forceNew: true });
+    t.after(() => socket.disconnect());
+    assert.deepEqual(await next(socket, "ice-servers"), { iceServers: [{ urls: ["stun:stun.example.org"] }] });
+    for (const [room, policy] of [["shelter", "relay"], ["other", undefined]]) {
+      assert.equal((await because(socket, "joined", () => socket.emit("join", { room }))).iceTransportPolicy, policy);
+      await ask(socket, "leave", { room });
+      assert.equal((await because(socket, "peer-list", () => socket.emit("announce", { hash: room }))).iceTransportPolicy, policy);
+    }
+  }
+});
+
 const ask = (socket, event, argument) => within(socket.timeout(10_000).emitWithAck(event, argument), `the answer to ${event}`);
 
 async function announced(socket, hash, peerId) {

@@ -24,7 +24,7 @@ const CLAIM_LENGTH_MAX = 256;
  * @typedef {object} RoomOptions
  * @property {boolean} [mesh] a line to everybody, without being asked for
  * @property {RTCIceServer[]} [iceServers] STUN and TURN servers for the lines, beside those that the server names
- * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses
+ * @property {RTCIceTransportPolicy} [iceTransportPolicy] `relay` shows nobody our addresses; in some rooms the server wants it for all
  * @property {typeof globalThis.RTCPeerConnection} [RTCPeerConnection] another implementation, for tests
  *
  * @typedef {{link: PeerLink, control?: RTCDataChannel, secret: string, claimed?: {peerId: string, secret: string}, proved: Set<string>,
@@ -59,6 +59,8 @@ export class Room extends RoomTarget {
   #lines = new Map();
   #reachable = false;
   #isEntered = false;
+  /** What the server wants for the lines of this room. @type {RTCIceTransportPolicy | undefined} */
+  #policy;
   /** Until when a peer that looks new may be an old one. */
   #renamingUntil = 0;
   /** @type {Set<ReturnType<typeof setTimeout>>} */
@@ -179,6 +181,7 @@ export class Room extends RoomTarget {
     const { type, peerId, from, payload } = message;
     switch (type) {
       case "joined":
+        this.#policy = message.iceTransportPolicy;
         return this.#joined(message.peers);
       case "peer-joined":
         this.#event(type, message);
@@ -286,7 +289,7 @@ export class Room extends RoomTarget {
       localId: this.peerId,
       remoteId,
       iceServers: this.#with(this.#client.welcome?.iceServers),
-      iceTransportPolicy,
+      iceTransportPolicy: this.#policy ?? iceTransportPolicy,
       RTCPeerConnection,
       control: (channel) => {
         line.control = channel;

@@ -11,14 +11,14 @@ beforeEach((t) => {
   t.mock.method(Math, "random", () => 0);
 });
 
-async function entered(t, { peers = [], ...options } = {}) {
+async function entered(t, { peers = [], policy, ...options } = {}) {
   const server = new FakeServer();
   const client = new SignalingClient(server.dial);
   t.after(() => client.close());
   await server.admit(client, { peerId: "m" });
   const joining = client.join("r", { name: "me" }, { RTCPeerConnection: FakeRTCPeerConnection, ...options });
   const { id } = await server.heard("join");
-  server.say({ type: "joined", room: "r", peerId: "m", peers }, { type: "ack", id });
+  server.say({ type: "joined", room: "r", peerId: "m", peers, iceTransportPolicy: policy }, { type: "ack", id });
   const room = await within(joining, "joined");
   return { server, client, room };
 }
@@ -202,6 +202,15 @@ test("a line uses the ICE servers of its room beside those of the server", async
   server.say({ type: "ice-servers", iceServers: [theirs] });
   await settled();
   assert.deepEqual(FakeRTCPeerConnection.all[0].configuration.iceServers, [ours, theirs]);
+});
+
+test("in a room of which the server wants it, nobody's addresses are shown, whatever the page says", async (t) => {
+  for (const [policy, iceTransportPolicy, expected] of [["relay", undefined, "relay"], ["relay", "all", "relay"], [undefined, "relay", "relay"], [undefined, "all", "all"]]) {
+    FakeRTCPeerConnection.all = [];
+    const { room } = await entered(t, { peers: [{ peerId: "a" }], policy, iceTransportPolicy });
+    room.connect("a");
+    assert.equal(FakeRTCPeerConnection.all[0].configuration.iceTransportPolicy, expected, `${policy} ${iceTransportPolicy}`);
+  }
 });
 
 /** It went nowhere, without a word. */

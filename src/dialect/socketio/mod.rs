@@ -6,7 +6,7 @@
 //!
 //! **Of our own protocol**: `join {room, metadata?}`, `leave {room?}`, `metadata {room?, metadata}`, `message {room?, to?, payload}`, and the three
 //! signals as `{to, room?, payload}`; back come `joined`, `left`, `peer-joined`, `peer-updated`, `peer-left`, `message` and the signals as in the protocol,
-//! without their `type`.
+//! without their `type`. Where there are ICE servers, `ice-servers {iceServers}` comes behind the CONNECT, and again before their credentials run out.
 //!
 //! Rooms are shared with clients of every other dialect; an id of ours is what `socket.id` is there. An event that asks for an acknowledgement gets
 //! `{ok: true}` or `{ok: false, code, message, retryable, retryAfterMs?}`; what is refused and asked for none comes as the event `error` with the
@@ -29,7 +29,7 @@ use serde_json::json;
 
 use self::{
     attachments::{Arrived, Illegal},
-    said::{about, acknowledged, farewell, joined, message, refused, said, signal},
+    said::{about, acknowledged, farewell, ice_servers, joined, message, refused, said, signal},
 };
 use super::{
     Deed, Dialect, Frames, Heard, Manners, To, Wish,
@@ -37,7 +37,7 @@ use super::{
     fields::Fields,
 };
 use crate::protocol::{
-    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, Token, framing::Frame,
+    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, RELAY, Refusal, RoomId, ServerMessage, Token, framing::Frame,
 };
 
 /// One connection that speaks Socket.IO.
@@ -50,6 +50,8 @@ pub struct SocketIo {
 #[derive(Default)]
 struct State {
     peer_id: Option<PeerId>,
+    /// The ICE servers, where there are any.
+    ice_servers: Option<Payload>,
     /// Is the client in the only namespace?
     is_connected: bool,
     /// Has it said what is no packet?
@@ -150,7 +152,11 @@ impl State {
             }
             _ => (PacketKind::ConnectError, json!({ "message": "Invalid namespace" })),
         };
-        Frames::Several(Packet { kind, attachments: 0, namespace, id: None, data: &data.to_string() }.spell([]))
+        let mut frames = Packet { kind, attachments: 0, namespace, id: None, data: &data.to_string() }.spell([]);
+        if let Some(servers) = self.ice_servers.as_ref().filter(|_| kind == PacketKind::Connect) {
+            frames.extend_from_slice(ice_servers(servers).into_frames().as_slice());
+        }
+        Frames::Several(frames)
     }
 
     fn event(&mut self, packet: &Packet<'_>, mut arrived: Arrived, nesting_max: usize) -> Result<Vec<Wish>, Unheard> {
@@ -245,7 +251,7 @@ impl Dialect for SocketIo {
     }
 
     fn manners(&self) -> Manners {
-        Manners { says_token: true, ..Manners::FOREIGN }
+        Manners { says_token: true, takes_ice_servers: true, ..Manners::FOREIGN }
     }
 
     fn ends_with(&self, _refusal: &Refusal) -> bool {
@@ -275,13 +281,17 @@ impl Dialect for SocketIo {
                 }
                 Frames::text(envelope.spell_once(if is_announced { ANNOUNCED } else { JOINED }, || event().into_text()))
             }
-            ServerMessage::Joined { room, peer_id, peers } => {
+            ServerMessage::Joined { room, peer_id, peers, relays_only } => {
                 let called = id(*peer_id, envelope.name());
                 state.announced.joined(room, &called);
                 if !state.is_announced(room) {
-                    return joined(room, *peer_id, peers).into_frames();
+                    return joined(room, *peer_id, peers, *relays_only).into_frames();
                 }
-                said("peer-list", json!({ "peers": Vec::from_iter(peers.iter().map(seen)), "peerId": called }))
+                let mut list = json!({ "peers": Vec::from_iter(peers.iter().map(seen)), "peerId": called });
+                if *relays_only {
+                    list["iceTransportPolicy"] = RELAY.into();
+                }
+                said("peer-list", list)
             }
             ServerMessage::PeerJoined { room, peer } if state.is_announced(room) => said("new-peer", json!({ "peerId": seen(peer) })),
             ServerMessage::PeerJoined { room, peer } => about("peer-joined", room, peer).into_frames(),
@@ -305,7 +315,12 @@ impl Dialect for SocketIo {
         match message {
             ServerMessage::Welcome(welcome) => {
                 state.peer_id = Some(welcome.peer_id);
+                state.ice_servers = Some(welcome.ice_servers.clone()).filter(|servers| servers.len() > "[]".len());
                 Frames::NONE
+            }
+            ServerMessage::IceServers { servers } => {
+                state.ice_servers = Some(servers.clone());
+                if state.is_connected { ice_servers(servers).into_frames() } else { Frames::NONE }
             }
             // To this the library knows what to say: `connect_error`.
             ServerMessage::Goodbye { code: code @ CloseCode::Unauthorized, .. } if !state.is_connected => {
@@ -430,7 +445,7 @@ mod tests {
             user: None,
             name: (name == "hash").then(|| PeerName::parse("other", 100).unwrap()),
         };
-        ServerMessage::Joined { room: room(name), peer_id: PeerId::parse(ME).unwrap(), peers: vec![peer] }
+        ServerMessage::Joined { room: room(name), peer_id: PeerId::parse(ME).unwrap(), peers: vec![peer], relays_only: false }
     }
 
     fn forwarded(kind: Kind, name: &str, to: Option<&str>, payload: Payload) -> Envelope {
@@ -504,7 +519,7 @@ mod tests {
         assert_eq!(announce("a"), ["7 join a None None"]);
         assert_eq!(announce("b"), ["7 join b None None"], "it was not let in");
         let enter = || {
-            let joined = ServerMessage::Joined { room: room("b"), peer_id: PeerId::parse(ME).unwrap(), peers: vec![] };
+            let joined = ServerMessage::Joined { room: room("b"), peer_id: PeerId::parse(ME).unwrap(), peers: vec![], relays_only: false };
             texts(&dialect.encode(&Envelope::new(joined))).remove(0)
         };
         assert_eq!(enter(), format!(r#"42["peer-list",{{"peerId":"{ME}","peers":[]}}]"#));

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{FROM_PEER, MAIN, Packet, PacketKind, attachments::Departing};
 use crate::{
     dialect::{Frames, fields::write_json},
-    protocol::{Kind, Payload, Peer, PeerId, Refusal, RoomId},
+    protocol::{Kind, Payload, Peer, PeerId, RELAY, Refusal, RoomId},
 };
 
 /// An event on its way out: JSON that grows, and the attachments of what is in it.
@@ -90,7 +90,7 @@ pub fn about(name: &str, room: &RoomId, peer: &Peer) -> Event {
 }
 
 /// What a newcomer hears first.
-pub fn joined(room: &RoomId, peer_id: PeerId, peers: &[Peer]) -> Event {
+pub fn joined(room: &RoomId, peer_id: PeerId, peers: &[Peer], relays_only: bool) -> Event {
     let mut event = Event::new("joined");
     event.put(format!(r#""room":{},"peerId":"{peer_id}","peers":["#, json!(room.name())));
     for (at, peer) in peers.iter().enumerate() {
@@ -99,6 +99,17 @@ pub fn joined(room: &RoomId, peer_id: PeerId, peers: &[Peer]) -> Event {
         event.put("}");
     }
     event.put("]");
+    if relays_only {
+        event.put(format!(r#","iceTransportPolicy":"{RELAY}""#));
+    }
+    event
+}
+
+/// The ICE servers that count from now on.
+pub fn ice_servers(servers: &Payload) -> Event {
+    let mut event = Event::new("ice-servers");
+    event.put(r#""iceServers":"#);
+    event.put_payload(servers);
     event
 }
 

@@ -373,7 +373,7 @@ mod tests {
                         continue;
                     }
                     swarm.members.push((who, claimed, metadata.is_some()));
-                    let joined = ServerMessage::Joined { room: room(&name), peer_id: peers[who].id, peers: vec![] };
+                    let joined = ServerMessage::Joined { room: room(&name), peer_id: peers[who].id, peers: vec![], relays_only: false };
                     let frames = peers[who].tracker.encode(&Envelope::new(joined));
                     peers[who].hear(&frames);
                 }
