@@ -111,6 +111,21 @@ pub struct Serve {
     #[arg(long, verbatim_doc_comment, value_name = "HOST:PORT")]
     admin_listen: Option<String>,
 
+    /// Run the embedded STUN and TURN server, for clients that cannot reach each other
+    /// [default: false] [env: SWITCHBOARD_TURN_ENABLED]
+    #[arg(long, verbatim_doc_comment)]
+    turn: bool,
+
+    /// Where that listens, on UDP and on TCP; without it, the host of --listen with port 3478
+    /// [env: SWITCHBOARD_TURN_LISTEN]
+    #[arg(long, verbatim_doc_comment, value_name = "HOST:PORT")]
+    turn_listen: Option<String>,
+
+    /// By which addresses others know this machine, where those are not its own: one of each family, separated by a comma
+    /// [env: SWITCHBOARD_TURN_EXTERNAL_IP]
+    #[arg(long, verbatim_doc_comment, value_name = "IP")]
+    turn_external_ip: Option<String>,
+
     /// Directory of the self-signed certificate
     /// [default: certs] [env: SWITCHBOARD_CERT_DIR]
     #[arg(long, verbatim_doc_comment, value_name = "DIR")]
@@ -150,6 +165,9 @@ impl Serve {
             .flag("tls_cert", self.tls_cert.as_deref())
             .flag("tls_key", self.tls_key.as_deref())
             .flag("admin_listen", self.admin_listen.as_deref())
+            .flag("turn.enabled", self.turn.then_some("true"))
+            .flag("turn.listen", self.turn_listen.as_deref())
+            .flag("turn.external_ip", self.turn_external_ip.as_deref())
             .flag("cert_dir", self.cert_dir.as_deref())
             .flag("log", self.log.as_deref())
             .flag("log_format", self.log_format.as_deref())
@@ -190,10 +208,16 @@ mod tests {
         let mut flags = BTreeSet::new();
         for flag in command.get_arguments().filter(|flag| flag.get_id() != "config") {
             let help = flag.get_help().unwrap().to_string();
-            let setting = flag.get_id().as_str();
-            let line = manual.lines().find_map(|line| line.strip_prefix(&format!("#{setting} ="))).unwrap();
+            // A setting of the section `turn` has its flag behind that name, and the section's own is what switches it on.
+            let (section, setting) = match flag.get_id().as_str() {
+                "turn" => ("[turn]", "enabled"),
+                id => id.strip_prefix("turn_").map_or(("", id), |setting| ("[turn]", setting)),
+            };
+            let mut lines = manual.lines().skip_while(|line| !section.is_empty() && *line != section);
+            let line = lines.find_map(|line| line.strip_prefix(&format!("#{setting} ="))).unwrap();
             let default = line.trim().trim_matches('"');
-            assert!(default.is_empty() || help.contains(&format!("[default: {default}]")), "{setting}: {help}");
+            assert!(matches!(default, "" | "[]") || help.contains(&format!("[default: {default}]")), "{setting}: {help}");
+            let setting = if section.is_empty() { setting.to_owned() } else { format!("turn_{setting}") };
             assert!(help.contains(&format!("[env: SWITCHBOARD_{}]", setting.to_uppercase())), "{setting}: {help}");
             flags.insert(format!("Flag: --{}.", flag.get_long().unwrap()));
         }

@@ -85,7 +85,7 @@ impl LogLevel for Level {
 
 fn parse(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     // What a stranger sends must not be an alarm, and how many threads there are is no news.
-    EnvFilter::try_new(format!("actix_http=off,actix_server=warn,{filter}"))
+    EnvFilter::try_new(format!("actix_http=off,actix_server=warn,stun_types=off,{filter}"))
 }
 
 /// Dependencies, and the level below which they tell what only the two ends of a connection are to know.

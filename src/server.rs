@@ -27,7 +27,7 @@ use crate::{
         origin::Origins,
     },
     config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
-    ice::{External, IceServers, SecretError, SecretFiles, Sources, Terms},
+    ice::{External, IceServers, Issuer, SecretError, SecretFiles, Sources, Terms},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -50,6 +50,7 @@ use crate::{
         rooms::RoomLimits,
     },
     session::resumable::Resumables,
+    turn::{self, Turn, credentials::Credentials},
 };
 
 /// A running server. It stops when told to, or when this is dropped.
@@ -57,12 +58,23 @@ pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
+    turn_addresses: TurnAddresses,
+    turn_credentials: Option<Arc<Credentials>>,
     registry: Addr<RoomRegistry>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     /// Tells that its administration has stopped it.
     drained: Arc<Notify>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Where the embedded TURN server listens.
+#[derive(Clone, Debug, Default)]
+pub struct TurnAddresses {
+    /// On UDP, and on TCP in the clear.
+    pub clear: Vec<SocketAddr>,
+    /// On TCP, for TLS.
+    pub tls: Vec<SocketAddr>,
 }
 
 /// Why a server did not start.
@@ -89,6 +101,9 @@ pub enum StartError {
     /// The setting `admin.token_file` names a file that holds no token.
     #[error("admin.token_file: {0}")]
     AdminToken(#[from] TokenError),
+    /// The settings `turn.listen`, `turn.tls_listen` name an address that is not to be had.
+    #[error("{setting}: {source}")]
+    Turn { setting: &'static str, source: BindError },
     /// The system lacks something that every server needs.
     #[error("the server cannot run on this system: {0}")]
     System(String),
@@ -118,6 +133,14 @@ impl Server {
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
         let admin_addresses =
             administration.iter().flat_map(|administration| &administration.listeners).map(|(address, _)| *address).collect();
+        let (turn, turn_addresses) = turn_sockets(&config, &certificates)?.unzip();
+        let turn = turn.map(|sockets| (sockets, Credentials::new(config.turn.grace())));
+        let turn_credentials = turn.as_ref().map(|(_, credentials)| credentials.clone());
+        let embedded = turn_credentials.clone().zip(turn_addresses.as_ref()).map(|(credentials, addresses)| {
+            let TurnAddresses { clear, tls } = addresses;
+            let source = turn::Source::new(credentials, &config.turn.external_ip, clear, tls, certificates.name().as_deref());
+            Arc::new(source) as Arc<dyn Issuer>
+        });
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
@@ -137,8 +160,8 @@ impl Server {
                 if let Some(secrets) = turn_secrets.clone() {
                     actix_rt::spawn(secrets.watch(config.timeouts.certificate_check()));
                 }
-                let ice = ice_servers(&config, turn_secrets);
-                match Parts::start(&config, authority, ice, certificates, listeners, counts, administration).await {
+                let ice = ice_servers(&config, turn_secrets, embedded);
+                match Parts::start(&config, authority, ice, certificates, listeners, counts, administration, turn).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -152,7 +175,18 @@ impl Server {
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
         info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, admin_addresses, registry, metrics, stop, drained, thread: Some(thread) })
+        Ok(Self {
+            url,
+            addresses,
+            admin_addresses,
+            turn_addresses: turn_addresses.unwrap_or_default(),
+            turn_credentials,
+            registry,
+            metrics,
+            stop,
+            drained,
+            thread: Some(thread),
+        })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -168,6 +202,16 @@ impl Server {
     /// Where its administration listens: nowhere without the setting `admin_listen`.
     pub fn admin_addresses(&self) -> &[SocketAddr] {
         &self.admin_addresses
+    }
+
+    /// Where its embedded TURN server listens: nowhere without the setting `turn.enabled`.
+    pub fn turn_addresses(&self) -> &TurnAddresses {
+        &self.turn_addresses
+    }
+
+    /// Who may use that.
+    pub fn turn_credentials(&self) -> Option<&Arc<Credentials>> {
+        self.turn_credentials.as_ref()
     }
 
     /// Who is where, now.
@@ -258,6 +302,7 @@ struct Parts {
     tcp: actix_server::ServerHandle,
     admin: Option<actix_server::ServerHandle>,
     quic: Vec<quinn::Endpoint>,
+    turn: Option<Turn>,
 }
 
 impl Parts {
@@ -269,6 +314,7 @@ impl Parts {
         listeners: Vec<Listener>,
         metrics: Arc<Metrics>,
         administration: Option<(Administration, Shutdown)>,
+        turn: Option<(turn::Sockets, Arc<Credentials>)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let room_limits = RoomLimits {
@@ -320,7 +366,7 @@ impl Parts {
             // Connections that are no clients yet: as many as may become some, and some for plain HTTP. Whom the doorkeeper has let in does not count
             // here any more. The crate counts per worker, and a worker that is full is passed over.
             .max_concurrent_connections((limits.clients_max + HTTP_CONNECTIONS).div_ceil(config.workers()));
-        for Listener { address, tcp, udp } in listeners {
+        for (number, Listener { address, tcp, udp }) in listeners.into_iter().enumerate() {
             sockets.push(udp);
             let handshakes = Handshakes::new(limits.handshakes_max, config.timeouts.hello());
             let (dialects, socket_io) = (dialects.clone(), socket_io.clone());
@@ -330,7 +376,7 @@ impl Parts {
             // Every worker calls this once for each listener, on its own thread.
             let site = move || {
                 // Nobody listens any more when a worker that died is replaced.
-                let _ = worker_up.send(Arbiter::current());
+                let _ = worker_up.send((number, Arbiter::current()));
                 site.clone()
             };
             builder = match certificates.tcp() {
@@ -344,10 +390,16 @@ impl Parts {
         actix_rt::spawn(server);
 
         let mut workers: Vec<ArbiterHandle> = Vec::new();
+        // Each of them once.
+        let mut threads: Vec<ArbiterHandle> = Vec::new();
         // The workers hold the other ends: without any of them, nobody is left to wait for.
         drop(worker_up);
         for _ in 0..config.workers() * sockets.len() {
-            workers.push(workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?);
+            let (number, worker) = workers_up.recv().await.ok_or_else(|| failed(&"its workers did not start"))?;
+            if number == 0 {
+                threads.push(worker.clone());
+            }
+            workers.push(worker);
         }
         let mut quic = Vec::new();
         // Beside a single worker another thread would only be woken for every packet. Where there are several, a flood that keeps one of them busy is
@@ -367,9 +419,11 @@ impl Parts {
             let endpoint = outcome.await.map_err(|_| failed(&"its workers did not start"))?;
             quic.push(endpoint.map_err(|error| failed(&error))?);
         }
+        let turn = turn.map(|(sockets, credentials)| Turn::start(turn_settings(config), sockets, &threads, credentials, metrics));
+        let turn = turn.transpose().map_err(|error| failed(&error))?;
         let admin = administration.map(|(administration, shutdown)| administration.start(config, &doorkeeper, shutdown)).transpose();
         let admin = admin.map_err(|error| failed(&error))?;
-        Ok(Self { registry, clients, tcp, admin, quic })
+        Ok(Self { registry, clients, tcp, admin, quic, turn })
     }
 
     /// Serves until told to stop, then shuts down: first nobody new, then goodbye to all, then the doors.
@@ -382,6 +436,9 @@ impl Parts {
         self.registry.do_send(Drain(window));
         if tokio::time::timeout(grace, self.clients.all_gone()).await.is_err() {
             warn!(clients = self.clients.count(), "the grace period is over, clients are cut off");
+        }
+        if let Some(turn) = self.turn {
+            turn.stop().await;
         }
         futures_util::future::join_all(self.quic.into_iter().map(|endpoint| webtransport::shut(endpoint, LAST_PACKETS))).await;
         self.tcp.stop(false).await;
@@ -474,11 +531,10 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
 }
 
 /// What clients are told of STUN and TURN servers.
-fn ice_servers(config: &Config, secrets: Option<Arc<SecretFiles>>) -> Arc<IceServers> {
+fn ice_servers(config: &Config, secrets: Option<Arc<SecretFiles>>, embedded: Option<Arc<dyn Issuer>>) -> Arc<IceServers> {
     let settings = &config.ice;
     let external = secrets.map(|secrets| External { urls: settings.turn_urls.clone(), secrets });
-    // The embedded server is one more: `turn::Source`.
-    let sources = Sources { fixed: settings.servers.clone(), external, embedded: None };
+    let sources = Sources { fixed: settings.servers.clone(), external, embedded };
     let terms =
         Terms { lifetime: settings.turn_ttl(), address_max: settings.address_credentials_max, total_max: config.limits.clients_max };
     let servers = IceServers::new(sources, terms);
@@ -502,6 +558,35 @@ fn certificates(config: &Config) -> Result<Arc<Certificates>, StartError> {
         _ => ("cert_dir", Source::SelfSigned(SelfSigned::new(config.cert_dir.clone(), names(config)))),
     };
     Certificates::load(source, OffsetDateTime::now_utc()).map_err(|source| StartError::Certificate { setting, source: source.into() })
+}
+
+/// The sockets of the embedded TURN server, and where they are, if it is to run.
+fn turn_sockets(config: &Config, certificates: &Arc<Certificates>) -> Result<Option<(turn::Sockets, TurnAddresses)>, StartError> {
+    let Some(listen) = config.turn_listen() else { return Ok(None) };
+    let failed = |setting| move |source| StartError::Turn { setting, source };
+    let (tcp, udp): (Vec<_>, Vec<_>) = listener::bind_shared(listen, config.workers()).map_err(failed("turn.listen"))?.into_iter().unzip();
+    let tls = config.turn_tls_listen().map(listener::bind_tcp).transpose().map_err(failed("turn.tls_listen"))?;
+    let addresses = TurnAddresses {
+        clear: tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+        tls: tls.iter().flatten().map(|(address, _)| *address).collect(),
+    };
+    let tls = tls.map(|listeners| listeners.into_iter().map(|(_, listener)| listener).collect()).zip(certificates.turn().map(Arc::new));
+    Ok(Some((turn::Sockets { udp, tcp, tls }, addresses)))
+}
+
+fn turn_settings(config: &Config) -> turn::Settings {
+    let turn = &config.turn;
+    turn::Settings {
+        external_ips: turn.external_ip.clone(),
+        ports: turn.ports.range(),
+        allow: turn.allow.clone(),
+        deny: turn.deny.clone(),
+        allocations_per_session_max: turn.allocations_per_session_max,
+        allocations_max: turn.allocations_max,
+        allocation_bytes_per_second: turn.allocation_bytes_per_second,
+        bytes_per_second: turn.bytes_per_second,
+        failures: failure_limits(config),
+    }
 }
 
 /// Every name and address that the server may be reached by, for its self-signed certificate.

@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &["protocol"]),
     ("config", &["auth", "ice"]),
     ("ice", &["protocol"]),
-    ("turn", &["ice", "protocol"]),
+    ("turn", &["auth", "ice", "metrics", "protocol"]),
     ("client", &["protocol"]),
     ("load", &["client", "protocol"]),
     ("dialect", &["metrics", "protocol"]),
@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("session", &["auth", "dialect", "ice", "metrics", "protocol", "registry"]),
     ("ingress", &["auth", "config", "dialect", "ice", "metrics", "protocol", "registry", "session"]),
     ("admin", &["auth", "config", "protocol", "registry"]),
-    ("server", &["admin", "auth", "config", "ice", "ingress", "metrics", "protocol", "registry", "session"]),
+    ("server", &["admin", "auth", "config", "ice", "ingress", "metrics", "protocol", "registry", "session", "turn"]),
 ];
 
 fn files(path: &Path) -> Vec<PathBuf> {

@@ -55,6 +55,18 @@ impl Listen {
         self.port
     }
 
+    /// The same host with another port.
+    pub fn with_port(self, port: u16) -> Self {
+        let host = match self.host {
+            Host::One(mut address) => {
+                address.set_port(port);
+                Host::One(address)
+            }
+            host => host,
+        };
+        Self { host, port }
+    }
+
     /// Whether every address has to be bound. A machine without IPv6 lacks one of the two behind `localhost` or an empty host,
     /// and that is no reason not to start.
     pub fn is_one_address(&self) -> bool {

@@ -6,10 +6,11 @@
 
 mod in_force;
 mod listen;
+mod ports;
 mod sources;
 mod value;
 
-use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
@@ -19,14 +20,15 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     in_force::InForce,
     listen::{Listen, ListenError},
+    ports::{Ports, PortsError},
     sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
     value::log_filter_fault,
 };
 use self::{
     sources::Conflict,
     value::{
-        blocks, certificate_names, dialects, https_url, ice_servers, integer, log_filter, origins, path, paths, text, texts, turn_urls,
-        url_path, url_segment,
+        blocks, certificate_names, dialects, external_addresses, https_url, ice_servers, integer, log_filter, origins, path, paths, text,
+        texts, turn_urls, url_path, url_segment,
     },
 };
 pub use crate::auth::origin::OriginRule;
@@ -124,6 +126,10 @@ pub struct Config {
     /// The STUN and TURN servers that clients are told of.
     #[config(nested)]
     pub ice: Ice,
+
+    /// The embedded STUN and TURN server, off by default. It relays for sessions that are alive, to the public internet alone.
+    #[config(nested)]
+    pub turn: Turn,
 
     /// How much of everything there may be at most.
     #[config(nested)]
@@ -229,6 +235,67 @@ pub struct Ice {
     /// Range: 1 to 1000000.
     #[config(env = "SWITCHBOARD_ICE_ADDRESS_CREDENTIALS_MAX", default = 100, deserialize_with = integer::<_, _, 1, 1_000_000>)]
     pub address_credentials_max: usize,
+}
+
+/// The embedded STUN and TURN server, off by default. It relays for sessions that are alive, to the public internet alone.
+#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
+pub struct Turn {
+    /// Whether it runs: `true` or `false`. Flag: --turn.
+    #[config(env = "SWITCHBOARD_TURN_ENABLED", default = false)]
+    pub enabled: bool,
+
+    /// Where it listens, as HOST:PORT like the setting listen, on UDP and on TCP; left out, the host of listen with port 3478. Flag: --turn-listen.
+    #[config(env = "SWITCHBOARD_TURN_LISTEN")]
+    pub listen: Option<Listen>,
+
+    /// Where it listens for TLS over TCP, with the certificate of tls_cert, which it needs; left out, where there is one, the host of listen with port
+    /// 5349. A network that lets nothing out but HTTPS lets port 443 out.
+    #[config(env = "SWITCHBOARD_TURN_TLS_LISTEN")]
+    pub tls_listen: Option<Listen>,
+
+    /// By which addresses others know this machine, one of each family at most, where those are not its own: behind the NAT of a cloud, for instance. In
+    /// the environment they are separated by commas. Flag: --turn-external-ip.
+    #[config(env = "SWITCHBOARD_TURN_EXTERNAL_IP", default = [], deserialize_with = external_addresses)]
+    pub external_ip: Vec<IpAddr>,
+
+    /// The UDP ports that packets are relayed by, as FIRST-LAST. Which one an allocation gets nobody can foretell.
+    #[config(env = "SWITCHBOARD_TURN_PORTS", default = "49152-65535")]
+    pub ports: Ports,
+
+    /// Peers beside those of the public internet, as CIDR blocks or addresses. By default none is in loopback, link-local, private, carrier-grade, multicast,
+    /// broadcast, unspecified, documentation, benchmarking and reserved addresses, nor is this machine itself but for what it relays, nor a cloud's
+    /// metadata service. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_TURN_ALLOW", default = [], deserialize_with = blocks)]
+    pub allow: Vec<IpNet>,
+
+    /// What is no peer, as CIDR blocks or addresses, whatever allow says. In the environment they are separated by commas.
+    #[config(env = "SWITCHBOARD_TURN_DENY", default = [], deserialize_with = blocks)]
+    pub deny: Vec<IpNet>,
+
+    /// Allocations of one session. One more is refused with 486.
+    /// Range: 1 to 1000.
+    #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_PER_SESSION_MAX", default = 12, deserialize_with = integer::<_, _, 1, 1000>)]
+    pub allocations_per_session_max: usize,
+
+    /// Allocations on this server, each of which is a port and an open file. One more is refused with 508.
+    /// Range: 1 to 64000.
+    #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_MAX", default = 4000, deserialize_with = integer::<_, _, 1, 64_000>)]
+    pub allocations_max: usize,
+
+    /// Bytes that one allocation relays in a second, both ways together; as many at once. More are lost.
+    /// Range: 1000 to 10000000000 (10 GB).
+    #[config(env = "SWITCHBOARD_TURN_ALLOCATION_BYTES_PER_SECOND", default = 2000000, deserialize_with = integer::<_, _, 1000, 10_000_000_000>)]
+    pub allocation_bytes_per_second: u64,
+
+    /// Bytes that all allocations relay in a second, both ways together; as many at once. More are lost.
+    /// Range: 1000 to 100000000000 (100 GB).
+    #[config(env = "SWITCHBOARD_TURN_BYTES_PER_SECOND", default = 100000000, deserialize_with = integer::<_, _, 1000, 100_000_000_000>)]
+    pub bytes_per_second: u64,
+
+    /// How long allocations and credentials outlive their session, in milliseconds: a client that comes back may still restart ICE.
+    /// Range: 0 to 3600000 (1 hour).
+    #[config(env = "SWITCHBOARD_TURN_GRACE_MS", default = 30000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
+    pub grace_ms: u64,
 }
 
 /// How much of everything there may be at most.
@@ -510,6 +577,17 @@ impl Config {
         self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get).min(512))
     }
 
+    /// Where the embedded TURN server listens in the clear, if it does.
+    pub fn turn_listen(&self) -> Option<Listen> {
+        self.turn.enabled.then(|| self.turn.listen.unwrap_or(self.listen.with_port(3478)))
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn turn_tls_listen(&self) -> Option<Listen> {
+        let listens = self.turn.enabled && self.tls_cert.is_some();
+        listens.then(|| self.turn.tls_listen.unwrap_or(self.listen.with_port(5349)))
+    }
+
     /// Refuses settings that contradict each other. Whoever starts a server from a `Config` that was filled by a program calls
     /// this first; [`Sources::finish`] has done it. Ranges are checked only where text is read.
     pub fn check(&self) -> Result<(), InvalidConfig> {
@@ -542,6 +620,11 @@ impl Config {
         if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
             let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
             add(&["auth.callback_secret_file", "auth.callback_url"], problem);
+        }
+
+        if let (Some(listen), None) = (self.turn.tls_listen, &self.tls_cert) {
+            let problem = format!("tls_listen is {listen}, but there is no TLS without tls_cert");
+            add(&["turn.tls_listen", "tls_cert"], problem);
         }
 
         let together = "turn_urls and turn_secret_files go together";
@@ -634,6 +717,13 @@ impl Ice {
     }
 }
 
+impl Turn {
+    /// How long credentials outlive their session.
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+}
+
 impl Timeouts {
     /// From a client's connection to its first message.
     pub fn hello(&self) -> Duration {
@@ -702,7 +792,7 @@ macro_rules! default_from_fields {
     )+};
 }
 
-default_from_fields!(Config, Admin, Auth, Ice, PeerJs, Limits, Timeouts);
+default_from_fields!(Config, Admin, Auth, Ice, PeerJs, Turn, Limits, Timeouts);
 
 #[cfg(test)]
 mod tests {
@@ -729,8 +819,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("switchboard.toml");
         let settings = manual_switched_on();
-        // All but tls_cert, tls_key, workers, admin_listen and auth's jwks_url, issuer, audience, callback_url and callback_secret_file have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 56);
+        // All but tls_cert, tls_key, workers, admin_listen, turn's listen and tls_listen, and auth's jwks_url, issuer, audience, callback_url and callback_secret_file
+        // have a default.
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 66);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));
@@ -744,6 +835,7 @@ mod tests {
         assert_eq!(config.peerjs, PeerJs::default());
         assert_eq!(config.auth, Auth::default());
         assert_eq!(config.ice, Ice::default());
+        assert_eq!(config.turn, Turn::default());
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.timeouts, Timeouts::default());
         assert_eq!(Sources::new().finish(), Ok(config));

@@ -96,7 +96,8 @@ impl Sources {
     pub fn flag(mut self, setting: &str, text: Option<&str>) -> Self {
         if let Some(text) = text {
             let known = settings().into_iter().find(|known| known.name() == setting);
-            let origin = Origin::Flag(format!("--{}", setting.replace('_', "-")));
+            // What switches a section on is called like the section.
+            let origin = Origin::Flag(format!("--{}", setting.trim_end_matches(".enabled").replace(['_', '.'], "-")));
             self.text(&known.expect("a flag is called like a setting"), text, origin);
         }
         self

@@ -170,6 +170,17 @@ pub(super) fn blocks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<I
     Vec::<String>::deserialize(deserializer)?.iter().map(block).collect()
 }
 
+/// Addresses by which others know this machine, one of each family at most.
+pub(super) fn external_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let address = |text: &String| text.parse().map_err(|_| D::Error::custom(format_args!("{text:?} is no IP address")));
+    let addresses: Vec<IpAddr> = texts.iter().map(address).collect::<Result<_, _>>()?;
+    match addresses.iter().filter(|address| address.is_ipv4()).count() {
+        0..=1 if addresses.len() <= 2 && addresses.iter().filter(|address| address.is_ipv6()).count() <= 1 => Ok(addresses),
+        _ => Err(D::Error::custom("there is one address of each family at most")),
+    }
+}
+
 /// Rules for the origins of pages.
 pub(super) fn origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OriginRule>, D::Error> {
     Vec::<String>::deserialize(deserializer)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Listen;
 
@@ -46,6 +46,24 @@ pub fn bind_tcp(listen: Listen) -> Result<Vec<(SocketAddr, TcpListener)>, BindEr
         Ok((address, (address, tcp)))
     };
     bind_with(listen, bind)
+}
+
+/// The same for TCP and so many sockets of UDP, among which the kernel deals out who sends: each sender always to the same one.
+pub fn bind_shared(listen: Listen, sockets: usize) -> Result<Vec<(TcpListener, Vec<UdpSocket>)>, BindError> {
+    bind_with(listen, |address| {
+        let Listener { address, tcp, udp: first } = bind_both(address)?;
+        let more = move || {
+            // The first one was bound without it, so that the port is nobody else's.
+            SockRef::from(&first).set_reuse_port(true)?;
+            let mut udp = vec![first];
+            while udp.len() < sockets {
+                udp.push(udp_beside(address)?);
+            }
+            Ok(udp)
+        };
+        let udp = more().map_err(|source| BindError { protocol: "UDP", address, source })?;
+        Ok((address, (tcp, udp)))
+    })
 }
 
 fn bind_with<T>(listen: Listen, bind: impl Fn(SocketAddr) -> Result<(SocketAddr, T), BindError>) -> Result<Vec<T>, BindError> {
@@ -102,7 +120,19 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_udp(address, false)
+}
+
+/// One more on a port that has one.
+fn udp_beside(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_udp(address, true)
+}
+
+fn bind_udp(address: SocketAddr, is_shared: bool) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
     // All QUIC connections share them. With the kernel's default, two hundred clients that come at once lose each other's packets.
     socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
     socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;

@@ -20,7 +20,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 use tracing::{error, info, warn};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::self_signed::{Hash, SelfSigned, in_use};
 
@@ -142,19 +142,37 @@ impl Certificates {
     /// TLS for TCP, which there is only with the operator's certificate.
     pub fn tcp(self: &Arc<Self>) -> Option<ServerConfig> {
         // HTTP/1.1 alone: the HTTP/2 of the server library carries RUSTSEC-2026-0258.
-        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, b"http/1.1"))
+        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, &[b"http/1.1"]))
+    }
+
+    /// The first name that the operator's certificate is for, if it is for one and not for every name of a domain.
+    pub fn name(&self) -> Option<String> {
+        let pair = self.in_use.load_full();
+        let (_, parsed) = X509Certificate::from_der(pair.end_entity_cert().ok()?).ok()?;
+        let names = &parsed.subject_alternative_name().ok()??.value.general_names;
+        let name = names.iter().find_map(|name| match name {
+            GeneralName::DNSName(name) if !name.starts_with('*') => Some((*name).to_owned()),
+            _ => None,
+        });
+        name.filter(|_| !self.is_self_signed())
+    }
+
+    /// TLS for TURN over TCP, by the same certificate.
+    pub fn turn(self: &Arc<Self>) -> Option<ServerConfig> {
+        // Without a protocol of its own, for browsers name none.
+        (!self.is_self_signed()).then(|| self.server_config(rustls::ALL_VERSIONS, &[]))
     }
 
     /// TLS for QUIC.
     pub fn quic(self: &Arc<Self>) -> ServerConfig {
-        self.server_config(&[&rustls::version::TLS13], b"h3")
+        self.server_config(&[&rustls::version::TLS13], &[b"h3"])
     }
 
-    fn server_config(self: &Arc<Self>, versions: &[&'static rustls::SupportedProtocolVersion], alpn: &[u8]) -> ServerConfig {
+    fn server_config(self: &Arc<Self>, versions: &[&'static rustls::SupportedProtocolVersion], alpn: &[&[u8]]) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
         let builder = builder.expect("the provider knows these versions").with_no_client_auth();
         let mut config = builder.with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         // All that are offered are good; which one is used is not for whoever comes to say.
         config.ignore_client_order = true;
         config

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
     histogram::Histogram,
-    labels::{Closed, Connected, Departure, Door, HandshakeFailure, Labels, Pairs, ResumeOutcome, Said, TokenFailure, Told, Way},
+    labels::{
+        Closed, Connected, Departure, Door, HandshakeFailure, Labels, Pairs, ResumeOutcome, Said, TokenFailure, Told, TurnDirection,
+        TurnRefusal, TurnTransport, Way,
+    },
 };
 use crate::protocol::ErrorCode;
 
@@ -117,6 +120,16 @@ families! {
     Gauge replay_bytes: () = "switchboard_replay_bytes";
     /// Commands that wait for the registry, which deals with one after another whatever changes who is where.
     Gauge registry_mailbox: () = "switchboard_registry_mailbox";
+    /// Allocations of the embedded TURN server, by how their clients reach it.
+    Gauge turn_allocations: TurnTransport = "switchboard_turn_allocations";
+    /// Allocations that the embedded TURN server made, by how their clients reach it.
+    Counter turn_allocated: TurnTransport = "switchboard_turn_allocations_total";
+    /// Packets that the embedded TURN server relayed, by direction.
+    Counter turn_packets: TurnDirection = "switchboard_turn_relayed_packets_total";
+    /// Bytes of these packets, without what TURN, UDP and IP add to them.
+    Counter turn_bytes: TurnDirection = "switchboard_turn_relayed_bytes_total";
+    /// Requests and packets that the embedded TURN server refused or dropped, by cause.
+    Counter turn_refusals: TurnRefusal = "switchboard_turn_refusals_total";
 }
 
 /// The counts of the thread that writes them, or of all that have none of their own.

@@ -447,3 +447,53 @@ impl TokenFailure {
         Self::ALL.iter().copied().find(|failure| failure.name() == name).unwrap_or(Self::Denied)
     }
 }
+
+label! {
+    /// How a client of the embedded TURN server reaches it.
+    TurnTransport "transport" {
+        /// UDP.
+        Udp = "udp",
+        /// TCP in the clear.
+        Tcp = "tcp",
+        /// TLS over TCP.
+        Tls = "tls",
+    }
+}
+
+label! {
+    /// Where a packet is relayed to.
+    TurnDirection "direction" {
+        /// From a client to its peer.
+        ToPeer = "to-peer",
+        /// From a peer to its client.
+        ToClient = "to-client",
+    }
+}
+
+label! {
+    /// Why the embedded TURN server does not do what it is asked.
+    TurnRefusal "cause" {
+        /// The credentials are none, or none any more.
+        Credentials = "credentials",
+        /// Wrong credentials came from the same address before, so that these wait.
+        Failures = "failures",
+        /// The session has as many allocations as it may.
+        SessionQuota = "session-quota",
+        /// The server has, or no port for one.
+        ServerQuota = "server-quota",
+        /// The peer's address is none that the server relays to.
+        ForbiddenPeer = "forbidden-peer",
+        /// The packet comes from, or is for, a peer without a permission or a channel.
+        NoPermission = "no-permission",
+        /// The allocation relays as much as it may.
+        AllocationRate = "allocation-rate",
+        /// The server does.
+        ServerRate = "server-rate",
+        /// There is no such allocation, or there is one already.
+        Mismatch = "mismatch",
+        /// What is asked for is not there.
+        Unsupported = "unsupported",
+        /// It is no message.
+        Malformed = "malformed",
+    }
+}

@@ -21,7 +21,10 @@ use std::{
 
 pub use self::{
     connection::ConnectionMeter,
-    labels::{Closed, Connected, Departure, DialectName, Door, HandshakeFailure, Labels, ResumeOutcome, Said, TokenFailure, Told, Way},
+    labels::{
+        Closed, Connected, Departure, DialectName, Door, HandshakeFailure, Labels, ResumeOutcome, Said, TokenFailure, Told, TurnDirection,
+        TurnRefusal, TurnTransport, Way,
+    },
 };
 use self::{
     counts::{Counts, FAMILIES, Writer},
@@ -187,6 +190,27 @@ impl Metrics {
     /// So many commands more wait for the registry.
     pub fn registry_mailbox(&self, more: i64) {
         self.write(|writer| writer.add(&writer.counts.registry_mailbox[0], more));
+    }
+
+    /// There are so many more allocations.
+    pub fn turn_allocations(&self, transport: TurnTransport, more: i64) {
+        self.write(|writer| {
+            writer.add(&writer.counts.turn_allocations[transport.index()], more);
+            writer.add(&writer.counts.turn_allocated[transport.index()], more.max(0));
+        });
+    }
+
+    /// A packet of so many bytes was relayed.
+    pub fn turn_relayed(&self, direction: TurnDirection, bytes: usize) {
+        self.write(|writer| {
+            writer.count(&writer.counts.turn_packets[direction.index()]);
+            writer.add(&writer.counts.turn_bytes[direction.index()], bytes as i64);
+        });
+    }
+
+    /// The TURN server did not do what it was asked.
+    pub fn turn_refused(&self, why: TurnRefusal) {
+        self.write(|writer| writer.count(&writer.counts.turn_refusals[why.index()]));
     }
 
     /// Is this one of the messages to time? Asked once for each that is passed on.

@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod resuming;
+pub mod turn;
 
 use std::{
     future::Future,

@@ -1,0 +1,175 @@
+//! How much may be relayed: allocations of one session and of all, bytes in a second of one allocation and of all.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::protocol::PeerId;
+
+/// The allocations that there are, and how many there may be.
+pub struct Quotas {
+    per_session: usize,
+    total: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    total: usize,
+    sessions: HashMap<PeerId, usize>,
+}
+
+/// Why there is no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The session has as many as it may.
+    Session,
+    /// The server has.
+    Server,
+}
+
+/// The right to one allocation. Given back when dropped.
+pub struct Share {
+    quotas: Arc<Quotas>,
+    peer_id: PeerId,
+}
+
+impl Quotas {
+    /// So many for each session, and so many in all.
+    pub fn new(per_session: usize, total: usize) -> Arc<Self> {
+        Arc::new(Self { per_session, total, taken: Mutex::default() })
+    }
+
+    /// One more for this session.
+    pub fn take(self: &Arc<Self>, peer_id: PeerId) -> Result<Share, Exhausted> {
+        let mut taken = self.taken();
+        if taken.sessions.get(&peer_id).is_some_and(|taken| *taken >= self.per_session) {
+            return Err(Exhausted::Session);
+        }
+        if taken.total >= self.total {
+            return Err(Exhausted::Server);
+        }
+        taken.total += 1;
+        *taken.sessions.entry(peer_id).or_default() += 1;
+        Ok(Share { quotas: self.clone(), peer_id })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = self.quotas.taken();
+        taken.total -= 1;
+        if let Some(of_session) = taken.sessions.get_mut(&self.peer_id) {
+            *of_session -= 1;
+            if *of_session == 0 {
+                taken.sessions.remove(&self.peer_id);
+            }
+        }
+    }
+}
+
+/// Bytes in a second: GCRA (ITU-T I.371), whose one number is when all that has passed would have at an even pace. A second's worth may pass at once, and a
+/// packet passes whole or not at all.
+struct Pace {
+    bytes_per_second: u64,
+    since: Instant,
+}
+
+const BURST: Duration = Duration::from_secs(1);
+
+impl Pace {
+    fn new(bytes_per_second: u64, now: Instant) -> Self {
+        Self { bytes_per_second, since: now }
+    }
+
+    /// The number with these bytes passed, if they may.
+    fn pass(&self, even_at: u64, bytes: usize, now: Instant) -> Option<u64> {
+        let now = now.saturating_duration_since(self.since).as_nanos() as u64;
+        let cost = bytes as u64 * 1_000_000_000 / self.bytes_per_second;
+        (even_at <= now + BURST.as_nanos() as u64).then(|| even_at.max(now) + cost)
+    }
+}
+
+/// The pace of one allocation.
+pub struct OwnPace {
+    pace: Pace,
+    even_at: Cell<u64>,
+}
+
+impl OwnPace {
+    /// At most so many bytes in a second.
+    pub fn new(bytes_per_second: u64, now: Instant) -> Self {
+        Self { pace: Pace::new(bytes_per_second, now), even_at: Cell::new(0) }
+    }
+
+    /// May so many bytes pass now? Then they have.
+    pub fn pass(&self, bytes: usize, now: Instant) -> bool {
+        let passed = self.pace.pass(self.even_at.get(), bytes, now);
+        passed.inspect(|even_at| self.even_at.set(*even_at)).is_some()
+    }
+}
+
+/// The pace of all together.
+pub struct SharedPace {
+    pace: Pace,
+    even_at: AtomicU64,
+}
+
+impl SharedPace {
+    /// At most so many bytes in a second.
+    pub fn new(bytes_per_second: u64, now: Instant) -> Self {
+        Self { pace: Pace::new(bytes_per_second, now), even_at: AtomicU64::new(0) }
+    }
+
+    /// May so many bytes pass now? Then they have.
+    pub fn pass(&self, bytes: usize, now: Instant) -> bool {
+        self.even_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |even_at| self.pace.pass(even_at, bytes, now)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_has_its_allocations_and_all_have_theirs() {
+        let quotas = Quotas::new(2, 3);
+        let (anna, bob) = (PeerId::random(), PeerId::random());
+        let take = |peer_id| quotas.take(peer_id);
+        let first = take(anna).ok().unwrap();
+        let _second = take(anna).ok().unwrap();
+        assert_eq!(take(anna).err(), Some(Exhausted::Session));
+        let third = take(bob).ok().unwrap();
+        assert_eq!(take(bob).err(), Some(Exhausted::Server));
+        drop(first);
+        assert!(take(bob).is_ok() && take(anna).is_ok());
+        drop(third);
+        let taken = quotas.taken();
+        assert_eq!((taken.total, taken.sessions.len()), (1, 1), "nothing is kept of who has none");
+        drop(taken);
+    }
+
+    #[test]
+    fn bytes_pass_at_their_pace_with_a_second_at_once() {
+        let now = Instant::now();
+        let (own, shared) = (OwnPace::new(1000, now), SharedPace::new(1000, now));
+        let passed = |from: Duration| {
+            let count = |pass: &dyn Fn() -> bool| (0..100).filter(|_| pass()).count();
+            (count(&|| own.pass(100, now + from)), count(&|| shared.pass(100, now + from)))
+        };
+        assert_eq!(passed(Duration::ZERO), (11, 11));
+        assert_eq!(passed(Duration::from_millis(500)), (5, 5));
+        assert_eq!(passed(Duration::from_secs(60)), (11, 11));
+        assert!(OwnPace::new(1, now).pass(65_535, now), "a packet is not too large for any pace");
+    }
+}

@@ -1,0 +1,118 @@
+//! Clients that come by TCP, in the clear or by TLS: what they say is cut into messages, and what they are told is written as they read it.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    task::yield_now,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    desk::{Desk, REQUEST_BYTES_MAX},
+    line::{Line, Outbox, Way},
+    message::HEADER_BYTES,
+};
+use crate::metrics::TurnTransport;
+
+/// From its connection a client has so long to get an allocation, and so long it may be without one later.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// A client that has taken nothing for so long is gone.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Serves one client until its stream ends.
+pub async fn serve(desk: Rc<Desk>, stream: impl AsyncRead + AsyncWrite, client: SocketAddr, transport: TurnTransport) {
+    let outbox = Rc::new(Outbox::default());
+    let line = Line { client, socket: desk.number_socket(), way: Way::Stream(outbox.clone()) };
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        () = read(&desk, &line, transport, reader) => {}
+        () = write(&outbox, writer, transport) => {}
+    }
+    desk.hang_up(&line);
+}
+
+async fn read(desk: &Rc<Desk>, line: &Line, transport: TurnTransport, mut reader: impl AsyncRead + Unpin) {
+    let mut bytes = BytesMut::new();
+    let mut deadline = Instant::now() + PATIENCE;
+    loop {
+        bytes.reserve(READ_BYTES);
+        let has_allocation = desk.has_allocation(line);
+        if has_allocation {
+            deadline = Instant::now() + PATIENCE;
+        }
+        // Its lifetime ends an allocation, and the next look sees to the stream.
+        let until = if has_allocation { Instant::now() + PATIENCE } else { deadline };
+        match timeout_at(until, reader.read_buf(&mut bytes)).await {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(_)) => {}
+            Err(_) if has_allocation => continue,
+            Err(_) => return,
+        }
+        loop {
+            match next_message(&bytes, desk.has_allocation(line)) {
+                Ok(Some(length)) => desk.hear(line, transport, &bytes.split_to(length)),
+                Ok(None) => break,
+                // Where the next message begins nobody knows any more.
+                Err(Unframed) => return,
+            }
+        }
+        yield_now().await;
+    }
+}
+
+async fn write(outbox: &Outbox, mut writer: impl AsyncWrite + Unpin, transport: TurnTransport) {
+    loop {
+        let mut bytes = outbox.next().await;
+        let written = timeout(WRITE_PATIENCE, async {
+            if transport == TurnTransport::Tls {
+                // Some clients take each record for a message, coturn's own among them.
+                while let Ok(Some(length)) = next_message(&bytes, true) {
+                    writer.write_all(&bytes.split_to(length)).await?;
+                }
+            }
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        });
+        if !matches!(written.await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// What is not the beginning of a message that this client may send.
+#[derive(Debug, PartialEq, Eq)]
+struct Unframed;
+
+/// How long the message is that these bytes begin with, its padding included, once they have all of it.
+fn next_message(bytes: &[u8], has_allocation: bool) -> Result<Option<usize>, Unframed> {
+    let [kind, _, high, low, ..] = bytes else { return Ok(None) };
+    let claimed = usize::from(u16::from_be_bytes([*high, *low]));
+    let length = match kind {
+        0..=0x3f if has_allocation || claimed <= REQUEST_BYTES_MAX => HEADER_BYTES + claimed,
+        0x40..=0x7f if has_allocation => 4 + claimed.next_multiple_of(4),
+        _ => return Err(Unframed),
+    };
+    Ok((bytes.len() >= length).then_some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_cut_where_its_messages_say() {
+        assert_eq!(next_message(&[0, 1, 0], true), Ok(None));
+        assert_eq!(next_message(&[0; 19], true), Ok(None));
+        assert_eq!(next_message(&[0; 21], true), Ok(Some(20)));
+        assert_eq!(next_message(&[0x40, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0], true), Ok(None), "its padding is missing");
+        assert_eq!(next_message(&[0x40, 0, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0, 0], true), Ok(Some(12)));
+        assert_eq!(next_message(&[0x40, 0, 0, 5], false), Err(Unframed), "who has no allocation has no channels");
+        assert_eq!(next_message(&[0, 1, 0xff, 0xff], false), Err(Unframed), "nobody sends requests of that length");
+        assert_eq!(next_message(b"GET / HTTP/1.1", false), Err(Unframed));
+        assert_eq!(next_message(&[0x80, 0, 0, 0], true), Err(Unframed));
+    }
+}
