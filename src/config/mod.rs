@@ -31,10 +31,10 @@ pub use crate::auth::origin::OriginRule;
 /// The settings of Switchboard.
 ///
 /// A flag beats an environment variable, which beats this file, which beats the default. Every setting below stands at its
-/// default; remove the `#` in front of one to change it. Unknown settings are refused. Paths are relative to the directory that
-/// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
-// An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
-// SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
+/// default; remove the `#` in front of one to change it. Unknown settings are refused, and so are environment variables that
+/// begin with SWITCHBOARD_ and name none; those that Kubernetes sets for services are let be. An empty variable counts as not
+/// set, but in the section auth: there it is refused, or it would open a server that was to be closed. Paths are relative to the
+/// directory that the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is

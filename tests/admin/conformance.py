@@ -74,7 +74,9 @@ class Guest(threading.Thread):
 def main(switchboard, schemathesis):
     with tempfile.TemporaryDirectory() as directory:
         command = [switchboard, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--rates", "off", "--log", "warn,switchboard::admin=error"]
-        server = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True)
+        # It names the program, and is no setting of it.
+        environment = {name: value for name, value in os.environ.items() if name != "SWITCHBOARD_BIN"}
+        server = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             public = re.search(r"http://localhost:(\d+)|http://127\.0\.0\.1:(\d+)", server.stdout.readline())
             admin = re.search(r"http://\S+?(?=/$)", server.stdout.readline().strip())
