@@ -230,7 +230,7 @@ fn a_token_comes_on_stdin_and_is_checked_as_the_server_of_a_file_would() {
     let (status, said) = on_stdin("[auth]\nissuer = \"me\"\n");
     assert_eq!(
         (status, &*said),
-        (Some(1), "a.toml:2: auth.issuer: issuer is \"me\", but no token is asked for without auth.keys or auth.jwks_url\n")
+        (Some(1), "a.toml:2: auth.issuer: is \"me\", but no token is asked for without auth.keys or auth.jwks_url\n")
     );
 }
 

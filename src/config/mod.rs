@@ -24,7 +24,7 @@ pub use self::{
 };
 use self::{
     sources::Conflict,
-    value::{blocks, certificate_names, dialects, https_url, integer, log_filter, origins, path, paths, text, url_path, url_segment},
+    value::{blocks, certificate_names, dialects, https_url, integer, log_filter, origins, path, paths, text, url_path, url_segment, word},
 };
 pub use crate::auth::origin::OriginRule;
 
@@ -426,7 +426,7 @@ impl Serialize for ForeignDialect {
 }
 
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -435,14 +435,26 @@ pub enum Rates {
     Off,
 }
 
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word(deserializer, [("on", Self::On), ("off", Self::Off)])
+    }
+}
+
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl<'de> Deserialize<'de> for LogFormat {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word(deserializer, [("text", Self::Text), ("json", Self::Json)])
+    }
 }
 
 /// Bytes that one peer takes in the list of a room, beside its metadata: its id and the keys around it, in either codec.
@@ -470,10 +482,10 @@ impl Config {
         let mut conflicts = Vec::new();
         let mut add = |settings: &'static [&'static str], problem| conflicts.push(Conflict { settings, problem });
 
-        let both = "tls_cert and tls_key go together";
+        let both = "the two go together";
         match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("tls_cert is {cert:?} and tls_key is not set; {both}")),
-            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("tls_key is {key:?} and tls_cert is not set; {both}")),
+            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("is {cert:?}, and tls_key is not set; {both}")),
+            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("is {key:?}, and tls_cert is not set; {both}")),
             (Some(_), Some(_)) | (None, None) => {}
         }
 
@@ -481,15 +493,15 @@ impl Config {
         if !self.auth.asks_for_tokens() {
             let why = "no token is asked for without auth.keys or auth.jwks_url";
             if let Some(issuer) = &self.auth.issuer {
-                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("issuer is {issuer:?}, but {why}"));
+                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("is {issuer:?}, but {why}"));
             }
             if let Some(audience) = &self.auth.audience {
-                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("audience is {audience:?}, but {why}"));
+                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("is {audience:?}, but {why}"));
             }
         }
 
         if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
-            let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
+            let problem = format!("is {file:?}, but nobody is asked without callback_url");
             add(&["auth.callback_secret_file", "auth.callback_url"], problem);
         }
 
@@ -497,7 +509,7 @@ impl Config {
         if silence_ms <= heartbeat_ms {
             add(
                 &["timeouts.silence_ms", "timeouts.heartbeat_ms"],
-                format!("silence_ms is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
+                format!("is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
             );
         }
 
@@ -505,7 +517,7 @@ impl Config {
         if outbox < message.saturating_mul(2) {
             add(
                 &["limits.outbox_bytes_max", "limits.message_bytes_max"],
-                format!("outbox_bytes_max is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
+                format!("is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
             );
         }
 
@@ -515,7 +527,7 @@ impl Config {
             add(
                 &["limits.outbox_bytes_max", "limits.room_metadata_bytes_max", "limits.peers_per_room_max"],
                 format!(
-                    "outbox_bytes_max is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
+                    "is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
                      which is {metadata}, and {PEER_ENTRY_BYTES} for each of peers_per_room_max, which is {peers}"
                 ),
             );
@@ -525,7 +537,7 @@ impl Config {
         if self.rates == Rates::On && (message as u64) > 2 * u64::from(bytes_per_second) {
             add(
                 &["limits.bytes_per_second", "limits.message_bytes_max"],
-                format!("bytes_per_second is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
+                format!("is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
             );
         }
         conflicts
@@ -717,11 +729,11 @@ mod tests {
     fn a_certificate_needs_its_key_and_a_key_its_certificate() {
         assert_eq!(
             conflict(|config| config.tls_cert = Some("chain.pem".into())).unwrap(),
-            "tls_cert: tls_cert is \"chain.pem\" and tls_key is not set; tls_cert and tls_key go together"
+            "tls_cert: is \"chain.pem\", and tls_key is not set; the two go together"
         );
         assert_eq!(
             conflict(|config| config.tls_key = Some("key.pem".into())).unwrap(),
-            "tls_key: tls_key is \"key.pem\" and tls_cert is not set; tls_cert and tls_key go together"
+            "tls_key: is \"key.pem\", and tls_cert is not set; the two go together"
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
         assert_eq!(conflict(both), None);
@@ -730,10 +742,7 @@ mod tests {
     #[test]
     fn who_has_a_secret_for_the_application_says_where_that_is() {
         let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
-        assert_eq!(
-            conflict(secret).unwrap(),
-            "auth.callback_secret_file: callback_secret_file is \"secret\", but nobody is asked without callback_url"
-        );
+        assert_eq!(conflict(secret).unwrap(), "auth.callback_secret_file: is \"secret\", but nobody is asked without callback_url");
         let both = |config: &mut Config| {
             secret(config);
             config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
@@ -746,12 +755,12 @@ mod tests {
         let issuer = |config: &mut Config| config.auth.issuer = Some("https://id.example".into());
         assert_eq!(
             conflict(issuer).unwrap(),
-            "auth.issuer: issuer is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
+            "auth.issuer: is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
         );
         let audience = |config: &mut Config| config.auth.audience = Some("switchboard".into());
         assert_eq!(
             conflict(audience).unwrap(),
-            "auth.audience: audience is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
+            "auth.audience: is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
         );
         for keys in [
             |config: &mut Config| config.auth.keys = vec!["a.pem".into()],
@@ -773,7 +782,7 @@ mod tests {
         assert_eq!(conflict(|config| config.timeouts.silence_ms = 10_001), None);
         assert_eq!(
             conflict(|config| config.timeouts.silence_ms = 10_000).unwrap(),
-            "timeouts.silence_ms: silence_ms is 10000, but must be greater than heartbeat_ms, which is 10000"
+            "timeouts.silence_ms: is 10000, but must be greater than heartbeat_ms, which is 10000"
         );
     }
 
@@ -782,7 +791,7 @@ mod tests {
         assert_eq!(conflict(|config| config.limits.message_bytes_max = 524_288), None);
         assert_eq!(
             conflict(|config| config.limits.message_bytes_max = 524_289).unwrap(),
-            "limits.outbox_bytes_max: outbox_bytes_max is 1048576, but must be at least twice message_bytes_max, which is 524289"
+            "limits.outbox_bytes_max: is 1048576, but must be at least twice message_bytes_max, which is 524289"
         );
         assert!(conflict(|config| config.limits.message_bytes_max = usize::MAX).is_some());
     }
@@ -792,7 +801,7 @@ mod tests {
         assert_eq!(conflict(|config| config.limits.outbox_bytes_max = 524_288 + 96_000), None);
         assert_eq!(
             conflict(|config| config.limits.outbox_bytes_max = 524_288 + 95_999).unwrap(),
-            "limits.outbox_bytes_max: outbox_bytes_max is 620287, but must be at least 620288, the list of a full room: \
+            "limits.outbox_bytes_max: is 620287, but must be at least 620288, the list of a full room: \
              room_metadata_bytes_max, which is 524288, and 96 for each of peers_per_room_max, which is 1000"
         );
         assert!(conflict(|config| config.limits.peers_per_room_max = usize::MAX).is_some());
@@ -804,7 +813,7 @@ mod tests {
         let too_slow = |config: &mut Config| config.limits.bytes_per_second = 32_767;
         assert_eq!(
             conflict(too_slow).unwrap(),
-            "limits.bytes_per_second: bytes_per_second is 32767, but must be at least half of message_bytes_max, which is 65536"
+            "limits.bytes_per_second: is 32767, but must be at least half of message_bytes_max, which is 65536"
         );
         let no_rates = |config: &mut Config| {
             too_slow(config);

@@ -42,7 +42,7 @@ pub struct InvalidConfig {
     pub faults: Vec<Fault>,
 }
 
-/// One thing that is wrong with the settings. Written as `ORIGIN: SETTING: PROBLEM` in one line without control characters.
+/// One thing that is wrong with the settings. Written as `ORIGIN: SETTING: PROBLEM`, or `FLAG: PROBLEM`, in one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where it stands; none when a program filled the settings.
@@ -213,8 +213,12 @@ impl Sources {
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
-                let origin = at(error.span().map_or(0, |span| span.start));
-                return self.faults.push(Fault { origin: Some(origin), setting: None, problem: error.message().to_owned() });
+                let span = error.span().unwrap_or_default();
+                let problem = match (error.message(), text.get(span.clone())) {
+                    ("duplicate key", Some(key)) if !key.is_empty() => format!("{key} is there twice"),
+                    (message, _) => message.to_owned(),
+                };
+                return self.faults.push(Fault { origin: Some(at(span.start)), setting: None, problem });
             }
         };
         for (key, value) in table {
@@ -236,6 +240,10 @@ impl Sources {
             let problem = unknown(&name, value.get_ref().is_table());
             return self.fault(at(key.span().start), name, problem);
         };
+        if let (true, DeValue::String(item)) = (setting.is_list, value.get_ref()) {
+            let problem = format!("{item:?} is no list, which is wanted, as {} = [{item:?}]", setting.key);
+            return self.fault(at(key.span().start), name, problem);
+        }
         match setting.read(value) {
             Ok(layer) => self.set(&setting, layer, at(key.span().start)),
             Err(error) => {
@@ -303,7 +311,8 @@ impl fmt::Display for Fault {
         if let Some(origin) = &self.origin {
             write!(line, "{origin}: ")?;
         }
-        if let Some(setting) = &self.setting {
+        // A flag is called like its setting.
+        if let (Some(setting), false) = (&self.setting, matches!(self.origin, Some(Origin::Flag(_)))) {
             write!(line, "{setting}: ")?;
         }
         line.push_str(&self.problem);
@@ -540,6 +549,30 @@ mod tests {
         let lookup = |name: &str| (name == "SWITCHBOARD_CERT_DIR").then(|| OsString::from_vec(vec![b'a', 0xff]));
         let error = Sources::new().environment(lookup).finish().unwrap_err();
         assert_eq!(error.to_string(), r#"SWITCHBOARD_CERT_DIR: cert_dir: "a\xFF" is not UTF-8"#);
+    }
+
+    #[test]
+    fn what_is_not_of_its_kind_is_told_in_our_words() {
+        for (toml, said) in [
+            ("rates = false", "a.toml:1: rates: false is none of: on, off"),
+            ("rates = \"maybe\"", "a.toml:1: rates: \"maybe\" is none of: on, off"),
+            ("log_format = 7", "a.toml:1: log_format: 7 is none of: text, json"),
+            ("[auth]\nkeys = \"x\"", "a.toml:2: auth.keys: \"x\" is no list, which is wanted, as keys = [\"x\"]"),
+            ("log = 7", "a.toml:1: log: 7 is not a log filter, which is a level or a list such as \"info,switchboard=debug\""),
+            (
+                "log = \"=loud=\"",
+                "a.toml:1: log: \"=loud=\" is not a log filter, which is a level or a list such as \"info,switchboard=debug\"",
+            ),
+            ("log = \"info\"\nworkers = 1\nlog = \"off\"", "a.toml:3: log is there twice"),
+            ("[auth]\n[limits]\n[auth]", "a.toml:3: auth is there twice"),
+        ] {
+            let mut sources = Sources::new();
+            sources.toml(Path::new("a.toml"), toml);
+            assert_eq!(sources.finish().unwrap_err().to_string(), said, "{toml}");
+        }
+        let flag = |setting, text| Sources::new().flag(setting, Some(text)).finish().unwrap_err().to_string();
+        assert_eq!(flag("rates", "false"), "--rates: false is none of: on, off");
+        assert_eq!(flag("tls_cert", "x"), "--tls-cert: is \"x\", and tls_key is not set; the two go together");
     }
 
     #[test]
