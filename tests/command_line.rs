@@ -132,10 +132,11 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         (&["--tls-cert", "no.pem"], "--tls-cert: is \"no.pem\", and tls_key is not set; the two go together".into()),
         (&["--admin-listen", "here"], "--admin-listen: \"here\" is not HOST:PORT".into()),
         (&["--listen", "127.0.0.1:0", "--admin-listen", &address], format!("admin_listen: TCP {address} cannot be listened on: ")),
-        (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
-        (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
-        (&["--log", "verbose"], "--log: log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
-        (&["--log-format", "xml"], "--log-format: log_format: ".into()),
+        (&["--admin-listen", ":8080"], "--admin-listen: is :8080, and listen is localhost:8080: ".into()),
+        (&["--workers", "0"], "--workers: 0 is out of range, expected an integer from 1 to 512".into()),
+        (&["--log", "=loud="], "--log: \"=loud=\" is not a log filter, which is a level or a list".into()),
+        (&["--log", "verbose"], "--log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
+        (&["--log-format", "xml"], "--log-format: ".into()),
         (&["--config", "no.toml"], "no.toml: cannot be read: ".into()),
     ] {
         let (status, output, error) = run(&directory, arguments);

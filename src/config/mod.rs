@@ -489,6 +489,12 @@ impl Config {
             (Some(_), Some(_)) | (None, None) => {}
         }
 
+        if let Some(admin_listen) = self.admin_listen.filter(|admin_listen| admin_listen.overlaps(&self.listen)) {
+            let problem =
+                format!("is {admin_listen}, and listen is {}: clients are taken there already; give it another port", self.listen);
+            add(&["admin_listen", "listen"], problem);
+        }
+
         // Whoever sets one of these believes that the server asks for tokens.
         if !self.auth.asks_for_tokens() {
             let why = "no token is asked for without auth.keys or auth.jwks_url";
@@ -737,6 +743,38 @@ mod tests {
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
         assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn the_administration_never_has_the_port_of_clients() {
+        let listens = |listen: &str, admin: &str| {
+            conflict(|config| {
+                config.listen = listen.parse().unwrap();
+                config.admin_listen = Some(admin.parse().unwrap());
+            })
+        };
+        assert_eq!(
+            listens("localhost:8080", ":8080").unwrap(),
+            "admin_listen: is :8080, and listen is localhost:8080: clients are taken there already; give it another port"
+        );
+        for (listen, admin) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("localhost:1", "[::1]:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::]:1"),
+            (":1", "192.0.2.1:1"),
+        ] {
+            assert!(listens(listen, admin).is_some() && listens(admin, listen).is_some(), "{listen} {admin}");
+        }
+        for (listen, admin) in [
+            ("localhost:1", "localhost:2"),
+            (":0", ":0"),
+            ("192.0.2.1:1", "localhost:1"),
+            ("0.0.0.0:1", "[::]:1"),
+            ("[::1]:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(listens(listen, admin), None, "{listen} {admin}");
+        }
     }
 
     #[test]
