@@ -5,6 +5,7 @@
 //! while the provider is down, sends too much, or sends something else.
 
 use std::{
+    error::Error as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::sync::{Mutex, OnceCell};
 use tracing::{error, info};
 
-use super::keys::{Key, KeyFault};
+use super::keys::{Key, KeyFault, list};
 
 /// Where keys are published, and how they are fetched.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct PublishedKeys {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nobody answers, or not in time.
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Unreachable(#[from] reqwest::Error),
     /// This machine has no certificates to trust.
     #[error("no certificates to trust: {0}")]
@@ -92,7 +93,11 @@ impl Jwks {
                 // Once is enough until it is over.
                 Err(error) if !was_told => {
                     was_told = true;
-                    error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
+                    if self.keys.load().is_empty() {
+                        error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, and there are none from there yet");
+                    } else {
+                        error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
+                    }
                 }
                 Err(_) => {}
             }
@@ -128,7 +133,7 @@ impl Jwks {
         let keys = Key::from_published_jwks(&self.answer().await?)?;
         let names = |keys: &[Arc<Key>]| keys.iter().map(|key| key.name().map(str::to_owned)).collect::<Vec<_>>();
         if names(&keys) != names(&self.keys.load()) {
-            info!(url = self.shown(), ?keys, "published keys are in use");
+            info!(url = self.shown(), keys = list(&keys), "published keys are in use");
         }
         self.keys.store(Arc::new(keys));
         Ok(())
@@ -156,6 +161,20 @@ impl Jwks {
         }
         Ok(answer)
     }
+}
+
+/// An error with what has led to it, which in the library's is the part that helps: that a connection was refused, or a name is not known.
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let error_text = error.to_string();
+        if !text.ends_with(&error_text) {
+            text = format!("{text}: {error_text}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A client that trusts what the system trusts.

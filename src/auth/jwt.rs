@@ -195,7 +195,9 @@ impl Authorize for Tokens {
                 let denied = match bad {
                     // By then its signature is known to be right.
                     BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
-                    BadToken::UnknownKey if self.waits_for_keys() => return Denied::unavailable(reason),
+                    BadToken::UnknownKey if self.waits_for_keys() => {
+                        return Denied::unavailable(format!("{reason}: auth.jwks_url has given none yet"));
+                    }
                     _ => Denied::new(reason),
                 };
                 denied.counted_as(bad.slug())
