@@ -201,6 +201,24 @@ fn why_a_token_is_not_good_is_said_in_words() {
 }
 
 #[test]
+fn rooms_with_stars_are_shown_as_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let made = signed(&directory, &makes, &json!({ "exp": now + 60, "rooms": ["", "a*b", "a*b*", "a*"] }));
+    let said = explained(&directory, &made, &checks);
+    assert_eq!(
+        said[said.len() - 4..],
+        [
+            "  rooms        \"\" (no room, because every room has a name): everything",
+            "               a*b (the one room that is called so: only at the end a star is more): everything",
+            "               a*b* (the rooms whose name begins with a*b: only at the end a star is more): everything",
+            "               a*: everything",
+        ]
+    );
+}
+
+#[test]
 fn a_token_comes_on_stdin_and_is_checked_as_the_server_of_a_file_would() {
     let directory = tempfile::tempdir().unwrap();
     let (makes, checks) = pair(&directory, "hs256");
@@ -245,6 +263,8 @@ fn what_makes_no_token_is_said_before_one_is_made() {
         (&["--key", &makes, "--room", "a", "--ttl", "soon"], 2, "not a number and s, m, h or d"),
         (&["--key", &makes, "--room", "a", "--peers", "0"], 2, "--peers"),
         (&["--check", "x", "--room", "a"], 2, "--check"),
+        (&["--key", &makes, "--room", ""], 2, "a room has a name, and `*` is every room"),
+        (&["--key", &makes, "--room", "a*b"], 2, "a `*` stands at the end alone: `a*` is every room whose name begins so; "),
         (&["--key", &makes, "--key", &makes, "--room", "a"], 1, "--key: a token is made with one key"),
         (&["--key", &checks, "--room", "a"], 1, " holds no private key, which it takes to make tokens"),
         (&["--key", "none", "--room", "a"], 1, "--key: none cannot be read: "),

@@ -139,8 +139,15 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 fn what_for(room: &RoomGrant) -> String {
     let name = match &room.rooms {
+        RoomPattern::Exact(name) if name.is_empty() => "\"\" (no room, because every room has a name)".to_owned(),
+        RoomPattern::Exact(name) if name.contains('*') => {
+            format!("{name} (the one room that is called so: only at the end a star is more)")
+        }
         RoomPattern::Exact(name) => name.clone(),
         RoomPattern::Prefix(prefix) if prefix.is_empty() => "every room".to_owned(),
+        RoomPattern::Prefix(prefix) if prefix.contains('*') => {
+            format!("{prefix}* (the rooms whose name begins with {prefix}: only at the end a star is more)")
+        }
         RoomPattern::Prefix(prefix) => format!("{prefix}*"),
     };
     let Rights { publish, subscribe, broadcast, observe } = room.rights;
