@@ -201,6 +201,22 @@ fn why_a_token_is_not_good_is_said_in_words() {
 }
 
 #[test]
+fn a_token_that_has_run_out_within_the_leeway_is_good_by_that_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    fs::write(directory.path().join("a.toml"), format!("[auth]\nkeys = [\"{checks}\"]\nleeway_ms = 60000\n")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first_line = |claims: serde_json::Value| {
+        let said = output(&directory, &["token", "--check", &signed(&directory, &makes, &claims), "--config", "a.toml"]);
+        said.lines().next().unwrap().to_owned()
+    };
+    let narrow = "The token is good, but only by auth.leeway_ms, 60000 ms: by this machine's clock it";
+    assert_eq!(first_line(json!({ "exp": now - 1 })), format!("{narrow} has run out."));
+    assert_eq!(first_line(json!({ "exp": now + 9000, "nbf": now + 50 })), format!("{narrow} is not yet good."));
+    assert_eq!(first_line(json!({ "exp": now + 9000, "nbf": now - 1 })), "The token is good.");
+}
+
+#[test]
 fn rooms_with_stars_are_shown_as_what_they_are() {
     let directory = tempfile::tempdir().unwrap();
     let (makes, checks) = pair(&directory, "eddsa");

@@ -141,6 +141,11 @@ impl Tokens {
         Ok((payload, key.clone()))
     }
 
+    /// How far clocks may be apart.
+    pub fn leeway(&self) -> Duration {
+        self.rules.leeway
+    }
+
     /// The keys that are in use.
     pub fn keys(&self) -> Vec<Arc<Key>> {
         let mut keys = self.from_files.load().to_vec();

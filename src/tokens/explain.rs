@@ -46,7 +46,7 @@ pub fn run(arguments: Token) -> anyhow::Result<String> {
         );
     };
     match tokens.verify_with_key(&token, now) {
-        Ok((_, key)) => Ok(explanation("The token is good.", &token, Some(&key), now)),
+        Ok((_, key)) => Ok(explanation(&good(&token, tokens.leeway(), now), &token, Some(&key), now)),
         Err(bad) => {
             let mut text = explanation(&format!("The token is not good: {bad}."), &token, None, now);
             if matches!(bad, BadToken::UnknownKey | BadToken::Algorithm) {
@@ -87,6 +87,19 @@ fn of_server(auth: &Auth) -> anyhow::Result<Option<Arc<Tokens>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(tokens.fetch()).map_err(|error| anyhow!("auth.jwks_url: {error}"))?;
     Ok(Some(tokens))
+}
+
+/// That a token is good, and how narrowly.
+fn good(token: &str, leeway: Duration, now: SystemTime) -> String {
+    let why = Unverified::read(token).ok().and_then(|Unverified { claims, .. }| {
+        let has_run_out = claims.expires_at.is_some_and(|end| end <= now);
+        let is_early = claims.not_before.is_some_and(|start| now < start);
+        if has_run_out { Some("has run out") } else { is_early.then_some("is not yet good") }
+    });
+    match why {
+        Some(why) => format!("The token is good, but only by auth.leeway_ms, {} ms: by this machine's clock it {why}.", leeway.as_millis()),
+        None => "The token is good.".to_owned(),
+    }
 }
 
 fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -> String {
