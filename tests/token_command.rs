@@ -175,7 +175,7 @@ fn why_a_token_is_not_good_is_said_in_words() {
     for (claims, more, reason) in [
         (json!({ "exp": now - 31 }), &[][..], "it has run out"),
         (json!({}), &[], "it says no time at which it runs out"),
-        (json!({ "exp": "never" }), &[], "its claim \"exp\" is not what it has to be"),
+        (json!({ "exp": "never" }), &[], "its claim exp: \"…\" is no number of seconds since 1970"),
         (json!({ "exp": now + 9000, "nbf": now + 3600 }), &[], "its time has not come"),
         (json!({ "exp": now + 9000, "iss": "you" }), &["--iss", "me"], "it is from another issuer"),
         (json!({ "exp": now + 9000, "aud": "you" }), &["--aud", "me"], "it is for another audience"),
@@ -198,6 +198,33 @@ fn why_a_token_is_not_good_is_said_in_words() {
     assert_eq!((status, &*output), (Some(1), ""));
     assert!(error.starts_with("Nobody knows whether the token is good: there is no key here. "), "{error}");
     assert!(!error.contains(signature) && !said(&changed, &both).contains(signature), "a token is not repeated");
+}
+
+/// Whoever made a right's name up, or took milliseconds for seconds, reads where, and what the rest of the token says.
+#[test]
+fn a_claim_that_is_not_understood_is_named_and_the_rest_is_still_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let said = |claims: serde_json::Value| {
+        let (status, output, error) = run(&directory, &["token", "--check", &signed(&directory, &makes, &claims), "--key", &checks]);
+        assert_eq!((status, &*output), (Some(1), ""), "{error}");
+        error
+    };
+    let wrong =
+        said(json!({ "sub": "alice", "exp": now + 60, "rooms": { "a\u{1b}": { "publsh": true } }, "limits": { "joinsPerSecond": 2 } }));
+    let fault = r#"rooms."a\u{1b}".publsh: unknown right, did you mean publish?"#;
+    assert!(wrong.starts_with(&format!("The token is not good: its claim {fault}\nIt says of itself, ")), "{wrong}");
+    for line in ["  for          alice\n", "  a second     2 joins\n", &format!("  rooms        not understood, {fault}\n")] {
+        assert!(wrong.contains(line), "{line} in {wrong}");
+    }
+    let late = said(json!({ "exp": (now + 60) * 1000, "rooms": ["a"] }));
+    assert!(
+        late.starts_with("The token is not good: its claim exp: ")
+            && late.contains("000 seconds end after the year 9999, is it in milliseconds?\n"),
+        "{late}"
+    );
+    assert!(late.contains("  rooms        a: everything\n"), "{late}");
 }
 
 #[test]
@@ -284,11 +311,7 @@ fn what_makes_no_token_is_said_before_one_is_made() {
         (&["--key", &makes, "--key", &makes, "--room", "a"], 1, "--key: a token is made with one key"),
         (&["--key", &checks, "--room", "a"], 1, " holds no private key, which it takes to make tokens"),
         (&["--key", "none", "--room", "a"], 1, "--key: none cannot be read: "),
-        (
-            &["--key", &makes, "--room", "a", "--sub", &long],
-            1,
-            "no server would take this token: its claim \"sub\" is not what it has to be",
-        ),
+        (&["--key", &makes, "--room", "a", "--sub", &long], 1, "no server would take this token: its claim sub: 256 bytes, at most 255"),
         (&["--key", &makes, "--room", &"x".repeat(9000)], 1, "no server would take this token: it has more than 8192 bytes"),
     ] {
         let (status, output, error) = run(&directory, &[&["token"], arguments].concat());

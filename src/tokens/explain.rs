@@ -48,7 +48,9 @@ pub fn run(arguments: Token) -> anyhow::Result<String> {
     match tokens.verify_with_key(&token, now) {
         Ok((_, key)) => Ok(explanation(&good(&token, tokens.leeway(), now), &token, Some(&key), now)),
         Err(bad) => {
-            let mut text = explanation(&format!("The token is not good: {bad}."), &token, None, now);
+            let reason = bad.to_string();
+            let stop = if reason.ends_with('?') { "" } else { "." };
+            let mut text = explanation(&format!("The token is not good: {reason}{stop}"), &token, None, now);
             if matches!(bad, BadToken::UnknownKey | BadToken::Algorithm) {
                 let keys: Vec<_> = tokens.keys().iter().map(|key| named(key)).collect();
                 line(&mut text, "known keys", &if keys.is_empty() { "none".to_owned() } else { keys.join(", ") });
@@ -104,7 +106,8 @@ fn good(token: &str, leeway: Duration, now: SystemTime) -> String {
 
 fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -> String {
     let mut text = format!("{verdict}\n");
-    let Ok(Unverified { algorithm, key: name, claims }) = Unverified::read(token) else { return text };
+    let Ok(Unverified { algorithm, key: name, claims, faults }) = Unverified::read(token) else { return text };
+    let fault = |claim| faults.iter().find(|fault| fault.claim() == claim).map(|fault| format!("not understood, {fault}"));
     if key.is_none() {
         text.push_str("It says of itself, and nothing of it counts:\n");
     }
@@ -113,19 +116,24 @@ fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -
         "signed with",
         &key.map_or_else(|| format!("{}, {algorithm}", name.as_deref().unwrap_or("a key without a name")), named),
     );
-    line(&mut text, "for", claims.user.as_deref().unwrap_or("nobody by name"));
-    if let Some(issuer) = &claims.issuer {
-        line(&mut text, "issuer", issuer);
+    line(&mut text, "for", &fault("sub").or(claims.user.as_deref().map(str::to_owned)).unwrap_or_else(|| "nobody by name".to_owned()));
+    if let Some(issuer) = fault("iss").or(claims.issuer) {
+        line(&mut text, "issuer", &issuer);
     }
-    if !claims.audience.is_empty() {
-        line(&mut text, "audience", &claims.audience.join(", "));
+    let audience = (!claims.audience.is_empty()).then(|| claims.audience.join(", "));
+    if let Some(audience) = fault("aud").or(audience) {
+        line(&mut text, "audience", &audience);
     }
-    if let Some(not_before) = claims.not_before {
-        line(&mut text, "from", &moment(not_before, now));
+    if let Some(made_at) = fault("iat") {
+        line(&mut text, "made", &made_at);
     }
-    line(&mut text, "until", &claims.expires_at.map_or_else(|| "it says no end, and has to".to_owned(), |end| moment(end, now)));
+    if let Some(not_before) = fault("nbf").or(claims.not_before.map(|start| moment(start, now))) {
+        line(&mut text, "from", &not_before);
+    }
+    let end = fault("exp").or(claims.expires_at.map(|end| moment(end, now)));
+    line(&mut text, "until", &end.unwrap_or_else(|| "it says no end, and has to".to_owned()));
     if claims.rooms.is_empty() {
-        line(&mut text, "rooms", "none");
+        line(&mut text, "rooms", &fault("rooms").unwrap_or_else(|| "none".to_owned()));
     }
     for (index, room) in claims.rooms.iter().enumerate() {
         line(&mut text, if index == 0 { "rooms" } else { "" }, &what_for(room));
@@ -133,8 +141,9 @@ fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -
     let RateLimits { messages_per_second, bytes_per_second, joins_per_second } = claims.rates;
     let limits = [(messages_per_second, "messages"), (bytes_per_second, "bytes"), (joins_per_second, "joins")];
     let limits: Vec<_> = limits.into_iter().filter_map(|(limit, what)| Some(format!("{} {what}", limit?))).collect();
-    if !limits.is_empty() {
-        line(&mut text, "a second", &limits.join(", "));
+    let limits = (!limits.is_empty()).then(|| limits.join(", "));
+    if let Some(limits) = fault("limits").or(limits) {
+        line(&mut text, "a second", &limits);
     }
     text
 }

@@ -42,7 +42,10 @@ pub fn run(token: &Token) -> anyhow::Result<String> {
     let key = SigningKey::read(file).map_err(|error| anyhow!("--key: {error}"))?;
     let made = key.sign(&claims(token, SystemTime::now()));
     // What no server would take is no use to anybody.
-    Unverified::read(&made).map_err(|bad| anyhow!("no server would take this token: {bad}"))?;
+    let read = Unverified::read(&made).map_err(|bad| anyhow!("no server would take this token: {bad}"))?;
+    if let Some(fault) = read.faults.first() {
+        bail!("no server would take this token: its claim {fault}");
+    }
     Ok(made + "\n")
 }
 
