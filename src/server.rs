@@ -56,6 +56,7 @@ pub struct Server {
     url: String,
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
+    admits: String,
     registry: Addr<RoomRegistry>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -103,9 +104,9 @@ impl Server {
         config.check()?;
         let certificates = certificates(&config)?;
         let tokens = tokens(&config.auth)?;
-        let authority = match authority {
-            Some(authority) => Some(authority),
-            None => decider(&config.auth, tokens.clone())?,
+        let (authority, admits) = match authority {
+            Some(authority) => (Some(authority), "The program that it is a part of decides who may come in".to_owned()),
+            None => (decider(&config.auth, tokens.clone())?, config.auth.admits()),
         };
         let listeners = listener::bind(config.listen).map_err(StartError::Listen)?;
         let administration = config.admin_listen.map(|listen| Administration::prepare(listen, &config.admin, program)).transpose()?;
@@ -140,8 +141,8 @@ impl Server {
         let failed = |error: std::io::Error| StartError::System(error.to_string());
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
-        info!(%url, ?addresses, "clients are taken");
-        Ok(Self { url, addresses, admin_addresses, registry, metrics, stop, drained, thread: Some(thread) })
+        info!(%url, ?addresses, admits, "clients are taken");
+        Ok(Self { url, addresses, admin_addresses, admits, registry, metrics, stop, drained, thread: Some(thread) })
     }
 
     /// The URL to open in a browser, and the base URL for clients.
@@ -157,6 +158,11 @@ impl Server {
     /// Where its administration listens: nowhere without the setting `admin_listen`.
     pub fn admin_addresses(&self) -> &[SocketAddr] {
         &self.admin_addresses
+    }
+
+    /// Who may come in, as a sentence without its full stop.
+    pub fn admits(&self) -> &str {
+        &self.admits
     }
 
     /// Who is where, now.

@@ -556,6 +556,19 @@ impl Auth {
         !self.keys.is_empty() || self.jwks_url.is_some()
     }
 
+    /// Who may come in by these settings, as a sentence without its full stop.
+    pub fn admits(&self) -> String {
+        let keys = (!self.keys.is_empty()).then_some("auth.keys");
+        let published = self.jwks_url.is_some().then_some("auth.jwks_url");
+        let named: Vec<&str> = keys.into_iter().chain(published).collect();
+        match (&named[..], &self.callback_url) {
+            ([], None) => "Anybody may come in".to_owned(),
+            ([], Some(_)) => "The application decides who may come in (auth.callback_url)".to_owned(),
+            (named, None) => format!("Clients need a token ({})", named.join(", ")),
+            (named, Some(_)) => format!("Clients need a token ({}), and the application decides (auth.callback_url)", named.join(", ")),
+        }
+    }
+
     /// How often published keys are fetched.
     pub fn jwks_refresh(&self) -> Duration {
         Duration::from_millis(self.jwks_refresh_ms)
@@ -812,6 +825,24 @@ mod tests {
                 keys(config);
             };
             assert_eq!(conflict(all), None);
+        }
+    }
+
+    #[test]
+    fn who_may_come_in_is_told_in_a_sentence() {
+        let url = || Some("https://id.example/".parse().unwrap());
+        let keys = || vec!["a.pem".into()];
+        for (auth, said) in [
+            (Auth::default(), "Anybody may come in"),
+            (Auth { keys: keys(), ..Auth::default() }, "Clients need a token (auth.keys)"),
+            (Auth { keys: keys(), jwks_url: url(), ..Auth::default() }, "Clients need a token (auth.keys, auth.jwks_url)"),
+            (Auth { callback_url: url(), ..Auth::default() }, "The application decides who may come in (auth.callback_url)"),
+            (
+                Auth { jwks_url: url(), callback_url: url(), ..Auth::default() },
+                "Clients need a token (auth.jwks_url), and the application decides (auth.callback_url)",
+            ),
+        ] {
+            assert_eq!(auth.admits(), said);
         }
     }
 
