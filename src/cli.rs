@@ -3,7 +3,7 @@
 //! Values are taken as text and read where those of the file are, so that a wrong one is refused in the same words. Here only
 //! the shape counts: an unknown flag is a usage error (exit status 2), a wrong value is not (1).
 
-use std::{env, path::PathBuf};
+use std::{env, ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
@@ -179,8 +179,9 @@ impl Serve {
 
 /// The settings that these flags, this process's environment, and the file that one of them names come to, and where each was written.
 pub fn settings(flags: Sources, file: Option<PathBuf>) -> Result<(Config, SettingOrigins), InvalidConfig> {
-    let sources =
-        flags.environment(|variable| env::var_os(variable)).known_variables(env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let variables = env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let sources = flags.environment(|variable| env::var_os(variable)).known_variables(variables, &[CONFIG_VARIABLE]);
     let variable = env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
     match file.or(variable.map(PathBuf::from)) {
         Some(path) => sources.file(&path).finish_with_origins(),

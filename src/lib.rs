@@ -49,6 +49,7 @@
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
+//! | `slips` | what somebody who wrote an unknown name may have meant | whose names they are |
 //!
 //! Beside these, `check`, `cli`, `console`, `health`, `logging`, `local_server`, `roots`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
 //!
@@ -72,6 +73,7 @@ pub mod protocol;
 pub mod registry;
 pub mod server;
 pub mod session;
+mod slips;
 pub mod turn;
 
 pub use config::Config;

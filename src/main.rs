@@ -69,7 +69,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             // Nobody has to read it.
             Ok(server.serve(|server| {
                 let administration = server.admin_addresses().first().map(|address| format!("Its administration: http://{address}/\n"));
-                drop(print(&format!("Switchboard is open: {}\n{}", server.url(), administration.unwrap_or_default())));
+                let administration = administration.unwrap_or_default();
+                drop(print(&format!("Switchboard is open: {}\n{}.\n{administration}", server.url(), server.admits())));
             })?)
         }
     }

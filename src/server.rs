@@ -60,6 +60,7 @@ pub struct Server {
     admin_addresses: Vec<SocketAddr>,
     turn_addresses: TurnAddresses,
     turn_credentials: Option<Arc<Credentials>>,
+    admits: String,
     registry: Addr<RoomRegistry>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -121,11 +122,11 @@ impl Server {
     pub fn start_in(config: Config, authority: Option<Arc<dyn Authorize>>, program: Program) -> Result<Self, StartError> {
         config.check()?;
         let certificates = certificates(&config)?;
-        let (authority, tokens) = match authority {
-            Some(authority) => (Some(authority), None),
+        let (authority, tokens, admits) = match authority {
+            Some(authority) => (Some(authority), None, "The program that it is a part of decides who may come in".to_owned()),
             None => {
                 let tokens = tokens(&config.auth)?;
-                (decider(&config.auth, tokens.clone())?, tokens)
+                (decider(&config.auth, tokens.clone())?, tokens, config.auth.admits())
             }
         };
         let turn_secrets = SecretFiles::load(&config.ice.turn_secret_files)?;
@@ -174,11 +175,12 @@ impl Server {
         let failed = |error: std::io::Error| StartError::System(error.to_string());
         let thread = thread::Builder::new().name("switchboard".into()).spawn(run).map_err(failed)?;
         let registry = outcome.recv().map_err(|_| StartError::System("its first thread ended".into()))??;
-        info!(%url, ?addresses, "clients are taken");
+        info!(%url, ?addresses, admits, "clients are taken");
         Ok(Self {
             url,
             addresses,
             admin_addresses,
+            admits,
             turn_addresses: turn_addresses.unwrap_or_default(),
             turn_credentials,
             registry,
@@ -212,6 +214,11 @@ impl Server {
     /// Who may use that.
     pub fn turn_credentials(&self) -> Option<&Arc<Credentials>> {
         self.turn_credentials.as_ref()
+    }
+
+    /// Who may come in, as a sentence without its full stop.
+    pub fn admits(&self) -> &str {
+        &self.admits
     }
 
     /// Who is where, now.

@@ -106,6 +106,44 @@ fn the_printed_configuration_is_taken_back_and_a_flag_beats_environment_beats_fi
     assert_eq!(server.end(), (Some(0), String::new()), "the file's `log` holds");
 }
 
+/// Whoever passes on a variable that nobody has set, or misspells one, believes that the server is closed.
+#[test]
+fn it_says_who_may_come_in_and_does_not_start_open_by_a_slip() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |settings: &[(&str, &str)]| {
+        let mut command = switchboard(&directory);
+        let server = ServerProcess::start(command.args(["--listen", "127.0.0.1:0"]).envs(settings.iter().copied()), &directory);
+        server.logs("clients are taken");
+        assert!(server.log().contains(&format!("admits=\"{}\"", server.admits().trim_end_matches('.'))), "{}", server.log());
+        server.admits().to_owned()
+    };
+    assert_eq!(of(&[("SWITCHBOARD_PORT", "tcp://10.0.0.7:8080"), ("SWITCHBOARD_SERVICE_HOST", "10.0.0.7")]), "Anybody may come in.");
+    let (status, said, _) = run(&directory, &["keys", "--out", "mine"]);
+    assert_eq!(status, Some(0));
+    let keys = said.split("SWITCHBOARD_AUTH_KEYS=").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(of(&[("SWITCHBOARD_AUTH_KEYS", keys)]), "Clients need a token (auth.keys).");
+    let url = "http://127.0.0.1:1/";
+    let mut command = switchboard(&directory);
+    command.args(["--listen", "127.0.0.1:0"]).env("SWITCHBOARD_AUTH_JWKS_URL", url);
+    let server = ServerProcess::start(&mut command, &directory);
+    assert_eq!(server.admits(), "Clients need a token (auth.jwks_url).");
+    server.logs("auth.jwks_url: keys cannot be fetched, and there are none from there yet");
+    server.logs("Connection refused");
+    assert_eq!(of(&[("SWITCHBOARD_AUTH_CALLBACK_URL", url)]), "The application decides who may come in (auth.callback_url).");
+
+    for (name, value, said) in [
+        ("SWITCHBOARD_KEYS", keys, "SWITCHBOARD_KEYS: unknown setting, did you mean SWITCHBOARD_AUTH_KEYS?\n"),
+        ("SWITCHBOARD_AUTH_KEYS", "", "SWITCHBOARD_AUTH_KEYS: auth.keys: is empty, which does not count as not set, "),
+        ("SWITCHBOARD_PORT", "8080", "SWITCHBOARD_PORT: unknown setting, "),
+    ] {
+        let Output { status, stdout, stderr } =
+            switchboard(&directory).args(["--listen", "127.0.0.1:0"]).env(name, value).output().unwrap();
+        assert_eq!((status.code(), &*stdout), (Some(1), &b""[..]), "{name}");
+        let error = String::from_utf8(stderr).unwrap();
+        assert!(error.starts_with(said), "{error}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_told_by_line() {
     let directory = tempfile::tempdir().unwrap();
@@ -129,13 +167,14 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         (&["--listen", &address][..], format!("listen: TCP {address} cannot be listened on: ")),
         (&["--listen", "127.0.0.1:0", "--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: no.pem cannot be read: ".into()),
         (&["--listen", "127.0.0.1:0", "--cert-dir", "file"], "cert_dir: file cannot keep certificates: ".into()),
-        (&["--tls-cert", "no.pem"], "--tls-cert: tls_cert: ".into()),
-        (&["--admin-listen", "here"], "--admin-listen: admin_listen: \"here\" is not HOST:PORT".into()),
+        (&["--tls-cert", "no.pem"], "--tls-cert: is \"no.pem\", and tls_key is not set; the two go together".into()),
+        (&["--admin-listen", "here"], "--admin-listen: \"here\" is not HOST:PORT".into()),
         (&["--listen", "127.0.0.1:0", "--admin-listen", &address], format!("admin_listen: TCP {address} cannot be listened on: ")),
-        (&["--workers", "0"], "--workers: workers: 0 is out of range, expected an integer from 1 to 512".into()),
-        (&["--log", "=loud="], "--log: log: \"=loud=\" is not a log filter".into()),
-        (&["--log", "verbose"], "--log: log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
-        (&["--log-format", "xml"], "--log-format: log_format: ".into()),
+        (&["--admin-listen", ":8080"], "--admin-listen: is :8080, and listen is localhost:8080: ".into()),
+        (&["--workers", "0"], "--workers: 0 is out of range, expected an integer from 1 to 512".into()),
+        (&["--log", "=loud="], "--log: \"=loud=\" is not a log filter, which is a level or a list".into()),
+        (&["--log", "verbose"], "--log: \"verbose\" is not a log filter: \"verbose\" is no level".into()),
+        (&["--log-format", "xml"], "--log-format: ".into()),
         (&["--config", "no.toml"], "no.toml: cannot be read: ".into()),
     ] {
         let (status, output, error) = run(&directory, arguments);

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -17,7 +17,10 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{DEADLINE, eventually, within};
-use switchboard::auth::{Algorithm, BadToken, PublishedKeys, Rules, SigningKey, Tokens, jwks::FetchError, signing::Pair};
+use switchboard::{
+    auth::{Algorithm, Authorize as _, BadToken, PublishedKeys, Rules, SigningKey, Tokens, Visitor, jwks::FetchError, signing::Pair},
+    protocol::PeerId,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -249,7 +252,7 @@ async fn what_cannot_be_used_in_a_set_is_passed_over() {
     within("a fetch", tokens.fetch()).await.unwrap();
     assert_eq!(verify(&tokens, &good), Ok(()));
     assert_eq!(verify(&tokens, &private), Err(BadToken::UnknownKey));
-    assert_eq!(tokens.keys().len(), 1);
+    assert_eq!(tokens.keys().iter().map(ToString::to_string).collect::<Vec<_>>(), ["good (EdDSA)"]);
 }
 
 #[tokio::test]
@@ -259,6 +262,10 @@ async fn a_provider_that_is_down_is_asked_again_until_it_is_back() {
     let provider = Provider::start(Answer::Status("503 Service Unavailable")).await;
     let settings = PublishedKeys { retry_after: Duration::from_millis(5), ..provider.keys() };
     let tokens = tokens(settings);
+    let visitor = Visitor { token: Some(token(&known)), peer_id: PeerId::random(), address: Ipv4Addr::LOCALHOST.into(), dialect: "native" };
+    let denied = within("a verdict", tokens.connect(visitor)).await.unwrap_err();
+    assert!(denied.is_unavailable(), "{denied}");
+    assert_eq!(denied.to_string(), "its token is not good: there is no key of its name: auth.jwks_url has given none yet");
     let watching = tokio::spawn(tokens.clone().watch(Duration::from_secs(3600)));
     eventually("several attempts", async || provider.asked() > 3).await;
     assert_eq!(verify(&tokens, &known), Err(BadToken::UnknownKey), "nobody comes in meanwhile");

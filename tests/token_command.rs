@@ -185,7 +185,7 @@ fn why_a_token_is_not_good_is_said_in_words() {
     for (claims, more, reason) in [
         (json!({ "exp": now - 31 }), &[][..], "it has run out"),
         (json!({}), &[], "it says no time at which it runs out"),
-        (json!({ "exp": "never" }), &[], "its claim \"exp\" is not what it has to be"),
+        (json!({ "exp": "never" }), &[], "its claim exp: \"…\" is no number of seconds since 1970"),
         (json!({ "exp": now + 9000, "nbf": now + 3600 }), &[], "its time has not come"),
         (json!({ "exp": now + 9000, "iss": "you" }), &["--iss", "me"], "it is from another issuer"),
         (json!({ "exp": now + 9000, "aud": "you" }), &["--aud", "me"], "it is for another audience"),
@@ -210,6 +210,67 @@ fn why_a_token_is_not_good_is_said_in_words() {
     assert!(!error.contains(signature) && !said(&changed, &both).contains(signature), "a token is not repeated");
 }
 
+/// Whoever made a right's name up, or took milliseconds for seconds, reads where, and what the rest of the token says.
+#[test]
+fn a_claim_that_is_not_understood_is_named_and_the_rest_is_still_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let said = |claims: serde_json::Value| {
+        let (status, output, error) = run(&directory, &["token", "--check", &signed(&directory, &makes, &claims), "--key", &checks]);
+        assert_eq!((status, &*output), (Some(1), ""), "{error}");
+        error
+    };
+    let wrong =
+        said(json!({ "sub": "alice", "exp": now + 60, "rooms": { "a\u{1b}": { "publsh": true } }, "limits": { "joinsPerSecond": 2 } }));
+    let fault = r#"rooms."a\u{1b}".publsh: unknown right, did you mean publish?"#;
+    assert!(wrong.starts_with(&format!("The token is not good: its claim {fault}\nIt says of itself, ")), "{wrong}");
+    for line in ["  for          alice\n", "  a second     2 joins\n", &format!("  rooms        not understood, {fault}\n")] {
+        assert!(wrong.contains(line), "{line} in {wrong}");
+    }
+    let late = said(json!({ "exp": (now + 60) * 1000, "rooms": ["a"] }));
+    assert!(
+        late.starts_with("The token is not good: its claim exp: ")
+            && late.contains("000 seconds end after the year 9999, is it in milliseconds?\n"),
+        "{late}"
+    );
+    assert!(late.contains("  rooms        a: everything\n"), "{late}");
+}
+
+#[test]
+fn a_token_that_has_run_out_within_the_leeway_is_good_by_that_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    fs::write(directory.path().join("a.toml"), format!("[auth]\nkeys = [\"{checks}\"]\nleeway_ms = 60000\n")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first_line = |claims: serde_json::Value| {
+        let said = output(&directory, &["token", "--check", &signed(&directory, &makes, &claims), "--config", "a.toml"]);
+        said.lines().next().unwrap().to_owned()
+    };
+    let narrow = "The token is good, but only by auth.leeway_ms, 60000 ms: by this machine's clock it";
+    assert_eq!(first_line(json!({ "exp": now - 1 })), format!("{narrow} has run out."));
+    assert_eq!(first_line(json!({ "exp": now + 9000, "nbf": now + 50 })), format!("{narrow} is not yet good."));
+    assert_eq!(first_line(json!({ "exp": now + 9000, "nbf": now - 1 })), "The token is good.");
+}
+
+#[test]
+fn rooms_with_stars_are_shown_as_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (makes, checks) = pair(&directory, "eddsa");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let made = signed(&directory, &makes, &json!({ "exp": now + 60, "rooms": ["", "a*b", "a*b*", "a*"] }));
+    let said = explained(&directory, &made, &checks);
+    assert_eq!(
+        said[said.len() - 4..],
+        [
+            "  rooms        \"\" (no room, because every room has a name): everything",
+            "               a*b (the one room that is called so: only at the end a star is more): everything",
+            "               a*b* (the rooms whose name begins with a*b: only at the end a star is more): everything",
+            "               a*: everything",
+        ]
+    );
+}
+
 #[test]
 fn a_token_comes_on_stdin_and_is_checked_as_the_server_of_a_file_would() {
     let directory = tempfile::tempdir().unwrap();
@@ -231,7 +292,7 @@ fn a_token_comes_on_stdin_and_is_checked_as_the_server_of_a_file_would() {
     let (status, said) = on_stdin("[auth]\nkeys = [\"none.pem\"]\n");
     assert!(status == Some(1) && said.starts_with("auth.keys: none.pem cannot be read: "), "{said}");
     let (status, said) = on_stdin("[auth]\njwks_url = \"http://127.0.0.1:1/\"\n");
-    assert!(status == Some(1) && said.starts_with("auth.jwks_url: "), "{said}");
+    assert!(status == Some(1) && said.starts_with("auth.jwks_url: ") && said.contains("onnection refused"), "{said}");
     let (status, said) = on_stdin("[auth]\njwks_url = \"http://id.example/\"\n");
     assert_eq!(
         (status, &*said),
@@ -240,7 +301,7 @@ fn a_token_comes_on_stdin_and_is_checked_as_the_server_of_a_file_would() {
     let (status, said) = on_stdin("[auth]\nissuer = \"me\"\n");
     assert_eq!(
         (status, &*said),
-        (Some(1), "a.toml:2: auth.issuer: issuer is \"me\", but no token is asked for without auth.keys or auth.jwks_url\n")
+        (Some(1), "a.toml:2: auth.issuer: is \"me\", but no token is asked for without auth.keys or auth.jwks_url\n")
     );
 }
 
@@ -255,14 +316,12 @@ fn what_makes_no_token_is_said_before_one_is_made() {
         (&["--key", &makes, "--room", "a", "--ttl", "soon"], 2, "not a number and s, m, h or d"),
         (&["--key", &makes, "--room", "a", "--peers", "0"], 2, "--peers"),
         (&["--check", "x", "--room", "a"], 2, "--check"),
+        (&["--key", &makes, "--room", ""], 2, "a room has a name, and `*` is every room"),
+        (&["--key", &makes, "--room", "a*b"], 2, "a `*` stands at the end alone: `a*` is every room whose name begins so; "),
         (&["--key", &makes, "--key", &makes, "--room", "a"], 1, "--key: a token is made with one key"),
         (&["--key", &checks, "--room", "a"], 1, " holds no private key, which it takes to make tokens"),
         (&["--key", "none", "--room", "a"], 1, "--key: none cannot be read: "),
-        (
-            &["--key", &makes, "--room", "a", "--sub", &long],
-            1,
-            "no server would take this token: its claim \"sub\" is not what it has to be",
-        ),
+        (&["--key", &makes, "--room", "a", "--sub", &long], 1, "no server would take this token: its claim sub: 256 bytes, at most 255"),
         (&["--key", &makes, "--room", &"x".repeat(9000)], 1, "no server would take this token: it has more than 8192 bytes"),
     ] {
         let (status, output, error) = run(&directory, &[&["token"], arguments].concat());

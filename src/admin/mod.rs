@@ -230,7 +230,7 @@ impl Desk {
         if let Some(address) = address {
             self.failures.failed(address, Instant::now());
         }
-        warn!(?address, "the administration was asked with a wrong token");
+        warn!(address = address.map(tracing::field::display), "the administration was asked with a wrong token");
         refuse("Bearer realm=\"switchboard\", error=\"invalid_token\"", "this is not the token of admin.token_file")
     }
 

@@ -240,7 +240,7 @@ impl Application {
         }
         let unreachable = |error: reqwest::Error| match error.is_timeout() {
             true => NO_ANSWER.to_owned(),
-            false => format!("the application cannot be asked: {}", cause(&error)),
+            false => format!("the application cannot be asked: {}", jwks::with_causes(&error.without_url())),
         };
         let mut response = request.send().await.map_err(unreachable)?;
         let mut answer = Vec::new();
@@ -344,11 +344,6 @@ struct Asked<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<&'a str>,
-}
-
-/// What went wrong at the bottom of it: the top says only that something did, and where, which may be a secret.
-fn cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), cause)
 }
 
 fn sha256(text: &str) -> [u8; 32] {

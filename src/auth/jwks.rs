@@ -5,6 +5,7 @@
 //! while the provider is down, sends too much, or sends something else.
 
 use std::{
+    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::sync::{Mutex, OnceCell};
 use tracing::{error, info};
 
-use super::keys::{Key, KeyFault};
+use super::keys::{Key, KeyFault, list};
 
 /// Where keys are published, and how they are fetched.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub struct PublishedKeys {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nobody answers, or not in time.
-    #[error("{0}")]
+    #[error("{}", with_causes(.0))]
     Unreachable(#[from] reqwest::Error),
     /// This machine has no certificates to trust.
     #[error("no certificates to trust: {0}")]
@@ -102,7 +103,11 @@ impl Jwks {
                 // Once is enough until it is over.
                 Err(error) if !was_told => {
                     was_told = true;
-                    error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
+                    if self.keys.load().is_empty() {
+                        error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, and there are none from there yet");
+                    } else {
+                        error!(url = self.shown(), %error, "auth.jwks_url: keys cannot be fetched, the last ones stay in use");
+                    }
                 }
                 Err(_) => {}
             }
@@ -140,7 +145,7 @@ impl Jwks {
         self.is_out_of_reach.store(false, Ordering::Relaxed);
         let names = |keys: &[Arc<Key>]| keys.iter().map(|key| key.name().map(str::to_owned)).collect::<Vec<_>>();
         if names(&keys) != names(&self.keys.load()) {
-            info!(url = self.shown(), ?keys, "published keys are in use");
+            info!(url = self.shown(), keys = list(&keys), "published keys are in use");
         }
         self.keys.store(Arc::new(keys));
         Ok(())
@@ -174,6 +179,20 @@ impl Jwks {
 fn client(is_secure: bool, deadline: Duration) -> Result<Client, FetchError> {
     // A connection that is kept for minutes is one more thing that can be dead.
     Ok(builder(is_secure, deadline)?.pool_max_idle_per_host(0).build()?)
+}
+
+/// An error with what has led to it, which in the library's is the part that helps: that a connection was refused, or a name is not known.
+pub(super) fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let error_text = error.to_string();
+        if !text.ends_with(&error_text) {
+            text = format!("{text}: {error_text}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// A client that trusts what the system trusts.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
     Authorize, Denied, Visitor,
-    claims::{Claims, Rules, object},
+    claims::{ClaimFault, Claims, Rules, object},
     grant::Grant,
     jwks::{FetchError, Jwks, PublishedKeys},
     keys::{Algorithm, Key, KeyError, KeyFile},
@@ -35,8 +35,8 @@ pub struct Tokens {
     published: Option<Jwks>,
 }
 
-/// Why a token is refused. It says nothing of what the token holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a token is refused. It says nothing of what the token holds, but for what [`ClaimFault`] says of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
     /// It has more than [`TOKEN_BYTES_MAX`] bytes.
     #[error("it has more than {TOKEN_BYTES_MAX} bytes")]
@@ -56,9 +56,9 @@ pub enum BadToken {
     /// The signature was made by another key, or for another token.
     #[error("its signature is wrong")]
     Signature,
-    /// This claim is not understood.
-    #[error("its claim {0:?} is not what it has to be")]
-    Claim(&'static str),
+    /// A claim is not understood.
+    #[error("its claim {0}")]
+    Claim(ClaimFault),
     /// It has no `exp`.
     #[error("it says no time at which it runs out")]
     NoExpiry,
@@ -83,8 +83,10 @@ pub struct Unverified {
     pub algorithm: String,
     /// `kid`.
     pub key: Option<String>,
-    /// The claims.
+    /// The claims that are understood.
     pub claims: Claims,
+    /// What is wrong with the others.
+    pub faults: Vec<ClaimFault>,
 }
 
 impl Tokens {
@@ -141,6 +143,11 @@ impl Tokens {
         Ok((payload, key.clone()))
     }
 
+    /// How far clocks may be apart.
+    pub fn leeway(&self) -> Duration {
+        self.rules.leeway
+    }
+
     /// The keys that are in use.
     pub fn keys(&self) -> Vec<Arc<Key>> {
         let mut keys = self.from_files.load().to_vec();
@@ -195,7 +202,9 @@ impl Authorize for Tokens {
                 let denied = match bad {
                     // By then its signature is known to be right.
                     BadToken::Expired | BadToken::NotYetValid => Denied::blameless(reason),
-                    BadToken::UnknownKey if self.waits_for_keys() => return Denied::unavailable(reason),
+                    BadToken::UnknownKey if self.waits_for_keys() => {
+                        return Denied::unavailable(format!("{reason}: auth.jwks_url has given none yet"));
+                    }
                     _ => Denied::new(reason),
                 };
                 denied.counted_as(bad.slug())
@@ -206,24 +215,8 @@ impl Authorize for Tokens {
 }
 
 impl BadToken {
-    /// All there are, the claim in one of them left open.
-    pub const ALL: [Self; 12] = [
-        Self::TooLong,
-        Self::Malformed,
-        Self::Critical,
-        Self::Algorithm,
-        Self::UnknownKey,
-        Self::Signature,
-        Self::Claim(""),
-        Self::NoExpiry,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::Issuer,
-        Self::Audience,
-    ];
-
     /// One word for logs and metrics.
-    pub const fn slug(self) -> &'static str {
+    pub const fn slug(&self) -> &'static str {
         match self {
             Self::TooLong => "too-long",
             Self::Malformed => "malformed",
@@ -245,8 +238,8 @@ impl Unverified {
     /// Reads a token without looking at its signature.
     pub fn read(token: &str) -> Result<Self, BadToken> {
         let Parts { header, payload, .. } = Parts::parse(token)?;
-        let claims = Claims::parse(&payload)?;
-        Ok(Self { algorithm: header.alg, key: header.kid, claims })
+        let (claims, faults) = Claims::read(&payload)?;
+        Ok(Self { algorithm: header.alg, key: header.kid, claims, faults })
     }
 }
 
@@ -610,14 +603,29 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_a_word_of_its_own_and_tells_nothing_of_the_token() {
-        let slugs: std::collections::BTreeSet<_> = BadToken::ALL.iter().map(|bad| bad.slug()).collect();
-        assert_eq!(slugs.len(), BadToken::ALL.len());
+    fn every_refusal_has_a_word_of_its_own_and_tells_no_text_of_the_token() {
+        let fault = Claims::parse(br#"{"exp":true}"#).unwrap_err();
+        let all = [
+            BadToken::TooLong,
+            BadToken::Malformed,
+            BadToken::Critical,
+            BadToken::Algorithm,
+            BadToken::UnknownKey,
+            BadToken::Signature,
+            fault,
+            BadToken::NoExpiry,
+            BadToken::Expired,
+            BadToken::NotYetValid,
+            BadToken::Issuer,
+            BadToken::Audience,
+        ];
+        let slugs: std::collections::BTreeSet<_> = all.iter().map(BadToken::slug).collect();
+        assert_eq!(slugs.len(), all.len());
         assert!(slugs.iter().all(|slug| slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
         let directory = tempfile::tempdir().unwrap();
         let (key, file) = pair(&directory, "a", Algorithm::EdDsa);
         let error = tokens(&[file]).verify(&key.sign(&json!({ "exp": "SECRET", "sub": "SECRET" })), NOW).unwrap_err();
-        assert_eq!(error.to_string(), "its claim \"exp\" is not what it has to be");
+        assert_eq!(error.to_string(), "its claim exp: \"…\" is no number of seconds since 1970");
     }
 
     #[test]

@@ -257,6 +257,17 @@ impl Key {
     }
 }
 
+/// Keys as they are told: `a (EdDSA), b (RS256)`.
+pub(super) fn list(keys: &[Arc<Key>]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name().unwrap_or("without a name"), self.algorithm().name())
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("name", &self.name).field("algorithm", &self.algorithm()).finish_non_exhaustive()
@@ -330,7 +341,7 @@ impl KeyFile {
         self.seen = found.ok();
         match parsed {
             Ok(keys) => {
-                info!(path = %self.path.display(), ?keys, "new keys are in use");
+                info!(path = %self.path.display(), keys = list(&keys), "new keys are in use");
                 self.keys = keys;
                 true
             }

@@ -20,7 +20,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 pub use self::{
-    claims::Rules,
+    claims::{ClaimFault, Rules},
     grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
     jwks::{FetchError, PublishedKeys},
     jwt::{BadToken, Tokens},

@@ -67,6 +67,15 @@ impl Listen {
         Self { host, port }
     }
 
+    /// Do the two want the same port of an address? A free port is another one each time.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let meet = |one: IpAddr, other: IpAddr| {
+            one == other || one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified())
+        };
+        let meets_any = |one: SocketAddr| other.addresses().into_iter().any(|other| meet(one.ip(), other.ip()));
+        self.port == other.port && self.port != 0 && self.addresses().into_iter().any(meets_any)
+    }
+
     /// Whether every address has to be bound. A machine without IPv6 lacks one of the two behind `localhost` or an empty host,
     /// and that is no reason not to start.
     pub fn is_one_address(&self) -> bool {

@@ -28,7 +28,7 @@ use self::{
     sources::Conflict,
     value::{
         blocks, certificate_names, dialects, external_addresses, https_url, ice_servers, integer, log_filter, origins, path, paths, text,
-        texts, turn_urls, url_path, url_segment,
+        texts, turn_urls, url_path, url_segment, word,
     },
 };
 pub use crate::auth::origin::OriginRule;
@@ -37,10 +37,10 @@ pub use crate::ice::{IceServer, IceUrl};
 /// The settings of Switchboard.
 ///
 /// A flag beats an environment variable, which beats this file, which beats the default. Every setting below stands at its
-/// default; remove the `#` in front of one to change it. Unknown settings are refused. Paths are relative to the directory that
-/// the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
-// An environment variable that starts with SWITCHBOARD_ and names no setting is left alone on purpose: Kubernetes sets
-// SWITCHBOARD_PORT and others like it wherever a service is called `switchboard`.
+/// default; remove the `#` in front of one to change it. Unknown settings are refused, and so are environment variables that
+/// begin with SWITCHBOARD_ and name none; those that Kubernetes sets for services are let be. An empty variable counts as not
+/// set, but in the section auth: there it is refused, or it would open a server that was to be closed. Paths are relative to the
+/// directory that the server is started in. `switchboard config --check FILE` tells what is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Config {
     /// Where to listen, as HOST:PORT, on TCP and on UDP. `localhost` is 127.0.0.1 and `[::1]`; without a host, as in `:8080`, it is
@@ -544,7 +544,7 @@ impl Serialize for ForeignDialect {
 }
 
 /// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rates {
     /// For everybody.
@@ -553,14 +553,26 @@ pub enum Rates {
     Off,
 }
 
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word(deserializer, [("on", Self::On), ("off", Self::Off)])
+    }
+}
+
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object per line.
     Json,
+}
+
+impl<'de> Deserialize<'de> for LogFormat {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        word(deserializer, [("text", Self::Text), ("json", Self::Json)])
+    }
 }
 
 /// Bytes that one peer takes in the list of a room, beside its metadata: its id and the keys around it, in either codec.
@@ -599,26 +611,32 @@ impl Config {
         let mut conflicts = Vec::new();
         let mut add = |settings: &'static [&'static str], problem| conflicts.push(Conflict { settings, problem });
 
-        let both = "tls_cert and tls_key go together";
+        let both = "the two go together";
         match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("tls_cert is {cert:?} and tls_key is not set; {both}")),
-            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("tls_key is {key:?} and tls_cert is not set; {both}")),
+            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("is {cert:?}, and tls_key is not set; {both}")),
+            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("is {key:?}, and tls_cert is not set; {both}")),
             (Some(_), Some(_)) | (None, None) => {}
+        }
+
+        if let Some(admin_listen) = self.admin_listen.filter(|admin_listen| admin_listen.overlaps(&self.listen)) {
+            let problem =
+                format!("is {admin_listen}, and listen is {}: clients are taken there already; give it another port", self.listen);
+            add(&["admin_listen", "listen"], problem);
         }
 
         // Whoever sets one of these believes that the server asks for tokens.
         if !self.auth.asks_for_tokens() {
             let why = "no token is asked for without auth.keys or auth.jwks_url";
             if let Some(issuer) = &self.auth.issuer {
-                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("issuer is {issuer:?}, but {why}"));
+                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("is {issuer:?}, but {why}"));
             }
             if let Some(audience) = &self.auth.audience {
-                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("audience is {audience:?}, but {why}"));
+                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("is {audience:?}, but {why}"));
             }
         }
 
         if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
-            let problem = format!("callback_secret_file is {file:?}, but nobody is asked without callback_url");
+            let problem = format!("is {file:?}, but nobody is asked without callback_url");
             add(&["auth.callback_secret_file", "auth.callback_url"], problem);
         }
 
@@ -648,7 +666,7 @@ impl Config {
         if silence_ms <= heartbeat_ms {
             add(
                 &["timeouts.silence_ms", "timeouts.heartbeat_ms"],
-                format!("silence_ms is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
+                format!("is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
             );
         }
 
@@ -656,7 +674,7 @@ impl Config {
         if outbox < message.saturating_mul(2) {
             add(
                 &["limits.outbox_bytes_max", "limits.message_bytes_max"],
-                format!("outbox_bytes_max is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
+                format!("is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
             );
         }
 
@@ -666,7 +684,7 @@ impl Config {
             add(
                 &["limits.outbox_bytes_max", "limits.room_metadata_bytes_max", "limits.peers_per_room_max"],
                 format!(
-                    "outbox_bytes_max is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
+                    "is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
                      which is {metadata}, and {PEER_ENTRY_BYTES} for each of peers_per_room_max, which is {peers}"
                 ),
             );
@@ -676,7 +694,7 @@ impl Config {
         if self.rates == Rates::On && (message as u64) > 2 * u64::from(bytes_per_second) {
             add(
                 &["limits.bytes_per_second", "limits.message_bytes_max"],
-                format!("bytes_per_second is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
+                format!("is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
             );
         }
         conflicts
@@ -687,6 +705,19 @@ impl Auth {
     /// Is there a key that tokens are checked with?
     pub fn asks_for_tokens(&self) -> bool {
         !self.keys.is_empty() || self.jwks_url.is_some()
+    }
+
+    /// Who may come in by these settings, as a sentence without its full stop.
+    pub fn admits(&self) -> String {
+        let keys = (!self.keys.is_empty()).then_some("auth.keys");
+        let published = self.jwks_url.is_some().then_some("auth.jwks_url");
+        let named: Vec<&str> = keys.into_iter().chain(published).collect();
+        match (&named[..], &self.callback_url) {
+            ([], None) => "Anybody may come in".to_owned(),
+            ([], Some(_)) => "The application decides who may come in (auth.callback_url)".to_owned(),
+            (named, None) => format!("Clients need a token ({})", named.join(", ")),
+            (named, Some(_)) => format!("Clients need a token ({}), and the application decides (auth.callback_url)", named.join(", ")),
+        }
     }
 
     /// How often published keys are fetched.
@@ -885,23 +916,52 @@ mod tests {
     fn a_certificate_needs_its_key_and_a_key_its_certificate() {
         assert_eq!(
             conflict(|config| config.tls_cert = Some("chain.pem".into())).unwrap(),
-            "tls_cert: tls_cert is \"chain.pem\" and tls_key is not set; tls_cert and tls_key go together"
+            "tls_cert: is \"chain.pem\", and tls_key is not set; the two go together"
         );
         assert_eq!(
             conflict(|config| config.tls_key = Some("key.pem".into())).unwrap(),
-            "tls_key: tls_key is \"key.pem\" and tls_cert is not set; tls_cert and tls_key go together"
+            "tls_key: is \"key.pem\", and tls_cert is not set; the two go together"
         );
         let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
         assert_eq!(conflict(both), None);
     }
 
     #[test]
+    fn the_administration_never_has_the_port_of_clients() {
+        let listens = |listen: &str, admin: &str| {
+            conflict(|config| {
+                config.listen = listen.parse().unwrap();
+                config.admin_listen = Some(admin.parse().unwrap());
+            })
+        };
+        assert_eq!(
+            listens("localhost:8080", ":8080").unwrap(),
+            "admin_listen: is :8080, and listen is localhost:8080: clients are taken there already; give it another port"
+        );
+        for (listen, admin) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("localhost:1", "[::1]:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::]:1"),
+            (":1", "192.0.2.1:1"),
+        ] {
+            assert!(listens(listen, admin).is_some() && listens(admin, listen).is_some(), "{listen} {admin}");
+        }
+        for (listen, admin) in [
+            ("localhost:1", "localhost:2"),
+            (":0", ":0"),
+            ("192.0.2.1:1", "localhost:1"),
+            ("0.0.0.0:1", "[::]:1"),
+            ("[::1]:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(listens(listen, admin), None, "{listen} {admin}");
+        }
+    }
+
+    #[test]
     fn who_has_a_secret_for_the_application_says_where_that_is() {
         let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
-        assert_eq!(
-            conflict(secret).unwrap(),
-            "auth.callback_secret_file: callback_secret_file is \"secret\", but nobody is asked without callback_url"
-        );
+        assert_eq!(conflict(secret).unwrap(), "auth.callback_secret_file: is \"secret\", but nobody is asked without callback_url");
         let both = |config: &mut Config| {
             secret(config);
             config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
@@ -933,12 +993,12 @@ mod tests {
         let issuer = |config: &mut Config| config.auth.issuer = Some("https://id.example".into());
         assert_eq!(
             conflict(issuer).unwrap(),
-            "auth.issuer: issuer is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
+            "auth.issuer: is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
         );
         let audience = |config: &mut Config| config.auth.audience = Some("switchboard".into());
         assert_eq!(
             conflict(audience).unwrap(),
-            "auth.audience: audience is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
+            "auth.audience: is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
         );
         for keys in [
             |config: &mut Config| config.auth.keys = vec!["a.pem".into()],
@@ -956,11 +1016,29 @@ mod tests {
     }
 
     #[test]
+    fn who_may_come_in_is_told_in_a_sentence() {
+        let url = || Some("https://id.example/".parse().unwrap());
+        let keys = || vec!["a.pem".into()];
+        for (auth, said) in [
+            (Auth::default(), "Anybody may come in"),
+            (Auth { keys: keys(), ..Auth::default() }, "Clients need a token (auth.keys)"),
+            (Auth { keys: keys(), jwks_url: url(), ..Auth::default() }, "Clients need a token (auth.keys, auth.jwks_url)"),
+            (Auth { callback_url: url(), ..Auth::default() }, "The application decides who may come in (auth.callback_url)"),
+            (
+                Auth { jwks_url: url(), callback_url: url(), ..Auth::default() },
+                "Clients need a token (auth.jwks_url), and the application decides (auth.callback_url)",
+            ),
+        ] {
+            assert_eq!(auth.admits(), said);
+        }
+    }
+
+    #[test]
     fn a_client_is_probed_before_it_is_given_up() {
         assert_eq!(conflict(|config| config.timeouts.silence_ms = 10_001), None);
         assert_eq!(
             conflict(|config| config.timeouts.silence_ms = 10_000).unwrap(),
-            "timeouts.silence_ms: silence_ms is 10000, but must be greater than heartbeat_ms, which is 10000"
+            "timeouts.silence_ms: is 10000, but must be greater than heartbeat_ms, which is 10000"
         );
     }
 
@@ -969,7 +1047,7 @@ mod tests {
         assert_eq!(conflict(|config| config.limits.message_bytes_max = 524_288), None);
         assert_eq!(
             conflict(|config| config.limits.message_bytes_max = 524_289).unwrap(),
-            "limits.outbox_bytes_max: outbox_bytes_max is 1048576, but must be at least twice message_bytes_max, which is 524289"
+            "limits.outbox_bytes_max: is 1048576, but must be at least twice message_bytes_max, which is 524289"
         );
         assert!(conflict(|config| config.limits.message_bytes_max = usize::MAX).is_some());
     }
@@ -979,7 +1057,7 @@ mod tests {
         assert_eq!(conflict(|config| config.limits.outbox_bytes_max = 524_288 + 96_000), None);
         assert_eq!(
             conflict(|config| config.limits.outbox_bytes_max = 524_288 + 95_999).unwrap(),
-            "limits.outbox_bytes_max: outbox_bytes_max is 620287, but must be at least 620288, the list of a full room: \
+            "limits.outbox_bytes_max: is 620287, but must be at least 620288, the list of a full room: \
              room_metadata_bytes_max, which is 524288, and 96 for each of peers_per_room_max, which is 1000"
         );
         assert!(conflict(|config| config.limits.peers_per_room_max = usize::MAX).is_some());
@@ -991,7 +1069,7 @@ mod tests {
         let too_slow = |config: &mut Config| config.limits.bytes_per_second = 32_767;
         assert_eq!(
             conflict(too_slow).unwrap(),
-            "limits.bytes_per_second: bytes_per_second is 32767, but must be at least half of message_bytes_max, which is 65536"
+            "limits.bytes_per_second: is 32767, but must be at least half of message_bytes_max, which is 65536"
         );
         let no_rates = |config: &mut Config| {
             too_slow(config);

@@ -23,6 +23,7 @@ use toml::{
 };
 
 use super::Config;
+use crate::slips::{BYTES_MAX, distance, is_slip};
 
 type Layer = <Config as confique::Config>::Layer;
 
@@ -41,7 +42,7 @@ pub struct InvalidConfig {
     pub faults: Vec<Fault>,
 }
 
-/// One thing that is wrong with the settings. Written as `ORIGIN: SETTING: PROBLEM` in one line without control characters.
+/// One thing that is wrong with the settings. Written as `ORIGIN: SETTING: PROBLEM`, or `FLAG: PROBLEM`, in one line without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where it stands; none when a program filled the settings.
@@ -86,6 +87,13 @@ pub(super) struct Setting {
     is_list: bool,
 }
 
+/// How the environment variables of all settings begin.
+const PREFIX: &str = "SWITCHBOARD_";
+/// The section whose environment variables are not to be empty.
+const NEVER_EMPTY: &str = "auth";
+const EMPTY: &str =
+    "is empty, which does not count as not set, lest a server is open that was to be closed: give it a value, or take the variable away";
+
 impl Sources {
     /// No source read yet: every setting stands at its default.
     pub fn new() -> Self {
@@ -103,11 +111,18 @@ impl Sources {
         self
     }
 
-    /// Takes every setting that `lookup` finds under the name of its environment variable. An empty one counts as not set.
+    /// Takes every setting that `lookup` finds under the name of its environment variable. An empty one counts as not set, but for those of the section
+    /// `auth`: whoever passes on a variable that nobody has set must not open a server that was to be closed.
     pub fn environment(mut self, lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         for setting in settings() {
             let Some(variable) = setting.variable else { continue };
-            let Some(text) = lookup(variable).filter(|text| !text.is_empty()) else { continue };
+            let Some(text) = lookup(variable) else { continue };
+            if text.is_empty() {
+                if setting.section == Some(NEVER_EMPTY) {
+                    self.fault(Origin::Environment(variable.to_owned()), setting.name(), EMPTY.to_owned());
+                }
+                continue;
+            }
             match text.to_str() {
                 Some(text) => self.text(&setting, text, Origin::Environment(variable.to_owned())),
                 None => self.fault(Origin::Environment(variable.to_owned()), setting.name(), format!("{text:?} is not UTF-8")),
@@ -116,19 +131,19 @@ impl Sources {
         self
     }
 
-    /// Refuses environment variables that can only be meant for a setting in a section, and are not the name of one. Others that begin like ours are
-    /// let be: Kubernetes sets some for every service.
-    pub fn known_variables(mut self, names: impl Iterator<Item = String>) -> Self {
-        let known: Vec<_> = settings().into_iter().filter_map(|setting| setting.variable).collect();
-        for name in names.filter(|name| !known.contains(&name.as_str())) {
-            let meant = sections().find_map(|section| {
-                let key = name.strip_prefix(&format!("SWITCHBOARD_{}_", section.to_uppercase()))?.to_lowercase();
-                Some(dotted(Some(section), &key))
-            });
-            if let Some(meant) = meant {
-                let problem = unknown(&meant, false);
-                self.fault(Origin::Environment(name), meant, problem);
+    /// Refuses environment variables that begin like ours and are none. `others` are ours and name no setting. What Kubernetes sets for a service that is
+    /// called like the program is let be.
+    pub fn known_variables(mut self, variables: impl Iterator<Item = (String, String)>, others: &[&'static str]) -> Self {
+        let known: Vec<_> = settings().into_iter().filter_map(|setting| setting.variable).chain(others.iter().copied()).collect();
+        for (name, value) in variables {
+            if !name.starts_with(PREFIX) || known.contains(&name.as_str()) || is_of_kubernetes(&name, &value) {
+                continue;
             }
+            let problem = match nearest_variable(&name, &known) {
+                Some(nearest) => format!("unknown setting, did you mean {nearest}?"),
+                None => "unknown setting, `switchboard config` names all".to_owned(),
+            };
+            self.faults.push(Fault { origin: Some(Origin::Environment(name)), setting: None, problem });
         }
         self
     }
@@ -199,8 +214,12 @@ impl Sources {
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
-                let origin = at(error.span().map_or(0, |span| span.start));
-                return self.faults.push(Fault { origin: Some(origin), setting: None, problem: error.message().to_owned() });
+                let span = error.span().unwrap_or_default();
+                let problem = match (error.message(), text.get(span.clone())) {
+                    ("duplicate key", Some(key)) if !key.is_empty() => format!("{key} is there twice"),
+                    (message, _) => message.to_owned(),
+                };
+                return self.faults.push(Fault { origin: Some(at(span.start)), setting: None, problem });
             }
         };
         for (key, value) in table {
@@ -222,6 +241,10 @@ impl Sources {
             let problem = unknown(&name, value.get_ref().is_table());
             return self.fault(at(key.span().start), name, problem);
         };
+        if let (true, DeValue::String(item)) = (setting.is_list, value.get_ref()) {
+            let problem = format!("{item:?} is no list, which is wanted, as {} = [{item:?}]", setting.key);
+            return self.fault(at(key.span().start), name, problem);
+        }
         match setting.read(value) {
             Ok(layer) => self.set(&setting, layer, at(key.span().start)),
             Err(error) => {
@@ -289,7 +312,8 @@ impl fmt::Display for Fault {
         if let Some(origin) = &self.origin {
             write!(line, "{origin}: ")?;
         }
-        if let Some(setting) = &self.setting {
+        // A flag is called like its setting.
+        if let (Some(setting), false) = (&self.setting, matches!(self.origin, Some(Origin::Flag(_)))) {
             write!(line, "{setting}: ")?;
         }
         line.push_str(&self.problem);
@@ -348,49 +372,69 @@ fn unknown(name: &str, is_table: bool) -> String {
     }
 }
 
-/// The known name that `name` may be a slip for: the same key in another section, or one that differs in a third of its
-/// letters at most.
+/// The known name that `name` may be a slip for: one of the same section, the same key in another, or one that differs in a third of its letters at most.
 fn nearest(name: &str, known: Vec<String>) -> Option<String> {
-    let key = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let parts =
+        |name: &str| name.rsplit_once('.').map_or((String::new(), name.to_owned()), |(section, key)| (section.to_owned(), key.to_owned()));
     let name = name.to_lowercase().replace('-', "_");
-    // Names from a file may be of any length, and the distance takes the product of both.
-    if name.len() > 100 {
+    if name.len() > BYTES_MAX {
         return None;
     }
-    known
-        .into_iter()
-        .map(|known| (if key(&known) == key(&name) { 0 } else { distance(&name, &known) }, known))
-        .min()
-        .filter(|(distance, known)| distance * 3 <= known.len())
-        .map(|(_, known)| known)
+    let (section, key) = parts(&name);
+    let weighed = known.into_iter().filter_map(|known| {
+        let (its_section, its_key) = parts(&known);
+        let (in_section, in_all) = (distance(&key, &its_key), distance(&name, &known));
+        let weight = if its_section == section && is_slip(in_section, &its_key) {
+            (0, in_section)
+        } else if its_key == key {
+            (1, 0)
+        } else {
+            is_slip(in_all, &known).then_some((2, in_all))?
+        };
+        Some((weight, known))
+    });
+    weighed.min().map(|(_, known)| known)
 }
 
-/// How many letters have to be inserted, removed or replaced to make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
+/// The same for the name of an environment variable, where a section that is left out counts for nothing.
+fn nearest_variable<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let name = name.to_uppercase();
+    if name.len() > BYTES_MAX {
+        return None;
     }
-    row[row.len() - 1]
+    let rest = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
+    let said = name.strip_prefix(PREFIX).unwrap_or(&name);
+    let weighed = known.iter().filter_map(|known| {
+        let without_section = sections().find_map(|section| rest(known).strip_prefix(&format!("{}_", section.to_uppercase())));
+        let distance = if without_section == Some(said) { 0 } else { distance(said, rest(known)) };
+        // Of two that are as near, the one without a section is meant: `listen`, and not that of `admin`.
+        is_slip(distance, rest(known)).then_some((distance, rest(known).len().abs_diff(said.len()), *known))
+    });
+    weighed.min().map(|(_, _, known)| known)
+}
+
+/// Does Kubernetes set this variable in every container beside a service whose name begins like the program's? It does so for `switchboard`, and for
+/// `switchboard-admin` too: the service's address, those of its ports that have a name, and the same once more as Docker's links have it.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_link = value.split_once("://").is_some_and(|(protocol, _)| PROTOCOLS.contains(&protocol.to_uppercase().as_str()));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // `…_PORT_8080_TCP`, and with `_ADDR`, `_PORT` or `_PROTO` behind it.
+    let is_port_of_link = |rest: &str| {
+        let rest = ["_ADDR", "_PORT", "_PROTO"].into_iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
+        rest.split_once('_').is_some_and(|(port, protocol)| is_number(port) && PROTOCOLS.contains(&protocol))
+    };
+    let after = |mark: &str| name.match_indices(mark).map(|(at, _)| &name[at + mark.len()..]).collect::<Vec<_>>();
+    name.ends_with("_SERVICE_HOST")
+        || after("_SERVICE_PORT").into_iter().any(|rest| is_number(value) && (rest.is_empty() || rest.len() > 1 && rest.starts_with('_')))
+        || after("_PORT_").into_iter().any(is_port_of_link)
+        // Somebody's own SWITCHBOARD_PORT=8080 is none of these.
+        || name.ends_with("_PORT") && is_link
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_distance_counts_single_letters() {
-        for (a, b, expected) in [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-    }
 
     #[test]
     fn a_slip_is_answered_by_what_was_meant() {
@@ -401,6 +445,10 @@ mod tests {
             ("LISTEN", Some("listen")),
             ("heartbeat_ms", Some("timeouts.heartbeat_ms")),
             ("limits.listen", Some("listen")),
+            ("auth.key", Some("auth.keys")),
+            ("peerjs.keys", Some("peerjs.key")),
+            ("auth.path", Some("peerjs.path")),
+            ("authh.keys", Some("auth.keys")),
             ("limits.colour", None),
             ("x", None),
             (&"x".repeat(1_000_000), None),
@@ -417,12 +465,83 @@ mod tests {
         }
     }
 
+    fn refused_variables(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let sources = Sources::new().known_variables(variables, &["SWITCHBOARD_CONFIG"]);
+        sources.finish().err().map_or_else(Vec::new, |error| error.faults.iter().map(Fault::to_string).collect())
+    }
+
     #[test]
-    fn a_misspelt_environment_variable_is_refused_and_a_strangers_is_not() {
-        let names = ["SWITCHBOARD_LIMITS_ROOM_MAX", "SWITCHBOARD_LIMITS_ROOMS_MAX", "SWITCHBOARD_PORT", "SWITCHBOARD_SERVICE_HOST", "HOME"];
-        let error = Sources::new().known_variables(names.into_iter().map(str::to_owned)).finish().unwrap_err();
-        let expected = "SWITCHBOARD_LIMITS_ROOM_MAX: limits.room_max: unknown setting, did you mean limits.rooms_max?";
-        assert_eq!(error.to_string(), expected);
+    fn a_misspelt_environment_variable_is_refused_and_tells_what_was_meant() {
+        for (slip, meant) in [
+            ("SWITCHBOARD_LIMITS_ROOM_MAX", "did you mean SWITCHBOARD_LIMITS_ROOMS_MAX?"),
+            ("SWITCHBOARD_LIMIT_CLIENTS_MAX", "did you mean SWITCHBOARD_LIMITS_CLIENTS_MAX?"),
+            ("SWITCHBOARD_CLIENTS_MAX", "did you mean SWITCHBOARD_LIMITS_CLIENTS_MAX?"),
+            ("SWITCHBOARD_KEYS", "did you mean SWITCHBOARD_AUTH_KEYS?"),
+            ("SWITCHBOARD_LISTN", "did you mean SWITCHBOARD_LISTEN?"),
+            ("SWITCHBOARD_listen", "did you mean SWITCHBOARD_LISTEN?"),
+            ("SWITCHBOARD_ORIGIN", "did you mean SWITCHBOARD_ORIGINS?"),
+            ("SWITCHBOARD_CONFIGS", "did you mean SWITCHBOARD_CONFIG?"),
+            ("SWITCHBOARD_COLOUR", "`switchboard config` names all"),
+            ("SWITCHBOARD_", "`switchboard config` names all"),
+        ] {
+            assert_eq!(refused_variables(&[(slip, "x")]), [format!("{slip}: unknown setting, {meant}")]);
+        }
+        let known =
+            ["SWITCHBOARD_LIMITS_ROOMS_MAX", "SWITCHBOARD_CONFIG", "HOME", "OTEL_SERVICE_NAME", "SWITCHBOARDS_X", "KUBERNETES_PORT"];
+        assert_eq!(refused_variables(&known.map(|name| (name, "x"))), [""; 0]);
+    }
+
+    /// Made by the pattern in the documentation of Kubernetes (Service, environment variables), for `switchboard`, with two named ports, and `switchboard-admin`.
+    #[test]
+    fn what_kubernetes_sets_for_services_is_let_be_and_nothing_that_only_looks_like_it() {
+        let set = [
+            ("SWITCHBOARD_SERVICE_HOST", "10.96.3.4"),
+            ("SWITCHBOARD_SERVICE_PORT", "8080"),
+            ("SWITCHBOARD_SERVICE_PORT_HTTP", "8080"),
+            ("SWITCHBOARD_SERVICE_PORT_WEB_TRANSPORT", "8080"),
+            ("SWITCHBOARD_PORT", "tcp://10.96.3.4:8080"),
+            ("SWITCHBOARD_PORT_8080_TCP", "tcp://10.96.3.4:8080"),
+            ("SWITCHBOARD_PORT_8080_TCP_PROTO", "tcp"),
+            ("SWITCHBOARD_PORT_8080_TCP_PORT", "8080"),
+            ("SWITCHBOARD_PORT_8080_TCP_ADDR", "10.96.3.4"),
+            ("SWITCHBOARD_PORT_8080_UDP", "udp://10.96.3.4:8080"),
+            ("SWITCHBOARD_PORT_8080_UDP_PROTO", "udp"),
+            ("SWITCHBOARD_ADMIN_SERVICE_HOST", "fd00::1"),
+            ("SWITCHBOARD_ADMIN_SERVICE_PORT", "9090"),
+            ("SWITCHBOARD_ADMIN_PORT", "tcp://[fd00::1]:9090"),
+            ("SWITCHBOARD_ADMIN_PORT_9090_TCP_ADDR", "fd00::1"),
+        ];
+        assert_eq!(refused_variables(&set), [""; 0]);
+        let not_set = [
+            ("SWITCHBOARD_PORT", "8080"),
+            ("SWITCHBOARD_PORT", "https://a.example"),
+            ("SWITCHBOARD_ADMIN_PORT", "9090"),
+            ("SWITCHBOARD_HOST", "10.96.3.4"),
+            ("SWITCHBOARD_SERVICE_PORTS", "8080"),
+            ("SWITCHBOARD_SERVICE_PORT_", "8080"),
+            ("SWITCHBOARD_SERVICE_PORT_HTTP", "http"),
+            ("SWITCHBOARD_PORT_TCP", "tcp://10.96.3.4:8080"),
+            ("SWITCHBOARD_PORT_8080", "tcp"),
+            ("SWITCHBOARD_PORT_8080_HTTP", "8080"),
+            ("SWITCHBOARD_PORT_8080_TCP_HOST", "10.96.3.4"),
+        ];
+        for variable in not_set {
+            assert_eq!(refused_variables(&[variable]).len(), 1, "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_environment_variable_is_not_set_and_never_opens_a_server() {
+        let empty = |names: &[&str]| Sources::new().environment(|name| names.contains(&name).then(OsString::new)).finish();
+        assert_eq!(empty(&["SWITCHBOARD_LISTEN", "SWITCHBOARD_CERT_NAMES", "SWITCHBOARD_LIMITS_ROOMS_MAX"]), Ok(Config::default()));
+        let of_auth: Vec<_> = settings().into_iter().filter(|setting| setting.section == Some("auth")).collect();
+        assert!(of_auth.len() > 5);
+        for setting in of_auth {
+            let variable = setting.variable.unwrap();
+            let why = "is empty, which does not count as not set, lest a server is open that was to be closed: give it a value, or take the variable away";
+            assert_eq!(empty(&[variable]).unwrap_err().to_string(), format!("{variable}: {}: {why}", setting.name()));
+        }
     }
 
     #[test]
@@ -431,6 +550,30 @@ mod tests {
         let lookup = |name: &str| (name == "SWITCHBOARD_CERT_DIR").then(|| OsString::from_vec(vec![b'a', 0xff]));
         let error = Sources::new().environment(lookup).finish().unwrap_err();
         assert_eq!(error.to_string(), r#"SWITCHBOARD_CERT_DIR: cert_dir: "a\xFF" is not UTF-8"#);
+    }
+
+    #[test]
+    fn what_is_not_of_its_kind_is_told_in_our_words() {
+        for (toml, said) in [
+            ("rates = false", "a.toml:1: rates: false is none of: on, off"),
+            ("rates = \"maybe\"", "a.toml:1: rates: \"maybe\" is none of: on, off"),
+            ("log_format = 7", "a.toml:1: log_format: 7 is none of: text, json"),
+            ("[auth]\nkeys = \"x\"", "a.toml:2: auth.keys: \"x\" is no list, which is wanted, as keys = [\"x\"]"),
+            ("log = 7", "a.toml:1: log: 7 is not a log filter, which is a level or a list such as \"info,switchboard=debug\""),
+            (
+                "log = \"=loud=\"",
+                "a.toml:1: log: \"=loud=\" is not a log filter, which is a level or a list such as \"info,switchboard=debug\"",
+            ),
+            ("log = \"info\"\nworkers = 1\nlog = \"off\"", "a.toml:3: log is there twice"),
+            ("[auth]\n[limits]\n[auth]", "a.toml:3: auth is there twice"),
+        ] {
+            let mut sources = Sources::new();
+            sources.toml(Path::new("a.toml"), toml);
+            assert_eq!(sources.finish().unwrap_err().to_string(), said, "{toml}");
+        }
+        let flag = |setting, text| Sources::new().flag(setting, Some(text)).finish().unwrap_err().to_string();
+        assert_eq!(flag("rates", "false"), "--rates: false is none of: on, off");
+        assert_eq!(flag("tls_cert", "x"), "--tls-cert: is \"x\", and tls_key is not set; the two go together");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 use serde::{
     Deserialize, Deserializer, Serialize as _, Serializer,
-    de::{Error, Visitor},
+    de::{Error, IgnoredAny, Visitor},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +46,35 @@ impl<T: TryFrom<i128>, const MIN: i128, const MAX: i128> Visitor<'_> for InRange
     fn visit_u128<E: Error>(self, value: u128) -> Result<T, E> {
         Err(E::custom(format_args!("{value} is out of range, expected an integer from {MIN} to {MAX}")))
     }
+}
+
+/// What is written, where it may be of another kind than is wanted: a file says `false` as easily as `"off"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Bool(bool),
+    Integer(i64),
+    Other(IgnoredAny),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Other(_) => f.write_str("what stands there"),
+        }
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<'de, D: Deserializer<'de>, T: Copy, const N: usize>(deserializer: D, words: [(&str, T); N]) -> Result<T, D::Error> {
+    let written = Scalar::deserialize(deserializer)?;
+    let found = words.iter().find(|(word, _)| matches!(&written, Scalar::Text(text) if text == word));
+    let all = || words.map(|(word, _)| word).join(", ");
+    found.map(|(_, value)| *value).ok_or_else(|| D::Error::custom(format_args!("{written} is none of: {}", all())))
 }
 
 /// A path that names something.
@@ -203,12 +232,17 @@ fn is_dns_name(name: &str) -> bool {
 
 /// A filter of log lines, kept as text; what is kept is known to parse.
 pub(super) fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = match Scalar::deserialize(deserializer)? {
+        Scalar::Text(text) => text,
+        other => return Err(D::Error::custom(format_args!("{other} {NO_LOG_FILTER}"))),
+    };
     match log_filter_fault(&text) {
         None => Ok(text),
         Some(fault) => Err(D::Error::custom(fault)),
     }
 }
+
+const NO_LOG_FILTER: &str = "is not a log filter, which is a level or a list such as \"info,switchboard=debug\"";
 
 /// What is wrong with a filter of log lines, if anything is.
 pub fn log_filter_fault(text: &str) -> Option<String> {
@@ -221,7 +255,7 @@ pub fn log_filter_fault(text: &str) -> Option<String> {
     if let Some(word) = text.split(',').map(str::trim).find(bare) {
         return Some(format!("{text:?} is not a log filter: {word:?} is no level, which is one of {}", LEVELS.join(", ")));
     }
-    EnvFilter::try_new(text).err().map(|error| format!("{text:?} is not a log filter: {error}"))
+    EnvFilter::try_new(text).err().map(|_| format!("{text:?} {NO_LOG_FILTER}"))
 }
 
 #[cfg(test)]

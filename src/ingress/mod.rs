@@ -31,7 +31,10 @@ use tokio::{sync::oneshot, task::yield_now};
 use tracing::info;
 
 pub use self::places::{Clients, Place};
-use self::{address::Addresses, slowdown::Slowdown};
+use self::{
+    address::{Addresses, Visit},
+    slowdown::Slowdown,
+};
 use crate::{
     auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
     config::{Limits, Timeouts},

@@ -33,7 +33,8 @@ impl Doorkeeper {
             let told = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(TOLD_BYTES)]).into_owned();
             let (origin, path) = (told(&asking.origins.join(&b", "[..])), told(asking.path.as_bytes()));
             let host = asking.host.map(|host| told(host.as_bytes()));
-            info!(?origin, ?host, address = %asking.address, ?path, "a page of an origin that is not among `origins` is refused");
+            let host = host.as_ref().map(tracing::field::debug);
+            info!(?origin, host, address = %asking.address, ?path, "a page of an origin that is not among `origins` is refused");
         }
         admits
     }

@@ -46,9 +46,11 @@ pub fn run(arguments: Token) -> anyhow::Result<String> {
         );
     };
     match tokens.verify_with_key(&token, now) {
-        Ok((_, key)) => Ok(explanation("The token is good.", &token, Some(&key), now)),
+        Ok((_, key)) => Ok(explanation(&good(&token, tokens.leeway(), now), &token, Some(&key), now)),
         Err(bad) => {
-            let mut text = explanation(&format!("The token is not good: {bad}."), &token, None, now);
+            let reason = bad.to_string();
+            let stop = if reason.ends_with('?') { "" } else { "." };
+            let mut text = explanation(&format!("The token is not good: {reason}{stop}"), &token, None, now);
             if matches!(bad, BadToken::UnknownKey | BadToken::Algorithm) {
                 let keys: Vec<_> = tokens.keys().iter().map(|key| named(key)).collect();
                 line(&mut text, "known keys", &if keys.is_empty() { "none".to_owned() } else { keys.join(", ") });
@@ -89,9 +91,23 @@ fn of_server(auth: &Auth) -> anyhow::Result<Option<Arc<Tokens>>> {
     Ok(Some(tokens))
 }
 
+/// That a token is good, and how narrowly.
+fn good(token: &str, leeway: Duration, now: SystemTime) -> String {
+    let why = Unverified::read(token).ok().and_then(|Unverified { claims, .. }| {
+        let has_run_out = claims.expires_at.is_some_and(|end| end <= now);
+        let is_early = claims.not_before.is_some_and(|start| now < start);
+        if has_run_out { Some("has run out") } else { is_early.then_some("is not yet good") }
+    });
+    match why {
+        Some(why) => format!("The token is good, but only by auth.leeway_ms, {} ms: by this machine's clock it {why}.", leeway.as_millis()),
+        None => "The token is good.".to_owned(),
+    }
+}
+
 fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -> String {
     let mut text = format!("{verdict}\n");
-    let Ok(Unverified { algorithm, key: name, claims }) = Unverified::read(token) else { return text };
+    let Ok(Unverified { algorithm, key: name, claims, faults }) = Unverified::read(token) else { return text };
+    let fault = |claim| faults.iter().find(|fault| fault.claim() == claim).map(|fault| format!("not understood, {fault}"));
     if key.is_none() {
         text.push_str("It says of itself, and nothing of it counts:\n");
     }
@@ -100,19 +116,24 @@ fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -
         "signed with",
         &key.map_or_else(|| format!("{}, {algorithm}", name.as_deref().unwrap_or("a key without a name")), named),
     );
-    line(&mut text, "for", claims.user.as_deref().unwrap_or("nobody by name"));
-    if let Some(issuer) = &claims.issuer {
-        line(&mut text, "issuer", issuer);
+    line(&mut text, "for", &fault("sub").or(claims.user.as_deref().map(str::to_owned)).unwrap_or_else(|| "nobody by name".to_owned()));
+    if let Some(issuer) = fault("iss").or(claims.issuer) {
+        line(&mut text, "issuer", &issuer);
     }
-    if !claims.audience.is_empty() {
-        line(&mut text, "audience", &claims.audience.join(", "));
+    let audience = (!claims.audience.is_empty()).then(|| claims.audience.join(", "));
+    if let Some(audience) = fault("aud").or(audience) {
+        line(&mut text, "audience", &audience);
     }
-    if let Some(not_before) = claims.not_before {
-        line(&mut text, "from", &moment(not_before, now));
+    if let Some(made_at) = fault("iat") {
+        line(&mut text, "made", &made_at);
     }
-    line(&mut text, "until", &claims.expires_at.map_or_else(|| "it says no end, and has to".to_owned(), |end| moment(end, now)));
+    if let Some(not_before) = fault("nbf").or(claims.not_before.map(|start| moment(start, now))) {
+        line(&mut text, "from", &not_before);
+    }
+    let end = fault("exp").or(claims.expires_at.map(|end| moment(end, now)));
+    line(&mut text, "until", &end.unwrap_or_else(|| "it says no end, and has to".to_owned()));
     if claims.rooms.is_empty() {
-        line(&mut text, "rooms", "none");
+        line(&mut text, "rooms", &fault("rooms").unwrap_or_else(|| "none".to_owned()));
     }
     for (index, room) in claims.rooms.iter().enumerate() {
         line(&mut text, if index == 0 { "rooms" } else { "" }, &what_for(room));
@@ -120,8 +141,9 @@ fn explanation(verdict: &str, token: &str, key: Option<&Key>, now: SystemTime) -
     let RateLimits { messages_per_second, bytes_per_second, joins_per_second } = claims.rates;
     let limits = [(messages_per_second, "messages"), (bytes_per_second, "bytes"), (joins_per_second, "joins")];
     let limits: Vec<_> = limits.into_iter().filter_map(|(limit, what)| Some(format!("{} {what}", limit?))).collect();
-    if !limits.is_empty() {
-        line(&mut text, "a second", &limits.join(", "));
+    let limits = (!limits.is_empty()).then(|| limits.join(", "));
+    if let Some(limits) = fault("limits").or(limits) {
+        line(&mut text, "a second", &limits);
     }
     text
 }
@@ -139,8 +161,15 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 fn what_for(room: &RoomGrant) -> String {
     let name = match &room.rooms {
+        RoomPattern::Exact(name) if name.is_empty() => "\"\" (no room, because every room has a name)".to_owned(),
+        RoomPattern::Exact(name) if name.contains('*') => {
+            format!("{name} (the one room that is called so: only at the end a star is more)")
+        }
         RoomPattern::Exact(name) => name.clone(),
         RoomPattern::Prefix(prefix) if prefix.is_empty() => "every room".to_owned(),
+        RoomPattern::Prefix(prefix) if prefix.contains('*') => {
+            format!("{prefix}* (the rooms whose name begins with {prefix}: only at the end a star is more)")
+        }
         RoomPattern::Prefix(prefix) => format!("{prefix}*"),
     };
     let Rights { publish, subscribe, broadcast, observe } = room.rights;

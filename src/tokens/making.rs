@@ -19,13 +19,33 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
     ttl.filter(|ttl| (Duration::from_secs(1)..=TTL_MAX).contains(ttl)).ok_or_else(|| "not from 1s to 3650d".to_owned())
 }
 
+/// Reads which room a token is for. Only at the end a server takes a star for more than a star, and whoever writes another believes that it does elsewhere.
+pub fn room(text: &str) -> Result<String, String> {
+    let prefix = text.strip_suffix('*').unwrap_or(text);
+    if text.is_empty() {
+        return Err("a room has a name, and `*` is every room".to_owned());
+    }
+    match prefix.find('*') {
+        None => Ok(text.to_owned()),
+        Some(at) => Err(format!(
+            "a `*` stands at the end alone: `{}*` is every room whose name begins so; for one room with a star in its name, sign {} as `rooms` in a program \
+             of your own",
+            &prefix[..at],
+            json!([text]),
+        )),
+    }
+}
+
 /// The token, in a line of its own.
 pub fn run(token: &Token) -> anyhow::Result<String> {
     let [file] = &token.key[..] else { bail!("--key: a token is made with one key") };
     let key = SigningKey::read(file).map_err(|error| anyhow!("--key: {error}"))?;
     let made = key.sign(&claims(token, SystemTime::now()));
     // What no server would take is no use to anybody.
-    Unverified::read(&made).map_err(|bad| anyhow!("no server would take this token: {bad}"))?;
+    let read = Unverified::read(&made).map_err(|bad| anyhow!("no server would take this token: {bad}"))?;
+    if let Some(fault) = read.faults.first() {
+        bail!("no server would take this token: its claim {fault}");
+    }
     Ok(made + "\n")
 }
 
@@ -67,6 +87,17 @@ fn claims(token: &Token, now: SystemTime) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_is_at_the_end_of_a_room_or_nowhere() {
+        for text in ["a", "team-*", "*", "ü", " ", "a.b"] {
+            assert_eq!(room(text), Ok(text.to_owned()));
+        }
+        assert_eq!(room("").unwrap_err(), "a room has a name, and `*` is every room");
+        for text in ["a*b", "**", "*a", "a*b*"] {
+            assert!(room(text).unwrap_err().starts_with("a `*` stands at the end alone: `"), "{text}");
+        }
+    }
 
     #[test]
     fn a_time_to_live_has_a_unit_and_bounds() {

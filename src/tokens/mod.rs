@@ -36,7 +36,7 @@ pub struct Token {
     key: Vec<PathBuf>,
 
     /// Room that it is for; `team-*` is every room whose name begins so, `*` every room (repeat it for more)
-    #[arg(long, value_name = "ROOM", required_unless_present = "check", conflicts_with = "check")]
+    #[arg(long, value_name = "ROOM", value_parser = making::room, required_unless_present = "check", conflicts_with = "check")]
     room: Vec<String>,
 
     /// Who it is for: the name that others see

@@ -74,10 +74,14 @@ class Guest(threading.Thread):
 def main(switchboard, schemathesis):
     with tempfile.TemporaryDirectory() as directory:
         command = [switchboard, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--rates", "off", "--log", "warn,switchboard::admin=error"]
-        server = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, text=True)
+        # It names the program, and is no setting of it.
+        environment = {name: value for name, value in os.environ.items() if name != "SWITCHBOARD_BIN"}
+        server = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             public = re.search(r"http://localhost:(\d+)|http://127\.0\.0\.1:(\d+)", server.stdout.readline())
-            admin = re.search(r"http://\S+?(?=/$)", server.stdout.readline().strip())
+            # Who may come in stands between the two.
+            said = iter(server.stdout.readline, "")
+            admin = next(filter(None, (re.search(r"(?<=administration: )http://\S+?(?=/$)", line.strip()) for line in said)))
             address = ("127.0.0.1", int(public[1] or public[2]))
             for room in ["kitchen", "kitchen", "a/b", "~"]:
                 Guest(address, room).start()

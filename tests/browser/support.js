@@ -22,7 +22,9 @@ export const WAIT_MS = 15_000;
 /** Settings of a server that soon notices who is gone. */
 export const QUICK = { SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS: "1000", SWITCHBOARD_TIMEOUTS_SILENCE_MS: "6000", SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS: "7000" };
 
-const BINARY = process.env.SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
+// The server refuses what begins like its settings and is none.
+const { SWITCHBOARD_BIN, ...ENVIRONMENT } = process.env;
+const BINARY = SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
 const WEB = fileURLToPath(new URL("../../web/", import.meta.url));
 
 const CHROMIUM_ARGS = [
@@ -57,7 +59,7 @@ export async function startServer(t, env = {}, port = 0) {
   const directory = await mkdtemp(join(tmpdir(), "switchboard-"));
   const adminToken = join(directory, "admin-token");
   const child = spawn(BINARY, ["--listen", `127.0.0.1:${port}`, "--cert-dir", directory], {
-    env: { ...process.env, SWITCHBOARD_ADMIN_TOKEN_FILE: adminToken, ...env },
+    env: { ...ENVIRONMENT, SWITCHBOARD_ADMIN_TOKEN_FILE: adminToken, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let log = "";

@@ -25,6 +25,7 @@ pub fn switchboard(directory: &TempDir) -> Command {
 pub struct ServerProcess {
     child: Child,
     url: String,
+    admits: String,
     log: PathBuf,
     directory: Option<TempDir>,
 }
@@ -46,16 +47,22 @@ impl ServerProcess {
         let file = fs::File::create(&log).expect("a file for the log");
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("it is piped");
-        let mut process = Self { child, url: String::new(), log, directory: None };
-        let line = first_line(stdout);
+        let mut process = Self { child, url: String::new(), admits: String::new(), log, directory: None };
+        let [line, admits] = first_lines(stdout);
         let url = line.strip_prefix("Switchboard is open: ").unwrap_or_else(|| panic!("not the URL: {line:?}\n{}", process.log()));
         process.url = url.trim().to_owned();
+        process.admits = admits.trim().to_owned();
         process
     }
 
     /// The URL that it printed.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Who may come in, as it printed it.
+    pub fn admits(&self) -> &str {
+        &self.admits
     }
 
     /// The URL's host and port.
@@ -123,13 +130,16 @@ impl Drop for ServerProcess {
     }
 }
 
-fn first_line(stdout: ChildStdout) -> String {
+fn first_lines(stdout: ChildStdout) -> [String; 2] {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut line = String::new();
-        // A program that prints nothing leaves the line empty.
-        let _ = BufReader::new(stdout).read_line(&mut line);
-        let _ = sender.send(line);
+        let mut lines = [String::new(), String::new()];
+        let mut stdout = BufReader::new(stdout);
+        for line in &mut lines {
+            // A program that prints nothing leaves them empty.
+            let _ = stdout.read_line(line);
+        }
+        let _ = sender.send(lines);
     });
     receiver.recv_timeout(DEADLINE).expect("it prints its URL in time")
 }
