@@ -103,7 +103,8 @@ async fn what_works_is_told_so() {
     let server = TestServer::with(serves);
     let (status, said) = check(&[server.base()]).await;
     assert_eq!((status, &said["outcome"]), (Some(0), &Value::from("ok")), "{said}");
-    assert_eq!(outcomes(&said), ALL.map(|check| (check, "ok")), "{said}");
+    let expected: Vec<_> = ALL.map(|check| (check, "ok")).into_iter().chain([("turn", "skipped")]).collect();
+    assert_eq!(outcomes(&said), expected, "{said}");
 
     let authority = Authority::new();
     let (server, ca) = with_tls(&authority, &["127.0.0.1"], |_| {});
@@ -194,6 +195,53 @@ async fn who_has_no_token_is_told_that_one_is_needed() {
     let found = finding(&said, "websocket");
     assert!(found["advice"].as_str().unwrap().contains("--token"), "{found}");
     assert_eq!(finding(&said, "forward")["outcome"], "skipped");
+}
+
+/// A server with a TURN server inside that relays on this machine too.
+fn with_turn(change: impl FnOnce(&mut Config)) -> TestServer {
+    TestServer::with(|config| {
+        serves(config);
+        config.turn.enabled = true;
+        config.turn.listen = Some("127.0.0.1:0".parse().unwrap());
+        config.turn.allow = vec!["127.0.0.0/8".parse().unwrap()];
+        change(config);
+    })
+}
+
+/// A server that names a TURN server elsewhere, which should share this secret with it.
+fn naming(turn: std::net::SocketAddr, secret: &str) -> TestServer {
+    TestServer::with(|config| {
+        serves(config);
+        let file = config.cert_dir.join("turn-secret");
+        fs::write(&file, secret).unwrap();
+        config.ice.turn_urls = vec![format!("turn:{turn}").parse().unwrap()];
+        config.ice.turn_secret_files = vec![file];
+    })
+}
+
+#[tokio::test]
+async fn turn_servers_are_used_as_clients_would() {
+    let relaying = with_turn(|_| {});
+    let (status, said) = check(&[relaying.base()]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let turned: Vec<_> = said["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == "turn").collect();
+    assert_eq!(turned.len(), 2, "by UDP and by TCP: {said}");
+    assert!(turned.iter().all(|finding| finding["detail"].as_str().unwrap().ends_with(", there and back")), "{said}");
+
+    let stranger = naming(relaying.turn_addresses().clear[0], "another secret than theirs, and as long");
+    fails(&check(&[stranger.base()]).await, "turn", "refused with 401", "do both know the same secret");
+
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = naming(free, "a secret that nobody is asked for");
+    fails(&check(&[closed.base(), "--timeout", "3"]).await, "turn", &free.to_string(), "nobody listens");
+
+    let misnamed = with_turn(|config| {
+        config.turn.allow = vec!["0.0.0.0/0".parse().unwrap()];
+        config.turn.external_ip = vec!["127.0.0.77".parse().unwrap()];
+    });
+    let (status, said) = check(&[misnamed.base(), "--timeout", "5"]).await;
+    let found = finding(&said, "turn");
+    assert_eq!((status, &found["outcome"]), (Some(1), &Value::from("failed")), "{said}");
 }
 
 #[tokio::test]

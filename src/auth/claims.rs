@@ -81,15 +81,14 @@ impl Claims {
         let raw: Raw<'_> = object(payload)?;
         let mut faults = Vec::new();
         claim("iat", raw.iat, made_at, &mut faults);
-        let rooms = claim("rooms", raw.rooms, rooms, &mut faults);
         let claims = Self {
             user: claim("sub", raw.sub, user, &mut faults),
             expires_at: claim("exp", raw.exp, date, &mut faults),
             not_before: claim("nbf", raw.nbf, date, &mut faults),
             issuer: claim("iss", raw.iss, text, &mut faults),
             audience: claim("aud", raw.aud, audience, &mut faults).unwrap_or_default(),
-            names_rooms: rooms.is_some(),
-            rooms: rooms.unwrap_or_default(),
+            names_rooms: raw.rooms.is_some(),
+            rooms: claim("rooms", raw.rooms, rooms, &mut faults).unwrap_or_default(),
             rates: claim("limits", raw.limits, limits, &mut faults).unwrap_or_default(),
         };
         Ok((claims, faults))

@@ -8,7 +8,7 @@ use std::{
 use reqwest::Url;
 use switchboard::{
     client::{Client, ConnectError, Connector, Door, Options, Transport},
-    protocol::{ClientMessage, Codec},
+    protocol::{ClientMessage, Codec, Welcome},
 };
 use tokio::time::{Instant, timeout};
 
@@ -163,12 +163,12 @@ async fn visit(patient: &Patient, connector: &Connector, door: Door) -> Result<V
 }
 
 /// Says hello, with the token if there is one.
-pub async fn greet(patient: &Patient, client: &mut Client) -> Result<(), Fault> {
+pub async fn greet(patient: &Patient, client: &mut Client) -> Result<Welcome, Fault> {
     let greeted = match &patient.token {
         Some(token) => client.hello_with(token).await,
         None => client.hello().await,
     };
-    greeted.map(drop).map_err(|error| Fault::Refused(error.to_string()))
+    greeted.map_err(|error| Fault::Refused(error.to_string()))
 }
 
 fn why_no_websocket(error: &ConnectError) -> String {

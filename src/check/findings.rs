@@ -53,6 +53,11 @@ impl Findings {
         self.add(Finding { check, outcome: Outcome::Failed, detail: detail.into(), advice: Some(advice.into()) })
     }
 
+    /// There is nothing to look at.
+    pub fn nothing(&mut self, check: &'static str, detail: impl Into<String>) -> anyhow::Result<()> {
+        self.add(Finding { check, outcome: Outcome::Skipped, detail: detail.into(), advice: None })
+    }
+
     /// These could not be looked at, for want of another.
     pub fn skip(&mut self, checks: &[&'static str], wanting: &str) -> anyhow::Result<()> {
         let detail = format!("needs {wanting}");

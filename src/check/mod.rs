@@ -5,9 +5,11 @@
 
 mod doors;
 mod findings;
+mod ice;
 mod quic;
 mod sessions;
 mod tls;
+mod turn;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,6 +30,8 @@ What is looked at, in this order; a failed one makes the exit status 1:
   origin         whether pages may come in: those of the server itself, or of --origin
   forward        2 KB from one session to another and back, across both doors
   resume         a session that lost its connection goes on, and has what was sent to it meanwhile
+  stun, turn     each server that clients are told of: by what address it sees this machine; a relay, and a packet
+                 through it and back
   idle           a quiet connection stays (--long)
 
 --json prints one object: url, outcome, and findings, each with check, outcome (ok, warning, failed or skipped), detail
@@ -118,19 +122,21 @@ impl Patient {
 
     async fn examine(&self, findings: &mut Findings) -> anyhow::Result<()> {
         if self.url.scheme() == "https" && !tls::examine(self, findings).await? {
-            return findings.skip(&["discovery", "clock", "websocket", "webtransport", "origin", "forward", "resume"], "certificate");
+            return findings
+                .skip(&["discovery", "clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"], "certificate");
         }
         let Some(connector) = doors::discover(self, findings).await? else {
-            return findings.skip(&["clock", "websocket", "webtransport", "origin", "forward", "resume"], "discovery");
+            return findings.skip(&["clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"], "discovery");
         };
         let connector = Arc::new(connector);
         let open = doors::examine(self, &connector, findings).await?;
         if open.is_empty() {
-            return findings.skip(&["origin", "forward", "resume"], "websocket and webtransport");
+            return findings.skip(&["origin", "forward", "resume", "turn"], "websocket and webtransport");
         }
         doors::origin(self, &open, findings).await?;
         sessions::forward(self, &connector, &open, findings).await?;
         sessions::resume(self, &connector, &open, findings).await?;
+        ice::examine(self, &connector, &open, findings).await?;
         if self.is_long {
             sessions::idle(self, &connector, &open, findings).await?;
         }

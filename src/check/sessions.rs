@@ -139,11 +139,7 @@ pub async fn idle(patient: &Patient, connector: &Connector, open: &[Door], findi
         let begun = Instant::now();
         let waited = async {
             let mut client = connector.connect(door).await?;
-            let welcome = match &patient.token {
-                Some(token) => client.hello_with(token).await,
-                None => client.hello().await,
-            };
-            let welcome = welcome.map_err(|error| Fault::Refused(error.to_string()))?;
+            let welcome = greet(patient, &mut client).await?;
             let wait = Duration::from_millis(welcome.heartbeat_ms) * HEARTBEATS;
             match timeout(wait, async { while client.receive().await.is_ok() {} }).await {
                 Ok(()) => Ok(None),
