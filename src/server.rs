@@ -143,6 +143,7 @@ impl Server {
             Arc::new(source) as Arc<dyn Issuer>
         });
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+        let listening = Listening { doors: listeners, turn };
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
         let url = format!("{scheme}://{}/", host(config.listen, addresses[0]));
 
@@ -162,7 +163,7 @@ impl Server {
                     actix_rt::spawn(secrets.watch(config.timeouts.certificate_check()));
                 }
                 let ice = ice_servers(&config, turn_secrets, embedded);
-                match Parts::start(&config, authority, ice, certificates, listeners, counts, administration, turn).await {
+                match Parts::start(&config, authority, ice, certificates, listening, counts, administration).await {
                     Ok(parts) => {
                         // Whoever started the server waits for it to start.
                         let _ = started.send(Ok(parts.registry.clone()));
@@ -302,6 +303,12 @@ impl Signals {
     }
 }
 
+/// What is bound before there is anybody to serve it.
+struct Listening {
+    doors: Vec<Listener>,
+    turn: Option<(turn::Sockets, Arc<Credentials>)>,
+}
+
 /// What runs on the server's first thread.
 struct Parts {
     registry: Addr<RoomRegistry>,
@@ -318,10 +325,9 @@ impl Parts {
         authority: Option<Arc<dyn Authorize>>,
         ice: Arc<IceServers>,
         certificates: Arc<Certificates>,
-        listeners: Vec<Listener>,
+        Listening { doors: listeners, turn }: Listening,
         metrics: Arc<Metrics>,
         administration: Option<(Administration, Shutdown)>,
-        turn: Option<(turn::Sockets, Arc<Credentials>)>,
     ) -> Result<Self, StartError> {
         let limits = &config.limits;
         let room_limits = RoomLimits {

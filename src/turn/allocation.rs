@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use stun_types::message::{IntegrityKey, TransactionId};
 use tokio::{net::UdpSocket, task::AbortHandle};
 
@@ -43,7 +44,8 @@ pub struct Allocation {
     // In this order: the port is no relay any more when its socket closes.
     pub port: RelayPort,
     pub socket: UdpSocket,
-    pub _share: Share,
+    /// Given back at the end, before what reads from the socket knows of it.
+    share: Cell<Option<Share>>,
 }
 
 /// A peer from which packets may come and to which they may go.
@@ -113,7 +115,7 @@ impl Allocation {
             reading: Cell::default(),
             port,
             socket,
-            _share: share,
+            share: Some(share).into(),
         }
     }
 
@@ -188,8 +190,8 @@ impl Allocation {
         if is_own && !shared.relays.is_live(peer) {
             shared.metrics.turn_refused(TurnRefusal::ForbiddenPeer);
         } else if self.may_pass(packet.len(), shared, now) {
-            let sent = self.socket.try_send_to(packet, self.port.family().target(peer));
-            // Packets may be lost, here too.
+            // Not by way of the runtime, for which a new socket is not ready until it has looked. Packets may be lost, here too.
+            let sent = SockRef::from(&self.socket).send_to(packet, &self.port.family().target(peer).into());
             if sent.is_ok() {
                 shared.metrics.turn_relayed(TurnDirection::ToPeer, packet.len());
             }
@@ -230,6 +232,7 @@ impl Allocation {
 
     /// Nothing is read from the socket any more.
     pub fn end(&self) {
+        self.share.take();
         if let Some(reading) = self.reading.take() {
             reading.abort();
         }
