@@ -386,6 +386,7 @@ async fn only_who_made_an_allocation_changes_it() {
     let mut client = client(&server, PeerId::random()).await;
     client.allocate().await.unwrap();
     client.use_credential(credential(&server, PeerId::random()));
+    assert_eq!(client.allocate().await, Err(437), "the place is taken");
     assert_eq!(client.refresh(0).await, Err(441));
 }
 
@@ -498,6 +499,7 @@ async fn coturns_client_loses_nothing() {
         config.turn.tls_listen = Some("127.0.0.1:0".parse().unwrap());
         // Some it opens twice and leaves the first one alone.
         config.turn.allocations_per_session_max = 60;
+        config.turn.grace_ms = 0;
     });
     let (socket, peer) = peer("127.0.0.1:0").await;
     // All that is under way, where the machine has something else to do.
@@ -510,7 +512,8 @@ async fn coturns_client_loses_nothing() {
     });
     let (clear, tls) = (server.turn_addresses().clear[0].port(), server.turn_addresses().tls[0].port());
     for (way, port, sends) in [(&[][..], clear, &[][..]), (&["-t"], clear, &[]), (&["-t", "-S"], tls, &[]), (&[], clear, &["-s"])] {
-        let credential = credential(&server, PeerId::random());
+        let session = PeerId::random();
+        let credential = credential(&server, session);
         let mut command = std::process::Command::new("timeout");
         command.args(["120", "turnutils_uclient"]);
         command.args(way).args(sends).args(["-c", "-m", "20", "-n", "1000", "-l", "160"]);
@@ -520,6 +523,16 @@ async fn coturns_client_loses_nothing() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{way:?} {sends:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("tot_send_msgs=20000, tot_recv_msgs=20000"), "{way:?} {sends:?}: {said}{}", server.metrics());
+        // The next run may come from a port that this one has left.
+        server.turn_credentials().unwrap().session_ended(&session);
+        let allocations = || {
+            read(&server.metrics())
+                .iter()
+                .filter(|(name, _)| name.starts_with("switchboard_turn_allocations{"))
+                .map(|(_, now)| now)
+                .sum::<f64>()
+        };
+        eventually("no allocations", async || allocations() == 0.0).await;
     }
     echo.abort();
 }

@@ -285,7 +285,9 @@ impl Desk {
         }
         let method = incoming.message.method();
         match (method, allocation) {
-            (ALLOCATE, Some(allocation)) if allocation.made_by == incoming.message.transaction_id() => {
+            (ALLOCATE, Some(allocation))
+                if allocation.made_by == incoming.message.transaction_id() && allocation.username == who.username =>
+            {
                 self.allocated(incoming, &allocation, now, &signature)
             }
             (ALLOCATE, None) => match self.allocate(line, transport, incoming, &who, now) {
@@ -345,7 +347,8 @@ impl Desk {
         let key = match allocation {
             // Good for as long as the session is, whatever the user name says: it has been good before.
             Some(allocation) if allocation.username == username && shared.credentials.is_good_for(&peer_id, time) => allocation.key.clone(),
-            Some(allocation) if allocation.username != username => {
+            // Who only wants one of its own is told that the place is taken, and comes from another (RFC 8656 §5).
+            Some(allocation) if allocation.username != username && message.method() != ALLOCATE => {
                 self.refused(TurnRefusal::Credentials);
                 return Err(incoming.error(ErrorCode::WRONG_CREDENTIALS, None));
             }
