@@ -213,7 +213,8 @@ impl Doorkeeper {
         frames: &VecDeque<Frame>,
         peer_id: PeerId,
     ) -> Result<Result<Line, Option<Grant>>, CloseCode> {
-        let Some(frame) = frames.front() else { return Ok(Err(None)) };
+        // A frame is to be decoded once: some dialects note what they have heard.
+        let Some(frame) = frames.front().filter(|_| connection.dialect.manners().resumes) else { return Ok(Err(None)) };
         let Ok(Heard::Request(request)) = connection.dialect.decode(frame, self.limits.nesting_max) else { return Ok(Err(None)) };
         let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token, received }) } } = request else {
             return Ok(Err(None));

@@ -74,7 +74,7 @@ fn length_of_lines(text: &[u8]) -> Option<usize> {
 fn quote_or_escape(text: &[u8]) -> Option<usize> {
     if let Some(first) = text.first_chunk() {
         let first = u64::from_le_bytes(*first);
-        let found = zeros(first ^ EACH * u64::from(b'"')) | zeros(first ^ EACH * u64::from(b'\\'));
+        let found = zeros(first ^ (EACH * u64::from(b'"'))) | zeros(first ^ (EACH * u64::from(b'\\')));
         if found != 0 {
             return Some(found.trailing_zeros() as usize / 8);
         }
