@@ -153,7 +153,7 @@ fn enter(client: &dyn Dialect, says: impl IntoIterator<Item = String>, room: &Ro
     for text in says {
         assert!(client.decode(&Frame::Text(text.clone().into()), NESTING_MAX).is_ok(), "{text}");
     }
-    let joined = ServerMessage::Joined { room: room.clone(), peer_id: PeerId::random(), peers: vec![] };
+    let joined = ServerMessage::Joined { room: room.clone(), peer_id: PeerId::random(), peers: vec![], relays_only: false };
     client.encode(&joined.into());
 }
 
