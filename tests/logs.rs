@@ -172,3 +172,20 @@ async fn no_token_no_secret_and_no_session_description_is_logged() {
         assert!(lines.is_empty(), "{mark} is in {} lines, such as\n{}", lines.len(), lines[..lines.len().min(20)].join("\n"));
     }
 }
+
+/// Somebody who forgot `trusted_proxies` would look for long.
+#[tokio::test]
+async fn a_proxy_that_is_not_named_is_told_of_once() {
+    const TOLD: &str = "trusted_proxies: this address sends X-Forwarded-For and is not named";
+    let ask = async |server: &ServerProcess| {
+        let request = http().get(format!("{}.well-known/switchboard", server.url())).header("x-forwarded-for", "192.0.2.7");
+        assert!(within("an answer", request.send()).await.unwrap().status().is_success());
+    };
+    let server = ServerProcess::with(&[]);
+    ask(&server).await;
+    ask(&server).await;
+    assert_eq!(server.log().matches(TOLD).count(), 1, "{}", server.log());
+    let trusting = ServerProcess::with(&[("SWITCHBOARD_TRUSTED_PROXIES", "127.0.0.1")]);
+    ask(&trusting).await;
+    assert_eq!(trusting.log().matches(TOLD).count(), 0);
+}

@@ -7,13 +7,14 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use actix_web::http::header::HeaderMap;
 use ipnet::IpNet;
+use tracing::warn;
 
 use crate::{auth::failures::block, session::throttle::AddressJoins};
 
@@ -32,6 +33,8 @@ pub struct Addresses {
     limits: Option<AddressLimits>,
     /// Those who connect for others, and name them.
     proxies: Vec<IpNet>,
+    /// Was it told that somebody else writes as they do?
+    stranger_told: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -75,7 +78,7 @@ const SWEEP_LEAST: usize = 1024;
 impl Addresses {
     /// Nobody is known yet.
     pub fn new(limits: Option<AddressLimits>, proxies: Vec<IpNet>) -> Arc<Self> {
-        Arc::new(Self { limits, proxies, known: Mutex::default() })
+        Arc::new(Self { limits, proxies, stranger_told: AtomicBool::new(false), known: Mutex::default() })
     }
 
     /// Notes a connection from this address.
@@ -118,6 +121,9 @@ impl Addresses {
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         let named = headers.get_all("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes())).collect::<Vec<_>>().join(",");
+        if !named.is_empty() && !self.is_proxy(client) && !self.stranger_told.swap(true, Ordering::Relaxed) {
+            warn!(address = %client, "trusted_proxies: this address sends X-Forwarded-For and is not named, so all its clients are counted as one");
+        }
         // Every proxy adds whom it heard from at the end, so what stands before an address that is no proxy's may be a lie.
         for name in named.rsplit(',') {
             match parse(name.trim()) {

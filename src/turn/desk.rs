@@ -239,10 +239,14 @@ impl Desk {
         }
     }
 
-    /// How long a request waits before its credentials are looked at. Who has shown good ones before does not wait.
+    /// How long a request waits before its credentials are looked at. Who has shown good ones before does not wait, and without a good nonce they are not
+    /// looked at.
     fn delay(&self, line: &Line, incoming: &Incoming<'_>) -> Duration {
-        match incoming.is_signed() && !self.has_allocation(line) {
-            true => self.shared.failures.delay(line.client.ip(), Instant::now()),
+        let now = Instant::now();
+        let has_nonce =
+            || incoming.message.attribute::<Nonce>().is_ok_and(|nonce| self.shared.nonces.is_good(nonce.nonce(), line.client, now));
+        match incoming.is_signed() && !self.has_allocation(line) && has_nonce() {
+            true => self.shared.failures.delay(line.client.ip(), now),
             false => Duration::ZERO,
         }
     }
@@ -250,7 +254,7 @@ impl Desk {
     /// Answers when so much time has passed; clients ask again for much longer.
     fn hear_later(self: &Rc<Self>, line: &Line, transport: TurnTransport, bytes: &[u8], delay: Duration) {
         self.refused(TurnRefusal::Failures);
-        // With credentials a nonce comes, and with a good one an address that is true: nobody else's requests wait.
+        // With a good nonce the address is true: nobody takes these places in another's name.
         let has_place = self.waiting.get() < WAITING_MAX && bytes.len() <= REQUEST_BYTES_MAX;
         if !has_place {
             return;
