@@ -218,6 +218,19 @@ for (const order of ["lower", "higher"]) {
   });
 }
 
+test("two in Python", { timeout: 90_000 }, async (t) => {
+  const server = await startServer(t);
+  const guests = [await startGuest(t, server), await startGuest(t, server)];
+  guests[1].say({ call: guests[0].peerId });
+  for (const guest of guests) await guest.told("open");
+  for (const [i, guest] of guests.entries()) guest.say({ text: `from ${i}` });
+  for (const [i, guest] of guests.entries()) assert.equal((await guest.told("message"))[0].text, `from ${1 - i}`);
+  guests[0].say({ close: true });
+  await guests[1].told("close");
+  assert.equal((await guests[1].told("peer-left"))[0].reason, "disconnected");
+  for (const guest of guests) assert.equal(guest.log(), "");
+});
+
 /** How many relays clients have there, by whichever way. */
 async function relays(server) {
   const token = (await readFile(server.adminToken, "utf8")).trim();
