@@ -121,10 +121,11 @@ class Client(AsyncIOEventEmitter):
                 self._take(message)
         except ConnectionClosed:
             pass
-        for answer in self._questions.values():
-            if not answer.done():
-                answer.set_exception(ConnectionError("the connection is over"))
-        self.emit("close", goodbye)
+        finally:
+            for answer in self._questions.values():
+                if not answer.done():
+                    answer.set_exception(ConnectionError("the connection is over"))
+            self.emit("close", goodbye)
 
     def _take(self, message):
         match message["type"]:
