@@ -295,6 +295,45 @@ async fn a_session_has_so_many_allocations_and_the_server_too() {
     }
 }
 
+/// A request that names so many peers that there is room for some of them only lets none of them in.
+#[tokio::test]
+async fn an_allocation_has_so_many_peers_and_takes_those_of_one_request_together() {
+    use stun_types::message::MessageWriteExt as _;
+    use turn_types::{attribute::XorPeerAddress, message::CREATE_PERMISSION};
+    const PEERS_MAX: u8 = 128;
+    let server = TestServer::with(relaying);
+    let mut client = client(&server, PeerId::random()).await;
+    client.allocate().await.unwrap();
+    let port = first(&server).port();
+    let host = |n: u8| SocketAddr::from(([127, 9, 9, n], port));
+    let permit = async |client: &mut TurnClient, peers: &[SocketAddr]| {
+        let granted = client.ask(CREATE_PERMISSION, |request| {
+            for peer in peers {
+                request.add_attribute(&XorPeerAddress::new(*peer, request.transaction_id())).unwrap();
+            }
+        });
+        granted.await.map(drop)
+    };
+    let hosts = |from: u8, to: u8| (from..to).map(host).collect::<Vec<_>>();
+    permit(&mut client, &hosts(0, PEERS_MAX - 2)).await.unwrap();
+    let (socket, late) = peer("127.9.9.126:0").await;
+    assert_eq!(permit(&mut client, &[late, host(PEERS_MAX - 1), host(PEERS_MAX)]).await, Err(508), "one too many");
+    client.send_to(late, b"refused with the others").await;
+    let other_port = SocketAddr::new(host(PEERS_MAX - 1).ip(), 9);
+    permit(&mut client, &[late, host(PEERS_MAX - 1), host(0), other_port, late]).await.unwrap();
+    client.send_to(late, b"let in with the others").await;
+    assert_eq!(receive(&socket).await.0, b"let in with the others", "and nothing before");
+    permit(&mut client, &hosts(0, PEERS_MAX)).await.unwrap();
+
+    let (socket, stranger) = peer("127.9.9.200:0").await;
+    assert_eq!(client.permit(stranger).await, Err(508));
+    assert_eq!(client.bind(0x4000, stranger).await, Err(508), "a channel lets its peer in as well");
+    client.send_by(0x4000, b"by a channel that was refused").await;
+    client.bind(0x4000, late).await.unwrap();
+    client.mapped().await;
+    assert_eq!(arrived(&socket).await, 0);
+}
+
 #[tokio::test]
 async fn more_bytes_than_may_pass_are_lost() {
     for (of_one, of_all, cause) in [(10_000, 1_000_000, "allocation-rate"), (1_000_000, 10_000, "server-rate")] {

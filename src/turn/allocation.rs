@@ -122,36 +122,40 @@ impl Allocation {
     /// Lets packets come from all of these peers, and go there, or none of them.
     pub fn permit(&self, peers: &[SocketAddr], shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
         let judged: Result<Vec<_>, _> = peers.iter().map(|peer| Ok((peer.ip(), self.judge(*peer, shared)?))).collect();
+        let mut wanted = judged?;
+        // A permission is for an address, however often that is named and by whatever ports.
+        wanted.sort_unstable();
+        wanted.dedup();
+        let is_wanted = |permission: &Permission| wanted.binary_search_by_key(&permission.peer, |(peer, _)| *peer).is_ok();
         let mut permissions = self.permissions.borrow_mut();
         permissions.retain(|permission| permission.expires_at > now);
-        for (peer, is_own) in judged? {
-            let expires_at = now + PERMISSION_LIFETIME;
-            let is_full = permissions.len() == PEERS_MAX;
-            match permissions.iter_mut().find(|permission| permission.peer == peer) {
-                Some(permission) => *permission = Permission { peer, is_own, expires_at },
-                None if is_full => return Err(PeerRefused::Full),
-                None => permissions.push(Permission { peer, is_own, expires_at }),
-            }
+        let others = permissions.iter().filter(|permission| !is_wanted(permission)).count();
+        if others + wanted.len() > PEERS_MAX {
+            return Err(PeerRefused::Full);
         }
+        permissions.retain(|permission| !is_wanted(permission));
+        let expires_at = now + PERMISSION_LIFETIME;
+        permissions.extend(wanted.into_iter().map(|(peer, is_own)| Permission { peer, is_own, expires_at }));
         Ok(())
     }
 
-    /// Gives a peer a number, and lets packets come from there.
+    /// Gives a peer a number, and lets packets come from there, or neither.
     pub fn bind_channel(&self, number: u16, peer: SocketAddr, shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
         let is_own = self.judge(peer, shared)?;
-        {
-            let mut channels = self.channels.borrow_mut();
-            channels.retain(|channel| channel.expires_at > now);
-            let expires_at = now + CHANNEL_LIFETIME;
-            let is_full = channels.len() == PEERS_MAX;
-            match channels.iter_mut().find(|channel| channel.number == number || channel.peer == peer) {
-                Some(channel) if channel.number != number || channel.peer != peer => return Err(PeerRefused::Taken),
-                Some(channel) => *channel = Channel { number, peer, is_own, expires_at },
-                None if is_full => return Err(PeerRefused::Full),
-                None => channels.push(Channel { number, peer, is_own, expires_at }),
-            }
+        let mut channels = self.channels.borrow_mut();
+        channels.retain(|channel| channel.expires_at > now);
+        let before = channels.iter().position(|channel| channel.number == number || channel.peer == peer);
+        match before {
+            Some(before) if channels[before].number != number || channels[before].peer != peer => return Err(PeerRefused::Taken),
+            None if channels.len() == PEERS_MAX => return Err(PeerRefused::Full),
+            _ => self.permit(&[peer], shared, now)?,
         }
-        self.permit(&[peer], shared, now)
+        let channel = Channel { number, peer, is_own, expires_at: now + CHANNEL_LIFETIME };
+        match before {
+            Some(before) => channels[before] = channel,
+            None => channels.push(channel),
+        }
+        Ok(())
     }
 
     /// Is this peer's address the server's own? Only where it may be a peer.
