@@ -64,6 +64,13 @@ struct Channel {
     expires_at: Instant,
 }
 
+/// A peer that is none, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPeer {
+    pub address: SocketAddr,
+    pub why: PeerRefused,
+}
+
 /// Why a peer is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerRefused {
@@ -71,6 +78,8 @@ pub enum PeerRefused {
     Forbidden,
     /// Its address is of the other family.
     Family,
+    /// No channel has such a number.
+    Number,
     /// The number is another peer's, or the peer has another number.
     Taken,
     /// There are as many as there may be.
@@ -120,7 +129,8 @@ impl Allocation {
     }
 
     /// Lets packets come from all of these peers, and go there, or none of them.
-    pub fn permit(&self, peers: &[SocketAddr], shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
+    pub fn permit(&self, peers: &[SocketAddr], shared: &Shared, now: Instant) -> Result<(), NoPeer> {
+        let Some(last) = peers.last() else { return Ok(()) };
         let judged: Result<Vec<_>, _> = peers.iter().map(|peer| Ok((peer.ip(), self.judge(*peer, shared)?))).collect();
         let mut wanted = judged?;
         // A permission is for an address, however often that is named and by whatever ports.
@@ -131,7 +141,7 @@ impl Allocation {
         permissions.retain(|permission| permission.expires_at > now);
         let others = permissions.iter().filter(|permission| !is_wanted(permission)).count();
         if others + wanted.len() > PEERS_MAX {
-            return Err(PeerRefused::Full);
+            return Err(NoPeer { address: *last, why: PeerRefused::Full });
         }
         permissions.retain(|permission| !is_wanted(permission));
         let expires_at = now + PERMISSION_LIFETIME;
@@ -140,14 +150,19 @@ impl Allocation {
     }
 
     /// Gives a peer a number, and lets packets come from there, or neither.
-    pub fn bind_channel(&self, number: u16, peer: SocketAddr, shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
+    pub fn bind_channel(&self, number: u16, peer: SocketAddr, shared: &Shared, now: Instant) -> Result<(), NoPeer> {
+        let refused = |why| Err(NoPeer { address: peer, why });
+        // Those of RFC 5766; RFC 8656 has fewer, and clients that know it take them from there.
+        if !(0x4000..=0x7fff).contains(&number) {
+            return refused(PeerRefused::Number);
+        }
         let is_own = self.judge(peer, shared)?;
         let mut channels = self.channels.borrow_mut();
         channels.retain(|channel| channel.expires_at > now);
         let before = channels.iter().position(|channel| channel.number == number || channel.peer == peer);
         match before {
-            Some(before) if channels[before].number != number || channels[before].peer != peer => return Err(PeerRefused::Taken),
-            None if channels.len() == PEERS_MAX => return Err(PeerRefused::Full),
+            Some(before) if channels[before].number != number || channels[before].peer != peer => return refused(PeerRefused::Taken),
+            None if channels.len() == PEERS_MAX => return refused(PeerRefused::Full),
             _ => self.permit(&[peer], shared, now)?,
         }
         let channel = Channel { number, peer, is_own, expires_at: now + CHANNEL_LIFETIME };
@@ -159,15 +174,16 @@ impl Allocation {
     }
 
     /// Is this peer's address the server's own? Only where it may be a peer.
-    fn judge(&self, peer: SocketAddr, shared: &Shared) -> Result<bool, PeerRefused> {
+    fn judge(&self, peer: SocketAddr, shared: &Shared) -> Result<bool, NoPeer> {
+        let refused = |why| Err(NoPeer { address: peer, why });
         let verdict = shared.peers.judge(peer.ip());
         let is_own = verdict == Verdict::Own;
         if verdict == Verdict::Refused || (is_own && !shared.relays.is_live(peer)) {
             shared.metrics.turn_refused(TurnRefusal::ForbiddenPeer);
-            return Err(PeerRefused::Forbidden);
+            return refused(PeerRefused::Forbidden);
         }
         if peer.is_ipv4() != self.relayed.is_ipv4() {
-            return Err(PeerRefused::Family);
+            return refused(PeerRefused::Family);
         }
         Ok(is_own)
     }

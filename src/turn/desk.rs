@@ -28,7 +28,7 @@ use turn_types::{
 
 use super::{
     Shared,
-    allocation::{Allocation, CHANNEL_HEADER_BYTES, PeerRefused},
+    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, PeerRefused},
     credentials,
     line::{Line, Way},
     message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
@@ -454,22 +454,22 @@ impl Desk {
             return Ok(Some(lifetime));
         }
         let peers = incoming.peers().filter(|peers| !peers.is_empty()).ok_or(ErrorCode::BAD_REQUEST)?;
-        let changed = match method {
-            CREATE_PERMISSION => allocation.permit(&peers, &self.shared, now),
+        let (what, changed) = match method {
+            CREATE_PERMISSION => ("a permission", allocation.permit(&peers, &self.shared, now)),
             _ => {
                 let number = message.attribute::<ChannelNumber>().map_err(|_| ErrorCode::BAD_REQUEST)?.channel();
-                // Those of RFC 5766; RFC 8656 has fewer, and clients that know it take them from there.
-                if !(0x4000..=0x7fff).contains(&number) || peers.len() != 1 {
-                    return Err(ErrorCode::BAD_REQUEST);
-                }
-                allocation.bind_channel(number, peers[0], &self.shared, now)
+                let &[peer] = &peers[..] else { return Err(ErrorCode::BAD_REQUEST) };
+                ("a channel", allocation.bind_channel(number, peer, &self.shared, now))
             }
         };
-        changed.map(|()| None).map_err(|refused| match refused {
-            PeerRefused::Forbidden => ErrorCode::FORBIDDEN,
-            PeerRefused::Family => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
-            PeerRefused::Taken => ErrorCode::BAD_REQUEST,
-            PeerRefused::Full => ErrorCode::INSUFFICIENT_CAPACITY,
+        changed.map(|()| None).map_err(|NoPeer { address, why }| {
+            debug!(peer = %allocation.peer_id.hex().as_str(), ?why, %address, "{what} is refused");
+            match why {
+                PeerRefused::Forbidden => ErrorCode::FORBIDDEN,
+                PeerRefused::Family => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
+                PeerRefused::Number | PeerRefused::Taken => ErrorCode::BAD_REQUEST,
+                PeerRefused::Full => ErrorCode::INSUFFICIENT_CAPACITY,
+            }
         })
     }
 
