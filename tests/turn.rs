@@ -12,7 +12,7 @@ use support::{
     authority::Authority,
     eventually,
     metrics::read,
-    turn::{By, Told, TurnClient, credential},
+    turn::{By, Heard, TurnClient, credential},
     within,
 };
 use switchboard::{
@@ -99,7 +99,7 @@ async fn packets_go_both_ways_over_every_transport_and_both_families() {
         for (family, host) in [(AddressFamily::IPV4, "127.0.0.1:0"), (AddressFamily::IPV6, "[::1]:0")] {
             let (socket, peer) = peer(host).await;
             let mut client = TurnClient::connect(address, by, Some(&authority.root)).await;
-            assert_eq!(client.mapped().await, client.local);
+            assert_eq!(client.mapped().await, client.local());
             assert_eq!(client.allocate().await, Err(401), "without credentials");
             client.use_credential(credential(&server, PeerId::random()));
             let relayed = client.allocate_family(Some(family)).await.unwrap();
@@ -116,7 +116,7 @@ async fn packets_go_both_ways_over_every_transport_and_both_families() {
                 client.send_to(peer, &packet).await;
                 assert_eq!(receive(&socket).await, (packet.clone(), relayed), "{by:?}");
                 socket.send_to(&packet, relayed).await.unwrap();
-                assert_eq!(client.hear().await, Told::Data(peer, packet), "{by:?}");
+                assert_eq!(client.hear().await, Heard::Data(peer, packet), "{by:?}");
             }
 
             client.bind(0x4001, peer).await.unwrap();
@@ -128,7 +128,7 @@ async fn packets_go_both_ways_over_every_transport_and_both_families() {
                 client.send_by(0x4001, &packet).await;
                 assert_eq!(receive(&socket).await, (packet.clone(), relayed));
                 socket.send_to(&packet, relayed).await.unwrap();
-                assert_eq!(client.hear().await, Told::Channel(0x4001, packet), "{by:?}");
+                assert_eq!(client.hear().await, Heard::Channel(0x4001, packet), "{by:?}");
             }
 
             assert_eq!(client.refresh(60).await, Ok(600), "not for less than ten minutes");
@@ -166,19 +166,19 @@ async fn two_clients_meet_at_the_servers_own_address_where_nothing_else_is_a_pee
         anna.permit(at_bob).await.unwrap();
         bob.permit(at_anna).await.unwrap();
         anna.send_to(at_bob, b"hello").await;
-        assert_eq!(bob.hear().await, Told::Data(at_anna, b"hello".to_vec()));
+        assert_eq!(bob.hear().await, Heard::Data(at_anna, b"hello".to_vec()));
         bob.bind(0x4000, at_anna).await.unwrap();
         bob.send_by(0x4000, b"hello yourself").await;
-        assert_eq!(anna.hear().await, Told::Data(at_bob, b"hello yourself".to_vec()));
+        assert_eq!(anna.hear().await, Heard::Data(at_bob, b"hello yourself".to_vec()));
         // The permission is for the address, and what is no relay there is no peer all the same.
         anna.send_to(stranger_outside, b"let me in").await;
         anna.send_to(stranger, b"let me in").await;
         socket.send_to(b"let me in", (IpAddr::from([127, 0, 0, 1]), at_anna.port())).await.unwrap();
         anna.send_to(at_bob, b"last").await;
-        assert_eq!(bob.hear().await, Told::Channel(0x4000, b"last".to_vec()));
+        assert_eq!(bob.hear().await, Heard::Channel(0x4000, b"last".to_vec()));
         assert_eq!(arrived(&socket).await, 0, "nothing came by");
         bob.send_by(0x4000, b"last").await;
-        assert_eq!(anna.hear().await, Told::Data(at_bob, b"last".to_vec()), "and nothing of the stranger's before");
+        assert_eq!(anna.hear().await, Heard::Data(at_bob, b"last".to_vec()), "and nothing of the stranger's before");
     }
 }
 

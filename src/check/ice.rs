@@ -1,22 +1,20 @@
 //! The STUN and TURN servers that clients are told of, each asked for what it is there for.
 
-use std::net::SocketAddr;
-
 use serde::Deserialize;
 use switchboard::{
-    client::{Connector, Door},
+    client::{
+        Connector, Door,
+        turn::{By, TurnClient, TurnError},
+    },
     ice::TurnCredential,
 };
-use tokio::{
-    net::{UdpSocket, lookup_host},
-    time::timeout,
-};
+use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Patient,
     doors::{Fault, greet},
     findings::Findings,
-    turn::{self, By, TurnClient},
+    turn::{self, relay},
 };
 
 /// As `RTCPeerConnection` takes it.
@@ -87,14 +85,10 @@ async fn look_at(patient: &Patient, url: &str, credential: Option<TurnCredential
     };
     let check = if target.relays { "turn" } else { "stun" };
     let asked = timeout(patient.options.timeout, async {
-        let Some(address) = lookup_host((target.host.as_str(), target.port)).await?.next() else {
-            return Err(turn::Fault::Io(std::io::ErrorKind::AddrNotAvailable.into()));
+        let Some(address) = lookup_host((target.host.as_str(), target.port)).await.map_err(TurnError::Io)?.next() else {
+            return Err(turn::Fault::from(TurnError::Io(std::io::ErrorKind::AddrNotAvailable.into())));
         };
-        let tls = match target.by {
-            By::Tls => Some((target.host.clone(), patient.options.roots.clone())),
-            By::Udp | By::Tcp => None,
-        };
-        let mut client = TurnClient::connect(address, target.by, tls).await?;
+        let mut client = TurnClient::connect(address, target.by, &target.host, &patient.options).await?;
         match target.relays {
             false => Ok(format!("sees this machine as {}", client.mapped().await?)),
             true => {
@@ -115,36 +109,6 @@ async fn look_at(patient: &Patient, url: &str, credential: Option<TurnCredential
             findings.failed(check, format!("{url}: nothing comes back within {} s", patient.options.timeout.as_secs()), advice)
         }
     }
-}
-
-/// Sends a packet to a relay from outside, and one back through it.
-async fn relay(client: &mut TurnClient) -> Result<String, turn::Fault> {
-    let (relayed, mapped) = client.allocate().await?;
-    match client.permit(mapped).await {
-        Ok(()) => {}
-        // A server on an inner network, which relays to the public internet alone: whether packets get out is not to be seen from here.
-        Err(turn::Fault::Refused(403)) => {
-            return Ok(format!("relays at {relayed}; to {} it may not, so no packet was sent through", mapped.ip()));
-        }
-        Err(fault) => return Err(fault),
-    }
-    let outside = UdpSocket::bind(SocketAddr::new(if relayed.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0)).await?;
-    let arrives = async {
-        // UDP loses some.
-        for attempt in 0_u8.. {
-            outside.send_to(&[attempt], relayed).await?;
-            if let Ok(from) = timeout(turn::AGAIN, client.hear()).await {
-                return from;
-            }
-        }
-        unreachable!("there are more attempts than time")
-    };
-    let from = timeout(turn::PATIENCE, arrives).await.map_err(|_| turn::Fault::Unreachable(relayed))??;
-    let mut back = [0; 16];
-    client.send_to(from, b"back").await?;
-    let returned = timeout(turn::PATIENCE, outside.recv(&mut back)).await;
-    returned.map_err(|_| turn::Fault::Unreachable(relayed))??;
-    Ok(format!("relays at {relayed}, there and back"))
 }
 
 impl Target {

@@ -154,9 +154,13 @@ impl Options {
     }
 
     /// Trusts what the system trusts, and the roots.
-    fn tls(&self, alpn: &[u8]) -> Result<ClientConfig, ConnectError> {
+    pub(super) fn verifying(&self) -> Result<ClientConfig, ConnectError> {
         let verifier = Verifier::new_with_extra_roots(self.roots.clone(), ring::default_provider().into()).map_err(ConnectError::Roots)?;
-        let mut tls = builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        Ok(builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    }
+
+    fn tls(&self, alpn: &[u8]) -> Result<ClientConfig, ConnectError> {
+        let mut tls = self.verifying()?;
         tls.alpn_protocols = vec![alpn.to_vec()];
         Ok(tls)
     }

@@ -19,6 +19,7 @@
 pub(crate) mod connect;
 mod discovery;
 mod resuming;
+pub mod turn;
 mod websocket;
 pub(crate) mod webtransport;
 
