@@ -30,6 +30,15 @@ fn relaying(config: &mut Config) {
     config.turn.allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
 }
 
+/// By TLS as well, with a certificate of this authority's.
+fn relaying_by_tls_too(config: &mut Config, authority: &Authority) {
+    relaying(config);
+    let directory = config.cert_dir.clone();
+    authority.sign(&directory);
+    (config.tls_cert, config.tls_key) = (Some(directory.join("chain.pem")), Some(directory.join("key.pem")));
+    config.turn.tls_listen = Some("127.0.0.1:0".parse().unwrap());
+}
+
 /// As anybody would have it.
 fn serving(config: &mut Config) {
     config.turn.enabled = true;
@@ -84,13 +93,7 @@ async fn without_the_setting_there_is_none() {
 #[tokio::test]
 async fn packets_go_both_ways_over_every_transport_and_both_families() {
     let authority = Authority::new();
-    let server = TestServer::with(|config| {
-        relaying(config);
-        let directory = config.cert_dir.clone();
-        authority.sign(&directory);
-        (config.tls_cert, config.tls_key) = (Some(directory.join("chain.pem")), Some(directory.join("key.pem")));
-        config.turn.tls_listen = Some("127.0.0.1:0".parse().unwrap());
-    });
+    let server = TestServer::with(|config| relaying_by_tls_too(config, &authority));
     let addresses = server.turn_addresses();
     let clear = addresses.clear.iter().flat_map(|address| [(By::Udp, *address), (By::Tcp, *address)]);
     let ways: Vec<_> = clear.chain([(By::Tls, addresses.tls[0])]).collect();
@@ -531,11 +534,7 @@ async fn whatever_is_sent_the_server_goes_on() {
 async fn coturns_client_loses_nothing() {
     let authority = Authority::new();
     let server = TestServer::with(|config| {
-        relaying(config);
-        let directory = config.cert_dir.clone();
-        authority.sign(&directory);
-        (config.tls_cert, config.tls_key) = (Some(directory.join("chain.pem")), Some(directory.join("key.pem")));
-        config.turn.tls_listen = Some("127.0.0.1:0".parse().unwrap());
+        relaying_by_tls_too(config, &authority);
         // Some it opens twice and leaves the first one alone.
         config.turn.allocations_per_session_max = 60;
         config.turn.grace_ms = 0;
