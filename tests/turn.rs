@@ -225,7 +225,14 @@ const FORBIDDEN: [&str; 34] = [
 
 #[tokio::test]
 async fn no_forbidden_address_is_reached_by_any_method() {
+    use stun_types::{
+        attribute::ErrorCode,
+        message::{Message, MessageWriteExt as _},
+    };
+    use turn_types::{attribute::XorPeerAddress, message::CONNECT};
     let server = TestServer::with(serving);
+    // RFC 6062 has a client by TCP ask for a connection by TCP.
+    let doors = ["0.0.0.0:0", "[::]:0", "127.0.0.1:0", "[::1]:0"].map(|address| std::net::TcpListener::bind(address).unwrap());
     let listeners = [peer("0.0.0.0:0").await, peer("[::]:0").await, peer("127.0.0.1:0").await, peer("[::1]:0").await];
     let mut own: Vec<IpAddr> = if_addrs::get_if_addrs().unwrap().iter().map(|interface| interface.ip()).collect();
     own.extend(FORBIDDEN.iter().map(|address| address.parse::<IpAddr>().unwrap()));
@@ -243,11 +250,31 @@ async fn no_forbidden_address_is_reached_by_any_method() {
                 number += 1;
             }
         }
+        let mut stream = TurnClient::connect(first(&server), By::Tcp, None).await;
+        stream.use_credential(credential(&server, PeerId::random()));
+        stream.allocate_family(Some(family)).await.unwrap();
+        for (address, door) in own.iter().flat_map(|address| doors.iter().map(move |door| (address, door))) {
+            let peer = SocketAddr::new(*address, door.local_addr().unwrap().port());
+            for client in [&mut client, &mut stream] {
+                let answer = client.ask_once(CONNECT, |request| {
+                    request.add_attribute(&XorPeerAddress::new(peer, request.transaction_id())).unwrap();
+                });
+                let answer = answer.await;
+                let answer = Message::from_bytes(&answer).unwrap();
+                assert_eq!(answer.attribute::<ErrorCode>().unwrap().code(), 400, "{peer} by {relayed}");
+            }
+        }
         // What was sent before this is answered has been dealt with.
         client.mapped().await;
     }
     for (socket, address) in &listeners {
         assert_eq!(arrived(socket).await, 0, "something reached {address}");
+    }
+    for door in doors {
+        door.set_nonblocking(true).unwrap();
+        let door = tokio::net::TcpListener::from_std(door).unwrap();
+        let came = tokio::time::timeout(Duration::from_millis(20), door.accept()).await;
+        assert!(came.is_err(), "somebody connected to {}", door.local_addr().unwrap());
     }
     let refused = count(&server, r#"switchboard_turn_refusals_total{cause="forbidden-peer"}"#);
     assert_eq!(refused as usize, 2 * 2 * own.len() * listeners.len());
