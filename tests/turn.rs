@@ -479,6 +479,92 @@ async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {
     assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="credentials"}"#), 5.0);
 }
 
+/// Nobody leaves those of other addresses without a place to wait in.
+#[tokio::test]
+async fn requests_that_wait_are_so_many_for_each_address() {
+    use stun_types::message::MessageWriteExt as _;
+    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
+    const WAITING_OF_ADDRESS_MAX: usize = 64;
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 1000;
+    });
+    let mut wrong = credential(&server, PeerId::random());
+    wrong.password = "guessed".into();
+    let guesses = async |address: [u8; 4], times: usize| {
+        let mut guesser = TurnClient::connect_from(address.into(), first(&server), By::Udp).await;
+        for _ in 0..times {
+            guesser.use_credential(wrong.clone());
+            assert_eq!(guesser.allocate().await, Err(401));
+        }
+        guesser
+    };
+    let mut guesser = guesses([127, 0, 0, 1], 6).await;
+    let refused = || count(&server, r#"switchboard_turn_refusals_total{cause="address-quota"}"#);
+    // A request that is not waited for is under way all the same.
+    let ask = async |guesser: &mut TurnClient, times: usize| {
+        for _ in 0..times {
+            let asked = guesser.ask_once(ALLOCATE, |request| {
+                request.add_attribute(&RequestedTransport::new(RequestedTransport::UDP)).unwrap();
+            });
+            assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err(), "it waits");
+        }
+        guesser.mapped().await;
+    };
+    ask(&mut guesser, WAITING_OF_ADDRESS_MAX).await;
+    assert_eq!(refused(), 0.0);
+    ask(&mut guesser, 10).await;
+    assert_eq!(refused(), 10.0);
+    let waited = || count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#);
+    let before = waited();
+    guesses([127, 0, 0, 2], 3).await;
+    assert!(waited() > before, "somebody of another address has waited");
+    assert_eq!(refused(), 10.0, "and had a place");
+}
+
+/// The same for connections: whoever opens them and asks for nothing takes one address's part.
+#[tokio::test]
+async fn streams_without_an_allocation_are_so_many_for_each_address() {
+    const STREAMS_OF_ADDRESS_MAX: usize = 256;
+    let server = TestServer::with(serving);
+    let connect = async |address: [u8; 4]| TurnClient::connect_from(address.into(), first(&server), By::Tcp).await;
+    let (here, elsewhere) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let refused = || count(&server, r#"switchboard_turn_refusals_total{cause="address-quota"}"#);
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_OF_ADDRESS_MAX {
+        let mut stream = connect(here).await;
+        stream.mapped().await;
+        streams.push(stream);
+    }
+    assert_eq!(refused(), 0.0);
+    assert_eq!(within("the end of a connection", connect(here).await.heard()).await, None, "one too many");
+    assert_eq!(refused(), 1.0);
+    connect(elsewhere).await.mapped().await;
+
+    let known = &mut streams[0];
+    known.use_credential(credential(&server, PeerId::random()));
+    known.allocate().await.unwrap();
+    // When this is answered, it has given its place back.
+    known.mapped().await;
+    let mut next = connect(here).await;
+    next.mapped().await;
+    assert_eq!(within("the end of a connection", connect(here).await.heard()).await, None, "there was one place");
+    known.refresh(0).await.unwrap();
+    assert_eq!(within("the end of a connection", known.heard()).await, None, "its place is another's now");
+    assert_eq!(refused(), 3.0);
+    drop(streams);
+    eventually("the places are free", async || {
+        let mut stream = connect(here).await;
+        stream.say(&BINDING_REQUEST).await;
+        within("an answer or the end", stream.heard()).await.is_some()
+    })
+    .await;
+}
+
+/// The shortest message that is answered.
+const BINDING_REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
 #[tokio::test]
 async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
     use stun_types::{

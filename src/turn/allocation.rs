@@ -45,7 +45,7 @@ pub struct Allocation {
     pub port: RelayPort,
     pub socket: UdpSocket,
     /// Given back at the end, before what reads from the socket knows of it.
-    share: Cell<Option<Share>>,
+    share: Cell<Option<Share<PeerId>>>,
 }
 
 /// A peer from which packets may come and to which they may go.
@@ -107,7 +107,7 @@ impl Allocation {
         (socket, relayed, port): (UdpSocket, SocketAddr, RelayPort),
         expires_at: Instant,
         pace: OwnPace,
-        share: Share,
+        share: Share<PeerId>,
     ) -> Self {
         Self {
             line,
