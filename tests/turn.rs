@@ -12,7 +12,8 @@ use support::{
     authority::Authority,
     eventually,
     metrics::read,
-    turn::{By, Heard, TurnClient, credential},
+    process::ServerProcess,
+    turn::{By, Heard, TurnClient, credential, lent},
     within,
 };
 use switchboard::{
@@ -613,6 +614,113 @@ async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
             }
         }
         assert!(2 * (length - 32) <= 5 * bare.len(), "{method}: {length}");
+    }
+}
+
+/// As fast as they are answered, from the address from which a call comes too, whose every packet arrives meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "half a minute of both cores; tests/run runs it"]
+async fn a_million_requests_of_strangers_cost_no_memory_and_no_packet_of_a_client() {
+    const STRANGERS: usize = 4;
+    const ROUNDS: usize = 1_000_000 / STRANGERS / flood::BATCH;
+    let settings =
+        [("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0"), ("SWITCHBOARD_TURN_ALLOW", "127.0.0.0/8")];
+    let server = ServerProcess::with(&settings);
+    let (address, credential) = lent(&server).await;
+    let mut client = TurnClient::connect(address, By::Udp, None).await;
+    client.use_credential(credential.clone());
+    client.allocate().await.unwrap();
+    let (socket, peer) = peer("127.0.0.1:0").await;
+    client.bind(0x4000, peer).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let call = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        let mut packets = 0_u64;
+        while !*stopped.borrow() {
+            pace.tick().await;
+            let packet = packets.to_be_bytes().to_vec();
+            client.send_by(0x4000, &packet).await;
+            let (bytes, relayed) = receive(&socket).await;
+            assert_eq!(bytes, packet, "the next packet, and no other");
+            socket.send_to(&packet, relayed).await.unwrap();
+            assert_eq!(client.hear().await, Heard::Channel(0x4000, packet));
+            packets += 1;
+        }
+        assert_eq!(client.refresh(600).await, Ok(600));
+        packets
+    });
+    let flood = async |rounds: usize| {
+        let strangers = (0..STRANGERS).map(|_| tokio::spawn(flood::from_one_stranger(address, credential.username.clone(), rounds)));
+        for stranger in strangers.collect::<Vec<_>>() {
+            stranger.await.expect("it is answered");
+        }
+    };
+    flood(ROUNDS / 20).await;
+    let before = server.resident_bytes();
+    flood(ROUNDS - ROUNDS / 20).await;
+    let grown = server.resident_bytes().saturating_sub(before);
+    stop.send_replace(true);
+    let packets = within("the end of the call", call).await.expect("every packet arrives");
+    println!("{grown} bytes more, {packets} packets of the call there and back");
+    assert!(grown < 10 << 20, "{grown} bytes more");
+    assert!(packets > 1000, "the call went on: {packets}");
+}
+
+/// What strangers ask a server for, over and over.
+mod flood {
+    use std::net::SocketAddr;
+
+    use stun_types::{
+        attribute::{Nonce, Realm, Username},
+        message::{
+            BINDING, IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method,
+        },
+    };
+    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
+
+    use super::{By, TurnClient, within};
+
+    /// So many are under way at once.
+    pub const BATCH: usize = 50;
+
+    /// For an allocation without credentials, with a nonce of nobody's, and with a guessed password and a good nonce, and for nothing but the address.
+    pub async fn from_one_stranger(server: SocketAddr, username: String, rounds: usize) {
+        let mut stranger = TurnClient::connect(server, By::Udp, None).await;
+        let bare = request(ALLOCATE, |_| {});
+        stranger.say(&bare).await;
+        let challenge = within("a challenge", stranger.heard()).await.unwrap();
+        let challenge = Message::from_bytes(&challenge).unwrap();
+        let (realm, nonce) = (challenge.attribute::<Realm>().unwrap(), challenge.attribute::<Nonce>().unwrap());
+        let signed = |username: &str, nonce: &str| {
+            let key =
+                LongTermKeyCredentials::new(username.into(), "guessed".into(), realm.realm().into()).make_key(IntegrityAlgorithm::Sha1);
+            request(ALLOCATE, |request| {
+                request.add_attribute(&Username::new(username).unwrap()).unwrap();
+                request.add_attribute(&realm).unwrap();
+                request.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
+                request.add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1).unwrap();
+            })
+        };
+        let requests = [bare, signed("nobody", "nobody's"), signed(&username, nonce.nonce()), request(BINDING, |_| {})];
+        for round in 0..rounds {
+            for _ in 1..BATCH {
+                stranger.say(&requests[round % requests.len()]).await;
+            }
+            // When this is answered, the others have been dealt with: some that bring good nonces wait, and most of those are not answered at all.
+            let last = request(BINDING, |_| {});
+            stranger.say(&last).await;
+            let answered = async { while stranger.heard().await.unwrap()[4..20] != last[4..20] {} };
+            within("an answer", answered).await;
+        }
+    }
+
+    fn request(method: Method, with: impl Fn(&mut MessageWriteVec)) -> Vec<u8> {
+        let mut request = Message::builder_request(method, MessageWriteVec::new());
+        if method == ALLOCATE {
+            request.add_attribute(&RequestedTransport::new(RequestedTransport::UDP)).unwrap();
+        }
+        with(&mut request);
+        request.finish()
     }
 }
 
