@@ -7,6 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use support::{
@@ -16,8 +18,21 @@ use support::{
 use tempfile::TempDir;
 
 fn run(directory: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = switchboard(directory).args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } = ended(switchboard(directory).args(arguments));
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// What a command that is to end by itself has said; one that serves instead is ended.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if since.elapsed() > support::DEADLINE {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -199,7 +214,7 @@ fn a_list_of_peers_that_is_none_stops_the_start_and_names_the_setting_and_the_va
             ("10.0.0.0/8,example.org", "example.org"),
         ] {
             let said = format!("turn.{key}: {wrong:?} is neither a CIDR block nor an IP address");
-            let Output { status, stdout, stderr } = switchboard(&directory).args(arguments).env(variable, list).output().unwrap();
+            let Output { status, stdout, stderr } = ended(switchboard(&directory).args(arguments).env(variable, list));
             let error = String::from_utf8(stderr).unwrap();
             assert_eq!((status.code(), &*stdout), (Some(1), &b""[..]), "{variable}={list}: {error}");
             assert!(error.starts_with(&format!("{variable}: {said}")), "{error}");
