@@ -202,8 +202,9 @@ export async function direct(patient, open) {
   let state = "";
   try {
     const { ms, way } = await inTime(patient, (signal) =>
-      withTwo(patient, open[0], open[open.length - 1], signal, (caller, called) =>
-        call(caller, called, signal, (connection) => (state = connection.iceConnectionState)),
+      // Who came first may not have heard yet of who came last.
+      withTwo(patient, open[0], open[open.length - 1], signal, (first, last) =>
+        call(last, first, signal, (connection) => (state = connection.iceConnectionState)),
       ),
     );
     return ok(check, ["check.direct-ok", { way, ms: millis(ms) }]);

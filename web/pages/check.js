@@ -103,7 +103,8 @@ function show(state, line) {
   start.hidden = isRunning;
   start.textContent = text.say(state === "idle" ? "check.start" : "check.again");
   stop.hidden = progress.hidden = !isRunning;
-  copy.hidden = state !== "checked";
+  // Half of it would look like the whole.
+  copy.hidden = state !== "checked" || attempt.signal.aborted;
   byHand.hidden = true;
   byId("results").hidden = findings.length === 0;
   verdict.dataset.outcome = state === "checked" && !attempt.signal.aborted ? outcomeOf(findings) : "";
