@@ -1,7 +1,7 @@
 //! `switchboard check`: looks at a server from outside, as its clients do, and tells what works, what does not, why, and what to change.
 //!
 //! Each part asks one question and answers it with findings. What cannot be asked because of what was found before is told as skipped, so that
-//! the first thing that is wrong stands out.
+//! the first thing that is wrong stands out. `web/pages/examination.js` asks the same from a browser, by the same names.
 
 mod doors;
 mod findings;
