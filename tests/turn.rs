@@ -577,27 +577,26 @@ async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
         prelude::AttributeStaticType as _,
     };
     use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
-    let server = TestServer::with(serving);
-    let mut client = client(&server, PeerId::random()).await;
+    // A process of its own, whose memory is not that of other tests.
+    let server = ServerProcess::with(&[("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0")]);
+    let (address, credential) = lent(&server).await;
+    let mut client = TurnClient::connect(address, By::Udp, None).await;
+    client.use_credential(credential);
     let relayed = client.allocate().await.unwrap();
-    let mut stranger = TurnClient::connect(first(&server), By::Udp, None).await;
+    let mut stranger = TurnClient::connect(address, By::Udp, None).await;
     let mut allocate = Message::builder_request(ALLOCATE, MessageWriteVec::new());
     allocate.add_attribute(&RequestedTransport::new(RequestedTransport::UDP)).unwrap();
     let allocate = allocate.finish();
-    let resident = || {
-        let pages: usize = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        pages * 4096
-    };
     let mut before = 0;
     for round in 0..100_000 {
         if round == 10_000 {
-            before = resident();
+            before = server.resident_bytes();
         }
         stranger.say(&allocate).await;
         let answer = within("an answer", stranger.heard()).await.unwrap();
         assert!(2 * answer.len() <= 5 * allocate.len());
     }
-    let grown = resident().saturating_sub(before);
+    let grown = server.resident_bytes().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes more");
     assert_eq!(client.refresh(600).await, Ok(600), "a client is undisturbed");
     assert!(relayed.port() >= 49152);
