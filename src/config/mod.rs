@@ -4,32 +4,35 @@
 //! start from [`Config::default`] and change fields. Each part of the server takes its own section and never sees the rest.
 //! Nothing here opens a socket or knows what a setting is good for.
 
+mod auth;
+mod choices;
+mod conflicts;
 mod in_force;
 mod listen;
 mod ports;
 mod sources;
+mod timeouts;
 mod value;
 
 use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use confique::Config as _;
 use ipnet::IpNet;
-use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use self::value::{
+    blocks, certificate_names, dialects, external_addresses, ice_servers, integer, log_filter, origins, path, paths, texts, turn_urls,
+    url_path, url_segment,
+};
 pub use self::{
+    auth::Auth,
+    choices::{ForeignDialect, LogFormat, Rates},
     in_force::InForce,
     listen::{Listen, ListenError},
     ports::{Ports, PortsError},
     sources::{Fault, InvalidConfig, Origin, SettingOrigins, Sources},
+    timeouts::Timeouts,
     value::log_filter_fault,
-};
-use self::{
-    sources::Conflict,
-    value::{
-        blocks, certificate_names, dialects, external_addresses, https_url, ice_servers, integer, log_filter, origins, path, paths, text,
-        texts, turn_urls, url_path, url_segment, word,
-    },
 };
 pub use crate::auth::origin::OriginRule;
 pub use crate::ice::{IceServer, IceUrl};
@@ -138,66 +141,6 @@ pub struct Config {
     /// How long things may take, in milliseconds.
     #[config(nested)]
     pub timeouts: Timeouts,
-}
-
-/// Who may come in. With `keys` or `jwks_url` that is who has a token, a JWT; with `callback_url` whom the application lets in; with neither, everybody.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
-pub struct Auth {
-    /// Files with the keys of who makes tokens: a public key in PEM (RSA for RS256, P-256 for ES256, Ed25519 for EdDSA), a JWK or a JWKS; for HS256 a JWK
-    /// of kind `oct`, whose secret has 32 bytes at least. A token says by its `kid` which of them it is for; that of a key in PEM is the name of its file
-    /// without the extension. A file that changes is read again. In the environment they are separated by commas. `switchboard keys` makes a pair.
-    #[config(env = "SWITCHBOARD_AUTH_KEYS", default = [], deserialize_with = paths)]
-    pub keys: Vec<PathBuf>,
-
-    /// Where an identity provider publishes its keys, a JWKS: `https:`, or `http:` on this machine. They are fetched again for a token whose `kid` is not
-    /// among them, at most every 10 seconds.
-    #[config(env = "SWITCHBOARD_AUTH_JWKS_URL", deserialize_with = https_url)]
-    #[serde(serialize_with = "value::as_text")]
-    pub jwks_url: Option<Url>,
-
-    /// How often they are fetched, in milliseconds.
-    /// Range: 1000 to 86400000 (1 day).
-    #[config(env = "SWITCHBOARD_AUTH_JWKS_REFRESH_MS", default = 300000, deserialize_with = integer::<_, _, 1000, 86_400_000>)]
-    pub jwks_refresh_ms: u64,
-
-    /// The only `iss` that a token may have; left out, it may have any or none.
-    #[config(env = "SWITCHBOARD_AUTH_ISSUER", deserialize_with = text)]
-    pub issuer: Option<String>,
-
-    /// What has to be in the `aud` of a token; left out, that may be anything or nothing. Set it where the same keys sign tokens for other services.
-    #[config(env = "SWITCHBOARD_AUTH_AUDIENCE", deserialize_with = text)]
-    pub audience: Option<String>,
-
-    /// How far the clocks of this server and of who makes tokens may be apart, in milliseconds: that long before `nbf` and after `exp` a token is taken.
-    /// Range: 0 to 60000 (1 minute).
-    #[config(env = "SWITCHBOARD_AUTH_LEEWAY_MS", default = 30000, deserialize_with = integer::<_, _, 0, 60_000>)]
-    pub leeway_ms: u64,
-
-    /// Where the application is asked who may come in, and which rooms they may enter, by a POST of JSON: `https:`, or `http:` on this machine. Beside keys
-    /// it is asked about clients whose token is good. README.md says what is asked and answered.
-    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_URL", deserialize_with = https_url)]
-    #[serde(serialize_with = "value::as_text")]
-    pub callback_url: Option<Url>,
-
-    /// A file with the secret by which the application knows who asks: it is sent as a bearer token. Read once, at the start.
-    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_SECRET_FILE", deserialize_with = path)]
-    pub callback_secret_file: Option<PathBuf>,
-
-    /// How long the application may take to answer, in milliseconds, from when it is to be asked; who takes longer has said no.
-    /// Range: 10 to 60000 (1 minute).
-    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_TIMEOUT_MS", default = 3000, deserialize_with = integer::<_, _, 10, 60_000>)]
-    pub callback_timeout_ms: u64,
-
-    /// How long an answer is kept, in milliseconds, for who asks the same as the same: with the same token, or as the same user; without either,
-    /// as the same peer. 0 asks each time.
-    /// Range: 0 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CACHE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
-    pub callback_cache_ms: u64,
-
-    /// Questions to the application that may be under way at once. One more waits for its turn, no longer than an answer may take.
-    /// Range: 1 to 4096.
-    #[config(env = "SWITCHBOARD_AUTH_CALLBACK_CONCURRENT_MAX", default = 64, deserialize_with = integer::<_, _, 1, 4096>)]
-    pub callback_concurrent_max: usize,
 }
 
 /// The STUN and TURN servers that clients are told of: in `welcome`, and by HTTP at /ice.
@@ -413,69 +356,6 @@ pub struct Limits {
     pub address_failures_max: u32,
 }
 
-/// How long things may take, in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
-pub struct Timeouts {
-    /// From a client's connection to its first message; then `hello-timeout`.
-    /// Range: 10 to 600000 (10 minutes).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_HELLO_MS", default = 10000, deserialize_with = integer::<_, _, 10, 600_000>)]
-    pub hello_ms: u64,
-
-    /// From a WebTransport session to its first stream; then `stream-timeout`.
-    /// Range: 10 to 600000 (10 minutes).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_STREAM_MS", default = 10000, deserialize_with = integer::<_, _, 10, 600_000>)]
-    pub stream_ms: u64,
-
-    /// Silence of a client before it is probed.
-    /// Range: 10 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS", default = 10000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
-    pub heartbeat_ms: u64,
-
-    /// Silence after which a client is gone, and closed as `timeout`. Greater than heartbeat_ms.
-    /// Range: 20 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_SILENCE_MS", default = 25000, deserialize_with = integer::<_, _, 20, 3_600_000>)]
-    pub silence_ms: u64,
-
-    /// How long a session outlives the last sign of life of its client, who may come back in that time and resume it; then others see it
-    /// leave with reason `timeout`. 0 ends a session with its connection.
-    /// Range: 0 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_RESUME_WINDOW_MS", default = 30000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
-    pub resume_window_ms: u64,
-
-    /// How long a sender is not heard, once, while a peer that it sends to has more than half of `limits.outbox_bytes_max` to read: a burst slows
-    /// down for who reads, and who does not read holds up nobody for longer. 0 does not wait.
-    /// Range: 0 to 60000 (1 minute).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_SLOW_PEER_MS", default = 1000, deserialize_with = integer::<_, _, 0, 60_000>)]
-    pub slow_peer_ms: u64,
-
-    /// How long a closing connection may take to read its `goodbye`.
-    /// Range: 10 to 60000 (1 minute).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_CLOSE_MS", default = 2000, deserialize_with = integer::<_, _, 10, 60_000>)]
-    pub close_ms: u64,
-
-    /// The time over which a shutdown spreads its goodbyes, so that clients do not all come back at once. 0 says all of them at once. It ends
-    /// `close_ms` before `shutdown_grace_ms` does, so that the last one has time to read.
-    /// Range: 0 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_DRAIN_MS", default = 3000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
-    pub drain_ms: u64,
-
-    /// How long a shutdown waits for connections to close. 0 does not wait.
-    /// Range: 0 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_SHUTDOWN_GRACE_MS", default = 10000, deserialize_with = integer::<_, _, 0, 3_600_000>)]
-    pub shutdown_grace_ms: u64,
-
-    /// The longest that clients of an address wait where wrong credentials came from, see limits.address_failures_max. Clients give up after ten seconds, so
-    /// with more than nine a genuine one may not come in. 0 does not wait.
-    /// Range: 0 to 600000 (10 minutes).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_FAILURE_DELAY_MS", default = 5000, deserialize_with = integer::<_, _, 0, 600_000>)]
-    pub failure_delay_ms: u64,
-
-    /// How often the files of the certificate and of keys for tokens are looked at, to take new ones, or to make a certificate in time.
-    /// Range: 10 to 3600000 (1 hour).
-    #[config(env = "SWITCHBOARD_TIMEOUTS_CERTIFICATE_CHECK_MS", default = 5000, deserialize_with = integer::<_, _, 10, 3_600_000>)]
-    pub certificate_check_ms: u64,
-}
-
 /// The administration, where admin_listen is set.
 #[derive(Clone, Debug, PartialEq, Eq, confique::Config, Serialize)]
 pub struct Admin {
@@ -499,84 +379,6 @@ pub struct PeerJs {
     #[config(env = "SWITCHBOARD_PEERJS_DISCOVERY", default = false)]
     pub discovery: bool,
 }
-
-/// A dialect of clients that were written for other servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignDialect {
-    /// The rooms of the WebSocket tutorials.
-    Classic,
-    /// The tutorials' other way: each message goes to everybody.
-    Lobby,
-    /// The `peerjs` library.
-    PeerJs,
-    /// Socket.IO 4, over Engine.IO 4.
-    SocketIo,
-    /// WebTorrent's trackers.
-    Tracker,
-    /// The signaling of `y-webrtc`.
-    YWebrtc,
-    /// The signaling of `matchbox`.
-    Matchbox,
-}
-
-impl ForeignDialect {
-    /// All of them.
-    pub const ALL: [Self; 7] = [Self::Classic, Self::Lobby, Self::PeerJs, Self::SocketIo, Self::Tracker, Self::YWebrtc, Self::Matchbox];
-
-    /// The name in the settings and in the discovery document.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Classic => "classic",
-            Self::Lobby => "lobby",
-            Self::PeerJs => "peerjs",
-            Self::SocketIo => "socket.io",
-            Self::Tracker => "tracker",
-            Self::YWebrtc => "y-webrtc",
-            Self::Matchbox => "matchbox",
-        }
-    }
-}
-
-impl Serialize for ForeignDialect {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-/// Whether rates are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rates {
-    /// For everybody.
-    On,
-    /// Not at all: a client may send as fast as it is heard.
-    Off,
-}
-
-impl<'de> Deserialize<'de> for Rates {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        word(deserializer, [("on", Self::On), ("off", Self::Off)])
-    }
-}
-
-/// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl<'de> Deserialize<'de> for LogFormat {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        word(deserializer, [("text", Self::Text), ("json", Self::Json)])
-    }
-}
-
-/// Bytes that one peer takes in the list of a room, beside its metadata: its id and the keys around it, in either codec.
-const PEER_ENTRY_BYTES: usize = 96;
 
 impl Config {
     /// The whole default file as TOML: every setting with its manual text, range, default and environment variable.
@@ -606,139 +408,6 @@ impl Config {
         let faults: Vec<Fault> = self.conflicts().into_iter().map(Fault::from).collect();
         if faults.is_empty() { Ok(()) } else { Err(InvalidConfig { faults }) }
     }
-
-    fn conflicts(&self) -> Vec<Conflict> {
-        let mut conflicts = Vec::new();
-        let mut add = |settings: &'static [&'static str], problem| conflicts.push(Conflict { settings, problem });
-
-        let both = "the two go together";
-        match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), None) => add(&["tls_cert", "tls_key"], format!("is {cert:?}, and tls_key is not set; {both}")),
-            (None, Some(key)) => add(&["tls_key", "tls_cert"], format!("is {key:?}, and tls_cert is not set; {both}")),
-            (Some(_), Some(_)) | (None, None) => {}
-        }
-
-        if let Some(admin_listen) = self.admin_listen.filter(|admin_listen| admin_listen.overlaps(&self.listen)) {
-            let problem =
-                format!("is {admin_listen}, and listen is {}: clients are taken there already; give it another port", self.listen);
-            add(&["admin_listen", "listen"], problem);
-        }
-
-        // Whoever sets one of these believes that the server asks for tokens.
-        if !self.auth.asks_for_tokens() {
-            let why = "no token is asked for without auth.keys or auth.jwks_url";
-            if let Some(issuer) = &self.auth.issuer {
-                add(&["auth.issuer", "auth.keys", "auth.jwks_url"], format!("is {issuer:?}, but {why}"));
-            }
-            if let Some(audience) = &self.auth.audience {
-                add(&["auth.audience", "auth.keys", "auth.jwks_url"], format!("is {audience:?}, but {why}"));
-            }
-        }
-
-        if let (Some(file), None) = (&self.auth.callback_secret_file, &self.auth.callback_url) {
-            let problem = format!("is {file:?}, but nobody is asked without callback_url");
-            add(&["auth.callback_secret_file", "auth.callback_url"], problem);
-        }
-
-        if let (Some(listen), None) = (self.turn.tls_listen, &self.tls_cert) {
-            let problem = format!("tls_listen is {listen}, but there is no TLS without tls_cert");
-            add(&["turn.tls_listen", "tls_cert"], problem);
-        }
-
-        let together = "turn_urls and turn_secret_files go together";
-        match (&self.ice.turn_urls[..], &self.ice.turn_secret_files[..]) {
-            ([url, ..], []) => {
-                add(
-                    &["ice.turn_urls", "ice.turn_secret_files"],
-                    format!("turn_urls names \"{url}\" and turn_secret_files is empty; {together}"),
-                );
-            }
-            ([], [file, ..]) => {
-                add(
-                    &["ice.turn_secret_files", "ice.turn_urls"],
-                    format!("turn_secret_files names {file:?} and turn_urls is empty; {together}"),
-                );
-            }
-            _ => {}
-        }
-
-        let Timeouts { heartbeat_ms, silence_ms, .. } = self.timeouts;
-        if silence_ms <= heartbeat_ms {
-            add(
-                &["timeouts.silence_ms", "timeouts.heartbeat_ms"],
-                format!("is {silence_ms}, but must be greater than heartbeat_ms, which is {heartbeat_ms}"),
-            );
-        }
-
-        let Limits { outbox_bytes_max: outbox, message_bytes_max: message, .. } = self.limits;
-        if outbox < message.saturating_mul(2) {
-            add(
-                &["limits.outbox_bytes_max", "limits.message_bytes_max"],
-                format!("is {outbox}, but must be at least twice message_bytes_max, which is {message}"),
-            );
-        }
-
-        let Limits { room_metadata_bytes_max: metadata, peers_per_room_max: peers, .. } = self.limits;
-        let list = peers.saturating_mul(PEER_ENTRY_BYTES).saturating_add(metadata);
-        if outbox < list {
-            add(
-                &["limits.outbox_bytes_max", "limits.room_metadata_bytes_max", "limits.peers_per_room_max"],
-                format!(
-                    "is {outbox}, but must be at least {list}, the list of a full room: room_metadata_bytes_max, \
-                     which is {metadata}, and {PEER_ENTRY_BYTES} for each of peers_per_room_max, which is {peers}"
-                ),
-            );
-        }
-
-        let Limits { bytes_per_second, .. } = self.limits;
-        if self.rates == Rates::On && (message as u64) > 2 * u64::from(bytes_per_second) {
-            add(
-                &["limits.bytes_per_second", "limits.message_bytes_max"],
-                format!("is {bytes_per_second}, but must be at least half of message_bytes_max, which is {message}"),
-            );
-        }
-        conflicts
-    }
-}
-
-impl Auth {
-    /// Is there a key that tokens are checked with?
-    pub fn asks_for_tokens(&self) -> bool {
-        !self.keys.is_empty() || self.jwks_url.is_some()
-    }
-
-    /// Who may come in by these settings, as a sentence without its full stop.
-    pub fn admits(&self) -> String {
-        let keys = (!self.keys.is_empty()).then_some("auth.keys");
-        let published = self.jwks_url.is_some().then_some("auth.jwks_url");
-        let named: Vec<&str> = keys.into_iter().chain(published).collect();
-        match (&named[..], &self.callback_url) {
-            ([], None) => "Anybody may come in".to_owned(),
-            ([], Some(_)) => "The application decides who may come in (auth.callback_url)".to_owned(),
-            (named, None) => format!("Clients need a token ({})", named.join(", ")),
-            (named, Some(_)) => format!("Clients need a token ({}), and the application decides (auth.callback_url)", named.join(", ")),
-        }
-    }
-
-    /// How often published keys are fetched.
-    pub fn jwks_refresh(&self) -> Duration {
-        Duration::from_millis(self.jwks_refresh_ms)
-    }
-
-    /// How long the application may take to answer.
-    pub fn callback_timeout(&self) -> Duration {
-        Duration::from_millis(self.callback_timeout_ms)
-    }
-
-    /// How long its answers are kept.
-    pub fn callback_cache(&self) -> Duration {
-        Duration::from_millis(self.callback_cache_ms)
-    }
-
-    /// How far clocks may be apart.
-    pub fn leeway(&self) -> Duration {
-        Duration::from_millis(self.leeway_ms)
-    }
 }
 
 impl Ice {
@@ -752,63 +421,6 @@ impl Turn {
     /// How long credentials outlive their session.
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
-    }
-}
-
-impl Timeouts {
-    /// From a client's connection to its first message.
-    pub fn hello(&self) -> Duration {
-        Duration::from_millis(self.hello_ms)
-    }
-
-    /// From a WebTransport session to its first stream.
-    pub fn stream(&self) -> Duration {
-        Duration::from_millis(self.stream_ms)
-    }
-
-    /// Silence of a client before it is probed.
-    pub fn heartbeat(&self) -> Duration {
-        Duration::from_millis(self.heartbeat_ms)
-    }
-
-    /// Silence after which a client is gone.
-    pub fn silence(&self) -> Duration {
-        Duration::from_millis(self.silence_ms)
-    }
-
-    /// How long a session outlives its client's last sign of life.
-    pub fn resume_window(&self) -> Duration {
-        Duration::from_millis(self.resume_window_ms)
-    }
-
-    /// How long who sends to a peer waits for it when it has much to read.
-    pub fn slow_peer(&self) -> Duration {
-        Duration::from_millis(self.slow_peer_ms)
-    }
-
-    /// How long a closing connection may take to read its goodbye.
-    pub fn close(&self) -> Duration {
-        Duration::from_millis(self.close_ms)
-    }
-
-    /// The time over which a shutdown spreads its goodbyes: so long that the last to be told can still read it.
-    pub fn drain(&self) -> Duration {
-        Duration::from_millis(self.drain_ms.min(self.shutdown_grace_ms.saturating_sub(self.close_ms)))
-    }
-
-    /// How long a shutdown waits for connections to close.
-    pub fn shutdown_grace(&self) -> Duration {
-        Duration::from_millis(self.shutdown_grace_ms)
-    }
-
-    /// The longest wait before a credential is looked at.
-    pub fn failure_delay(&self) -> Duration {
-        Duration::from_millis(self.failure_delay_ms)
-    }
-
-    /// How often the files of the certificate and of keys are looked at.
-    pub fn certificate_check(&self) -> Duration {
-        Duration::from_millis(self.certificate_check_ms)
     }
 }
 
@@ -837,12 +449,6 @@ mod tests {
             _ => line.to_owned(),
         };
         Config::manual().lines().map(switched_on).collect::<Vec<_>>().join("\n")
-    }
-
-    fn conflict(change: impl FnOnce(&mut Config)) -> Option<String> {
-        let mut config = Config::default();
-        change(&mut config);
-        config.check().err().map(|error| error.to_string())
     }
 
     #[test]
@@ -877,214 +483,5 @@ mod tests {
         let cores = thread::available_parallelism().unwrap().get();
         assert_eq!(Config::default().workers(), cores);
         assert_eq!(Config { workers: Some(3), ..Config::default() }.workers(), 3);
-    }
-
-    #[test]
-    fn timeouts_are_handed_out_as_durations() {
-        let timeouts = Timeouts {
-            hello_ms: 1,
-            stream_ms: 2,
-            heartbeat_ms: 3,
-            silence_ms: 4,
-            resume_window_ms: 5,
-            slow_peer_ms: 17,
-            close_ms: 6,
-            drain_ms: 7,
-            shutdown_grace_ms: 15,
-            failure_delay_ms: 18,
-            certificate_check_ms: 16,
-        };
-        let all = [
-            timeouts.hello(),
-            timeouts.stream(),
-            timeouts.heartbeat(),
-            timeouts.silence(),
-            timeouts.resume_window(),
-            timeouts.close(),
-            timeouts.drain(),
-            timeouts.shutdown_grace(),
-            timeouts.certificate_check(),
-            timeouts.slow_peer(),
-            timeouts.failure_delay(),
-        ];
-        assert_eq!(all.map(|duration| duration.as_millis()), [1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 18]);
-        let late = Timeouts { drain_ms: 10, ..timeouts };
-        assert_eq!(late.drain().as_millis(), 9, "whoever is told last has its time to read it");
-    }
-
-    #[test]
-    fn a_certificate_needs_its_key_and_a_key_its_certificate() {
-        assert_eq!(
-            conflict(|config| config.tls_cert = Some("chain.pem".into())).unwrap(),
-            "tls_cert: is \"chain.pem\", and tls_key is not set; the two go together"
-        );
-        assert_eq!(
-            conflict(|config| config.tls_key = Some("key.pem".into())).unwrap(),
-            "tls_key: is \"key.pem\", and tls_cert is not set; the two go together"
-        );
-        let both = |config: &mut Config| (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
-        assert_eq!(conflict(both), None);
-    }
-
-    #[test]
-    fn the_administration_never_has_the_port_of_clients() {
-        let listens = |listen: &str, admin: &str| {
-            conflict(|config| {
-                config.listen = listen.parse().unwrap();
-                config.admin_listen = Some(admin.parse().unwrap());
-            })
-        };
-        assert_eq!(
-            listens("localhost:8080", ":8080").unwrap(),
-            "admin_listen: is :8080, and listen is localhost:8080: clients are taken there already; give it another port"
-        );
-        for (listen, admin) in [
-            ("127.0.0.1:1", "127.0.0.1:1"),
-            ("localhost:1", "[::1]:1"),
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::1]:1", "[::]:1"),
-            (":1", "192.0.2.1:1"),
-        ] {
-            assert!(listens(listen, admin).is_some() && listens(admin, listen).is_some(), "{listen} {admin}");
-        }
-        for (listen, admin) in [
-            ("localhost:1", "localhost:2"),
-            (":0", ":0"),
-            ("192.0.2.1:1", "localhost:1"),
-            ("0.0.0.0:1", "[::]:1"),
-            ("[::1]:1", "127.0.0.1:1"),
-        ] {
-            assert_eq!(listens(listen, admin), None, "{listen} {admin}");
-        }
-    }
-
-    #[test]
-    fn who_has_a_secret_for_the_application_says_where_that_is() {
-        let secret = |config: &mut Config| config.auth.callback_secret_file = Some("secret".into());
-        assert_eq!(conflict(secret).unwrap(), "auth.callback_secret_file: is \"secret\", but nobody is asked without callback_url");
-        let both = |config: &mut Config| {
-            secret(config);
-            config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
-        };
-        assert_eq!(conflict(both), None);
-    }
-
-    #[test]
-    fn turn_servers_need_their_secret_and_a_secret_its_servers() {
-        let urls = |config: &mut Config| config.ice.turn_urls = vec!["turn:turn.example".parse().unwrap()];
-        let secret = |config: &mut Config| config.ice.turn_secret_files = vec!["secret".into()];
-        assert_eq!(
-            conflict(urls).unwrap(),
-            "ice.turn_urls: turn_urls names \"turn:turn.example\" and turn_secret_files is empty; turn_urls and turn_secret_files go together"
-        );
-        assert_eq!(
-            conflict(secret).unwrap(),
-            "ice.turn_secret_files: turn_secret_files names \"secret\" and turn_urls is empty; turn_urls and turn_secret_files go together"
-        );
-        let both = |config: &mut Config| {
-            urls(config);
-            secret(config);
-        };
-        assert_eq!(conflict(both), None);
-    }
-
-    #[test]
-    fn who_expects_tokens_to_be_asked_for_names_a_key() {
-        let issuer = |config: &mut Config| config.auth.issuer = Some("https://id.example".into());
-        assert_eq!(
-            conflict(issuer).unwrap(),
-            "auth.issuer: is \"https://id.example\", but no token is asked for without auth.keys or auth.jwks_url"
-        );
-        let audience = |config: &mut Config| config.auth.audience = Some("switchboard".into());
-        assert_eq!(
-            conflict(audience).unwrap(),
-            "auth.audience: is \"switchboard\", but no token is asked for without auth.keys or auth.jwks_url"
-        );
-        for keys in [
-            |config: &mut Config| config.auth.keys = vec!["a.pem".into()],
-            |config: &mut Config| {
-                config.auth.jwks_url = Some("https://id.example/keys".parse().unwrap());
-            },
-        ] {
-            let all = |config: &mut Config| {
-                issuer(config);
-                audience(config);
-                keys(config);
-            };
-            assert_eq!(conflict(all), None);
-        }
-    }
-
-    #[test]
-    fn who_may_come_in_is_told_in_a_sentence() {
-        let url = || Some("https://id.example/".parse().unwrap());
-        let keys = || vec!["a.pem".into()];
-        for (auth, said) in [
-            (Auth::default(), "Anybody may come in"),
-            (Auth { keys: keys(), ..Auth::default() }, "Clients need a token (auth.keys)"),
-            (Auth { keys: keys(), jwks_url: url(), ..Auth::default() }, "Clients need a token (auth.keys, auth.jwks_url)"),
-            (Auth { callback_url: url(), ..Auth::default() }, "The application decides who may come in (auth.callback_url)"),
-            (
-                Auth { jwks_url: url(), callback_url: url(), ..Auth::default() },
-                "Clients need a token (auth.jwks_url), and the application decides (auth.callback_url)",
-            ),
-        ] {
-            assert_eq!(auth.admits(), said);
-        }
-    }
-
-    #[test]
-    fn a_client_is_probed_before_it_is_given_up() {
-        assert_eq!(conflict(|config| config.timeouts.silence_ms = 10_001), None);
-        assert_eq!(
-            conflict(|config| config.timeouts.silence_ms = 10_000).unwrap(),
-            "timeouts.silence_ms: is 10000, but must be greater than heartbeat_ms, which is 10000"
-        );
-    }
-
-    #[test]
-    fn the_outbox_takes_two_of_the_longest_messages() {
-        assert_eq!(conflict(|config| config.limits.message_bytes_max = 524_288), None);
-        assert_eq!(
-            conflict(|config| config.limits.message_bytes_max = 524_289).unwrap(),
-            "limits.outbox_bytes_max: is 1048576, but must be at least twice message_bytes_max, which is 524289"
-        );
-        assert!(conflict(|config| config.limits.message_bytes_max = usize::MAX).is_some());
-    }
-
-    #[test]
-    fn the_outbox_takes_the_list_of_a_full_room() {
-        assert_eq!(conflict(|config| config.limits.outbox_bytes_max = 524_288 + 96_000), None);
-        assert_eq!(
-            conflict(|config| config.limits.outbox_bytes_max = 524_288 + 95_999).unwrap(),
-            "limits.outbox_bytes_max: is 620287, but must be at least 620288, the list of a full room: \
-             room_metadata_bytes_max, which is 524288, and 96 for each of peers_per_room_max, which is 1000"
-        );
-        assert!(conflict(|config| config.limits.peers_per_room_max = usize::MAX).is_some());
-    }
-
-    #[test]
-    fn the_longest_message_passes_at_once() {
-        assert_eq!(conflict(|config| config.limits.bytes_per_second = 32_768), None);
-        let too_slow = |config: &mut Config| config.limits.bytes_per_second = 32_767;
-        assert_eq!(
-            conflict(too_slow).unwrap(),
-            "limits.bytes_per_second: is 32767, but must be at least half of message_bytes_max, which is 65536"
-        );
-        let no_rates = |config: &mut Config| {
-            too_slow(config);
-            config.rates = Rates::Off;
-        };
-        assert_eq!(conflict(no_rates), None);
-    }
-
-    #[test]
-    fn every_conflict_is_told() {
-        let change = |config: &mut Config| {
-            config.tls_key = Some("key.pem".into());
-            config.timeouts.heartbeat_ms = 60_000;
-            config.limits.outbox_bytes_max = 2048;
-        };
-        assert_eq!(conflict(change).unwrap().lines().count(), 4);
     }
 }
