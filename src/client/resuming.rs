@@ -16,6 +16,8 @@ pub struct ResumingClient {
     pub peer_id: PeerId,
     /// The secret of its session.
     pub token: ResumeToken,
+    /// How long its session outlives a connection; 0 if it does not.
+    pub resume_window_ms: u64,
     /// How many of the server's messages it has received.
     pub received: u64,
     /// How many messages it has sent, and the latest of them.
@@ -48,6 +50,7 @@ impl ResumingClient {
             client: Some(client),
             peer_id: welcome.peer_id,
             token: welcome.resume_token,
+            resume_window_ms: welcome.resume_window_ms,
             received: 1,
             sent: 1,
             unacknowledged: VecDeque::new(),
