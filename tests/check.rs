@@ -247,6 +247,18 @@ async fn turn_servers_are_used_as_clients_would() {
 }
 
 #[tokio::test]
+async fn what_is_quiet_is_told_with_its_heartbeat() {
+    let server = TestServer::with(|config| {
+        serves(config);
+        config.timeouts.heartbeat_ms = 500;
+    });
+    let (status, said) = check(&[server.base(), "--long"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let detail = finding(&said, "idle")["detail"].as_str().unwrap();
+    assert!(detail.ends_with(": nothing but a heartbeat every 0.5 s for 1.5 s, and still there"), "{detail}");
+}
+
+#[tokio::test]
 async fn where_nobody_answers_the_first_step_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = check(&[&format!("http://{free}")]).await;

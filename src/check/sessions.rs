@@ -145,6 +145,9 @@ fn fault(error: ComeInError) -> Fault {
     }
 }
 
+/// The longest heartbeat that a server can be set to.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
+
 /// Waits by every door and says nothing but what the server asks for.
 pub async fn idle(patient: &Patient, connector: &Connector, open: &[Door], findings: &mut Findings) -> anyhow::Result<()> {
     const CHECK: &str = "idle";
@@ -153,17 +156,20 @@ pub async fn idle(patient: &Patient, connector: &Connector, open: &[Door], findi
         let waited = async {
             let mut client = connector.connect(door).await?;
             let welcome = greet(patient, &mut client).await?;
-            let wait = Duration::from_millis(welcome.heartbeat_ms) * HEARTBEATS;
-            match timeout(wait, async { while client.receive().await.is_ok() {} }).await {
+            let heartbeat = Duration::from_millis(welcome.heartbeat_ms).min(HEARTBEAT_MAX);
+            match timeout(heartbeat * HEARTBEATS, async { while client.receive().await.is_ok() {} }).await {
                 Ok(()) => Ok(None),
                 Err(_) => {
                     client.close().await;
-                    Ok::<_, Fault>(Some(wait))
+                    Ok::<_, Fault>(Some(heartbeat))
                 }
             }
         };
         match waited.await {
-            Ok(Some(wait)) => findings.ok(CHECK, format!("{door}: quiet for {} s, and still there", wait.as_secs()))?,
+            Ok(Some(heartbeat)) => {
+                let (every, wait) = (heartbeat.as_secs_f64(), (heartbeat * HEARTBEATS).as_secs_f64());
+                findings.ok(CHECK, format!("{door}: nothing but a heartbeat every {every} s for {wait} s, and still there"))?;
+            }
             Ok(None) => findings.failed(
                 CHECK,
                 format!("{door}: ended after {} s", begun.elapsed().as_secs()),
