@@ -258,6 +258,22 @@ async fn what_is_quiet_is_told_with_its_heartbeat() {
     assert!(detail.ends_with(": nothing but a heartbeat every 0.5 s for 1.5 s, and still there"), "{detail}");
 }
 
+/// Everything that was not granted to a page was once laid to the setting, be it a proxy that loses the way.
+#[tokio::test]
+async fn what_keeps_pages_out_beside_the_setting_is_not_laid_to_it() {
+    let server = TestServer::with(serves);
+    let astray = |head: String| match head.to_ascii_lowercase().contains("\r\norigin: ") {
+        true => head.replace("GET /ws ", "GET /nowhere "),
+        false => head,
+    };
+    let (url, _tasks) = proxy(&server, astray).await;
+    let (_, said) = check(&[&url, "--timeout", "2"]).await;
+    let found = finding(&said, "origin");
+    assert_eq!(found["outcome"], "failed", "{said}");
+    assert!(found["detail"].as_str().unwrap().contains("status 404"), "{found}");
+    assert!(!found["advice"].as_str().unwrap().contains("setting origins"), "{found}");
+}
+
 #[tokio::test]
 async fn where_nobody_answers_the_first_step_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
