@@ -2,7 +2,14 @@
 
 mod support;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
@@ -58,6 +65,9 @@ fn with_tls(authority: &Authority, names: &[&str], change: impl FnOnce(&mut rcge
     (server, ca.to_str().unwrap().to_owned())
 }
 
+/// After a head with this line nothing more is passed on in its direction.
+const STALLED: &str = "\r\nx-stalled: yes\r\n";
+
 /// A proxy for TCP alone that may change the heads of requests and of answers. Its URL; it ends when dropped.
 async fn proxy(server: &TestServer, change: fn(String) -> String) -> (String, JoinSet<()>) {
     let (listener, to) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), server.addresses()[0]);
@@ -86,6 +96,9 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     }
     let head = change(String::from_utf8(head).unwrap());
     if to.write_all(head.as_bytes()).await.is_ok() {
+        if head.contains(STALLED) {
+            std::future::pending::<()>().await;
+        }
         // The end of either side is the end of the test.
         let _ = copy(&mut from, &mut to).await;
     }
@@ -272,6 +285,27 @@ async fn what_keeps_pages_out_beside_the_setting_is_not_laid_to_it() {
     assert_eq!(found["outcome"], "failed", "{said}");
     assert!(found["detail"].as_str().unwrap().contains("status 404"), "{found}");
     assert!(!found["advice"].as_str().unwrap().contains("setting origins"), "{found}");
+}
+
+/// WebSockets that go through before one says nothing more: the doors take 1, the origin 1, forwarding 2, and resuming 3.
+const BEFORE_ICE: usize = 7;
+
+/// The check once waited without end for a welcome.
+#[tokio::test]
+async fn a_server_that_stalls_does_not_hold_the_check_up() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let server = TestServer::with(serves);
+    let stalling = |head: String| match head.starts_with("GET /ws ") && ASKED.fetch_add(1, Ordering::Relaxed) >= BEFORE_ICE {
+        true => head.replacen("\r\n", STALLED, 1),
+        false => head,
+    };
+    let (url, _tasks) = proxy(&server, stalling).await;
+    let (_, said) = check(&[&url, "--timeout", "1", "--long"]).await;
+    for check in ["turn", "idle"] {
+        let found = finding(&said, check);
+        assert_eq!(found["outcome"], "failed", "{said}");
+        assert!(found["detail"].as_str().unwrap().contains("nothing comes back within 1 s"), "{found}");
+    }
 }
 
 #[tokio::test]

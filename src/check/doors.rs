@@ -173,15 +173,23 @@ async fn visit(patient: &Patient, connector: &Connector, door: Door) -> Result<V
     };
     let visit = timeout(patient.options.timeout, conversation).await;
     client.close().await;
-    visit.unwrap_or_else(|_| Err(Fault::Refused(format!("nothing comes back within {} s", patient.options.timeout.as_secs()))))
+    visit.unwrap_or_else(|_| Err(silent(patient)))
+}
+
+/// Nothing has come in time.
+fn silent(patient: &Patient) -> Fault {
+    Fault::Refused(format!("nothing comes back within {} s", patient.options.timeout.as_secs()))
 }
 
 /// Says hello, with the token if there is one.
 pub async fn greet(patient: &Patient, client: &mut Client) -> Result<Welcome, Fault> {
-    let greeted = match &patient.token {
-        Some(token) => client.hello_with(token).await,
-        None => client.hello().await,
+    let greeted = async {
+        match &patient.token {
+            Some(token) => client.hello_with(token).await,
+            None => client.hello().await,
+        }
     };
+    let greeted = timeout(patient.options.timeout, greeted).await.map_err(|_| silent(patient))?;
     greeted.map_err(|error| Fault::Refused(error.to_string()))
 }
 
@@ -206,7 +214,8 @@ async fn look_for_quic(patient: &Patient, connector: &Connector, error: &Connect
         return "somebody on the way refuses it".into();
     }
     let named = url.port_or_known_default().unwrap_or_default();
-    let Some(address) = address_of(connector, url).await else { return "does its host name have an address here?".into() };
+    let address = timeout(patient.options.timeout, address_of(connector, url)).await;
+    let Ok(Some(address)) = address else { return "does its host name have an address here?".into() };
     let answer = async |port| quic::ask(SocketAddr::new(address.ip(), port)).await.unwrap_or(Answer::Silence);
     let here = answer(named).await;
     if here == Answer::Quic {
