@@ -308,6 +308,21 @@ async fn a_server_that_stalls_does_not_hold_the_check_up() {
     }
 }
 
+/// However many a server names, the check comes to its end.
+#[tokio::test]
+async fn more_urls_than_anybody_needs_are_told_of_and_not_looked_at() {
+    let server = TestServer::with(|config| {
+        serves(config);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        config.ice.servers = serde_json::from_value(vec![Value::from(format!("stun:{free}")); 17].into()).unwrap();
+    });
+    let (_, said) = check(&[server.base()]).await;
+    let found = outcomes(&said);
+    assert_eq!(found.iter().filter(|(check, _)| *check == "stun").count(), 16, "{said}");
+    assert_eq!(finding(&said, "turn")["outcome"], "warning", "{said}");
+    assert!(finding(&said, "turn")["detail"].as_str().unwrap().contains("told of 17 URLs"), "{said}");
+}
+
 #[tokio::test]
 async fn where_nobody_answers_the_first_step_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

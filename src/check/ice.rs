@@ -1,12 +1,12 @@
 //! The STUN and TURN servers that clients are told of, each asked for what it is there for.
 
-use serde::Deserialize;
+use serde_json::Value;
 use switchboard::{
     client::{
         Connector, Door,
         turn::{By, TurnClient, TurnError},
     },
-    ice::TurnCredential,
+    ice::{IceServer, IceUrl, TurnCredential},
 };
 use tokio::{net::lookup_host, time::timeout};
 
@@ -17,35 +17,15 @@ use super::{
     turn::{self, relay},
 };
 
-/// As `RTCPeerConnection` takes it.
-#[derive(Deserialize)]
-struct Server {
-    urls: Urls,
-    username: Option<String>,
-    credential: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Urls {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// What a URL says: RFC 7064, RFC 7065.
-struct Target {
-    host: String,
-    port: u16,
-    by: By,
-    relays: bool,
-}
+/// So many URLs are looked at. Browsers find that five are many.
+const URLS_MAX: usize = 16;
 
 /// Asks every server that a client is told of now.
 pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], findings: &mut Findings) -> anyhow::Result<()> {
     let told = async {
         let mut client = connector.connect(open[0]).await?;
         let welcome = greet(patient, &mut client).await?;
-        Ok::<_, Fault>((client, welcome.ice_servers.parse::<Vec<Server>>()))
+        Ok::<_, Fault>((client, welcome.ice_servers.parse::<Vec<Value>>()))
     };
     // The credentials are good for as long as the session is there.
     let (client, servers) = match told.await {
@@ -61,35 +41,54 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
             "clients are told of no STUN or TURN server; between networks they need some: --turn, or the section ice of the settings",
         )?;
     }
-    for Server { urls, username, credential } in servers {
-        let credential = username.zip(credential).map(|(username, password)| TurnCredential { username, password });
-        let urls = match urls {
-            Urls::One(url) => vec![url],
-            Urls::Many(urls) => urls,
-        };
-        for url in urls {
-            look_at(patient, &url, credential.clone(), findings).await?;
+    let told = read(servers);
+    for server in told.iter().take(URLS_MAX) {
+        match server {
+            Ok((url, credential)) => look_at(patient, url, credential.clone(), findings).await?,
+            Err(problem) => {
+                findings.failed(
+                    "turn",
+                    format!("iceServers of the welcome: {problem}"),
+                    "browsers refuse it: change it in the section ice",
+                )?;
+            }
         }
+    }
+    if told.len() > URLS_MAX {
+        let detail = format!("clients are told of {} URLs, of which {URLS_MAX} were looked at", told.len());
+        findings.warning("turn", detail, "take some away in the section ice: browsers ask all of them for each call")?;
     }
     client.close().await;
     Ok(())
 }
 
-async fn look_at(patient: &Patient, url: &str, credential: Option<TurnCredential>, findings: &mut Findings) -> anyhow::Result<()> {
-    let Some(target) = Target::parse(url) else {
-        return findings.failed(
-            "turn",
-            format!("{url} is none of stun:, stuns:, turn: and turns:"),
-            "browsers refuse it: change it in the section ice",
-        );
+/// Each URL with its credential, or what is wrong with a server. Of what a server has, other keys mean nothing to browsers.
+fn read(servers: Vec<Value>) -> Vec<Result<(IceUrl, Option<TurnCredential>), String>> {
+    let mut read = vec![];
+    for mut server in servers {
+        if let Value::Object(keys) = &mut server {
+            keys.retain(|key, value| matches!(&**key, "urls" | "username" | "credential") && !value.is_null());
+        }
+        match serde_json::from_value::<IceServer>(server) {
+            Ok(server) => read.extend(server.urls.iter().map(|url| Ok((url.clone(), server.credential())))),
+            Err(error) => read.push(Err(error.to_string())),
+        }
+    }
+    read
+}
+
+async fn look_at(patient: &Patient, url: &IceUrl, credential: Option<TurnCredential>, findings: &mut Findings) -> anyhow::Result<()> {
+    let check = if url.is_turn() { "turn" } else { "stun" };
+    let Some(by) = url.by() else {
+        let detail = format!("{url} says TURN over DTLS, which was not looked at: browsers do not speak it");
+        return findings.warning(check, detail, "name it with ?transport=tcp, for TLS");
     };
-    let check = if target.relays { "turn" } else { "stun" };
     let asked = timeout(patient.options.timeout, async {
-        let Some(address) = lookup_host((target.host.as_str(), target.port)).await.map_err(TurnError::Io)?.next() else {
+        let Some(address) = lookup_host((url.host(), url.port())).await.map_err(TurnError::Io)?.next() else {
             return Err(turn::Fault::from(TurnError::Io(std::io::ErrorKind::AddrNotAvailable.into())));
         };
-        let mut client = TurnClient::connect(address, target.by, &target.host, &patient.options).await?;
-        match target.relays {
+        let mut client = TurnClient::connect(address, by, url.host(), &patient.options).await?;
+        match url.is_turn() {
             false => Ok(format!("sees this machine as {}", client.mapped().await?)),
             true => {
                 client.use_credential(credential);
@@ -99,56 +98,44 @@ async fn look_at(patient: &Patient, url: &str, credential: Option<TurnCredential
     });
     match asked.await {
         Ok(Ok(detail)) => findings.ok(check, format!("{url}: {detail}")),
-        Ok(Err(fault)) => findings.failed(check, format!("{url}: {fault}"), fault.advice(&target.host, target.port)),
+        Ok(Err(fault)) => findings.failed(check, format!("{url}: {fault}"), fault.advice(url.host(), url.port())),
         Err(_) => {
             let advice = format!(
                 "open {} port {} in every firewall on the way, and look whether the server runs",
-                if target.by == By::Udp { "UDP" } else { "TCP" },
-                target.port
+                if by == By::Udp { "UDP" } else { "TCP" },
+                url.port()
             );
             findings.failed(check, format!("{url}: nothing comes back within {} s", patient.options.timeout.as_secs()), advice)
         }
     }
 }
 
-impl Target {
-    fn parse(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once(':')?;
-        let (authority, query) = rest.split_once('?').map_or((rest, None), |(authority, query)| (authority, Some(query)));
-        let (is_secure, relays) = match scheme {
-            "stun" => (false, false),
-            "stuns" => (true, false),
-            "turn" => (false, true),
-            "turns" => (true, true),
-            _ => return None,
-        };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port.parse().ok()?)),
-            _ => (authority, None),
-        };
-        let by = match (is_secure, query) {
-            (true, _) => By::Tls,
-            (false, Some("transport=tcp")) => By::Tcp,
-            (false, _) => By::Udp,
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Some(Self { host, port: port.unwrap_or(if is_secure { 5349 } else { 3478 }), by, relays })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn a_url_says_whom_to_ask_and_how() {
-        let parsed = |url| Target::parse(url).map(|Target { host, port, by, relays }| (host, port, by, relays));
-        let expected = |host: &str, port, by, relays| Some((host.to_owned(), port, by, relays));
-        assert_eq!(parsed("stun:stun.example.org"), expected("stun.example.org", 3478, By::Udp, false));
-        assert_eq!(parsed("turn:10.0.0.1:99?transport=tcp"), expected("10.0.0.1", 99, By::Tcp, true));
-        assert_eq!(parsed("turn:[::1]:99?transport=udp"), expected("::1", 99, By::Udp, true));
-        assert_eq!(parsed("turns:[::1]"), expected("::1", 5349, By::Tls, true));
-        assert_eq!(parsed("https://example.org"), None);
-        assert_eq!(parsed("turn:host:port"), None);
+    fn servers_are_read_as_browsers_read_them() {
+        let servers = json!([
+            "stun:a",
+            {"urls": ["turn:b", "turns:b"], "username": "u", "credential": "p", "credentialType": "password"},
+            {"urls": "stun:c?transport=tcp"},
+            {"urls": "turn:user@d", "username": "u", "credential": "p"},
+            {"urls": "turn:e?transport=sctp", "username": "u", "credential": "p"},
+            {"urls": "turn:f"},
+            {"urls": "stun:g", "username": null},
+            7,
+        ]);
+        let read: Vec<_> = read(serde_json::from_value(servers).unwrap())
+            .into_iter()
+            .map(|server| server.map(|(url, credential)| (url.to_string(), credential.map(|credential| credential.password))).ok())
+            .collect();
+        let ok = |url: &str, password: Option<&str>| Some((url.to_owned(), password.map(str::to_owned)));
+        assert_eq!(
+            read,
+            [ok("stun:a", None), ok("turn:b", Some("p")), ok("turns:b", Some("p")), None, None, None, None, ok("stun:g", None), None]
+        );
     }
 }

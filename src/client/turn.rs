@@ -29,6 +29,7 @@ use turn_types::{
 };
 
 use super::Options;
+pub use crate::ice::By;
 use crate::ice::TurnCredential;
 
 /// How long a request by UDP waits for its answer before it is sent again, at first; then twice as long each time (RFC 8489 §6.2.1).
@@ -45,14 +46,6 @@ const MESSAGE_BYTES_MAX: usize = 20 + 65_536;
 const HEADER_BYTES: usize = 20;
 /// What stands before a packet on a channel: its number, and how long it is.
 const CHANNEL_HEADER_BYTES: usize = 4;
-
-/// How a server is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    Udp,
-    Tcp,
-    Tls,
-}
 
 /// A client with credentials, or without. Dropping it leaves what it has at the server to run out.
 pub struct TurnClient {

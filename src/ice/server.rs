@@ -33,6 +33,14 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceUrl(String);
 
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Udp,
+    Tcp,
+    Tls,
+}
+
 /// The text is no URL of an ICE server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -52,6 +60,36 @@ impl IceUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name or an address, the latter without brackets.
+    pub fn host(&self) -> &str {
+        host_and_port(self.place()).expect("it was looked at when it was read").0
+    }
+
+    /// The port that it names, or that of its scheme.
+    pub fn port(&self) -> u16 {
+        let (_, port) = host_and_port(self.place()).expect("it was looked at when it was read");
+        port.unwrap_or(if self.is_secure() { 5349 } else { 3478 })
+    }
+
+    /// How the server is reached; nothing for DTLS, which is what `turns:` with `transport=udp` says, and which browsers do not speak to it.
+    pub fn by(&self) -> Option<By> {
+        match (self.is_secure(), self.0.split_once('?')) {
+            (true, Some((_, "transport=udp"))) => None,
+            (true, _) => Some(By::Tls),
+            (false, Some((_, "transport=tcp"))) => Some(By::Tcp),
+            (false, _) => Some(By::Udp),
+        }
+    }
+
+    fn is_secure(&self) -> bool {
+        self.0.starts_with("stuns:") || self.0.starts_with("turns:")
+    }
+
+    fn place(&self) -> &str {
+        let (_, rest) = self.0.split_once(':').unwrap_or_default();
+        rest.split_once('?').map_or(rest, |(place, _)| place)
+    }
 }
 
 impl FromStr for IceUrl {
@@ -66,29 +104,38 @@ impl FromStr for IceUrl {
             "turn" | "turns" => matches!(transport, None | Some("transport=udp" | "transport=tcp")),
             _ => false,
         };
-        if is_good && is_place(place) { Ok(Self(text.to_owned())) } else { Err(refused()) }
+        if is_good && host_and_port(place).is_some() { Ok(Self(text.to_owned())) } else { Err(refused()) }
     }
 }
 
-/// `HOST` or `HOST:PORT`.
-fn is_place(place: &str) -> bool {
-    let (is_host, behind) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, behind)) => (address.parse::<Ipv6Addr>().is_ok(), behind),
+/// What `HOST` or `HOST:PORT` names, if it is one of them.
+fn host_and_port(place: &str) -> Option<(&str, Option<u16>)> {
+    let (host, is_host, behind) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, behind)) => (address, address.parse::<Ipv6Addr>().is_ok(), behind),
         None => {
             let end = place.find(':').unwrap_or(place.len());
             let (name, behind) = place.split_at(end);
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            (!name.is_empty() && name.bytes().all(is_name), behind)
+            (name, !name.is_empty() && name.bytes().all(is_name), behind)
         }
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    is_host && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
+    let port = match behind.strip_prefix(':') {
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok().filter(|port| *port > 0)?),
+        None if behind.is_empty() => None,
+        _ => return None,
+    };
+    is_host.then_some((host, port))
 }
 
 impl IceServer {
     /// A server that takes this credential.
     pub fn with_credential(urls: Vec<IceUrl>, TurnCredential { username, password }: TurnCredential) -> Self {
         Self { urls, login: Some(Login { username, credential: password }) }
+    }
+
+    /// What it wants to see, if it wants anything.
+    pub fn credential(&self) -> Option<TurnCredential> {
+        self.login.clone().map(|Login { username, credential }| TurnCredential { username, password: credential })
     }
 }
 
@@ -231,6 +278,22 @@ mod tests {
             "turn: turn.example.org",
         ] {
             assert_eq!(text.parse::<IceUrl>(), Err(IceUrlError { text: text.into() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_says_whom_to_ask_and_how() {
+        for (text, host, port, by) in [
+            ("stun:stun.example.org", "stun.example.org", 3478, Some(By::Udp)),
+            ("stuns:stun.example.org:1", "stun.example.org", 1, Some(By::Tls)),
+            ("turn:10.0.0.1:99?transport=tcp", "10.0.0.1", 99, Some(By::Tcp)),
+            ("turn:[::1]:99?transport=udp", "::1", 99, Some(By::Udp)),
+            ("turns:[::1]", "::1", 5349, Some(By::Tls)),
+            ("turns:a?transport=tcp", "a", 5349, Some(By::Tls)),
+            ("turns:a?transport=udp", "a", 5349, None),
+        ] {
+            let url: IceUrl = text.parse().unwrap();
+            assert_eq!((url.host(), url.port(), url.by()), (host, port, by), "{text}");
         }
     }
 
