@@ -4,6 +4,7 @@ mod support;
 
 use std::{
     fs,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,13 +14,20 @@ use std::{
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
+use stun_types::{
+    attribute::{ErrorCode, Nonce, Realm, Username, XorMappedAddress},
+    message::{
+        IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method,
+    },
+};
 use support::{TestServer, authority::Authority, guest_list::GuestList, process::switchboard, within};
-use switchboard::{Config, config::OriginRule};
+use switchboard::{Config, config::OriginRule, ice::rest};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
 };
+use turn_types::{attribute::XorRelayedAddress, message::ALLOCATE};
 
 /// What it says, and whether it is content.
 async fn check(arguments: &[&str]) -> (Option<i32>, Value) {
@@ -224,7 +232,7 @@ fn with_turn(change: impl FnOnce(&mut Config)) -> TestServer {
 }
 
 /// A server that names a TURN server elsewhere, which should share this secret with it.
-fn naming(turn: std::net::SocketAddr, secret: &str) -> TestServer {
+fn naming(turn: SocketAddr, secret: &str) -> TestServer {
     TestServer::with(|config| {
         serves(config);
         let file = config.cert_dir.join("turn-secret");
@@ -321,6 +329,83 @@ async fn more_urls_than_anybody_needs_are_told_of_and_not_looked_at() {
     assert_eq!(found.iter().filter(|(check, _)| *check == "stun").count(), 16, "{said}");
     assert_eq!(finding(&said, "turn")["outcome"], "warning", "{said}");
     assert!(finding(&said, "turn")["detail"].as_str().unwrap().contains("told of 17 URLs"), "{said}");
+}
+
+const SECRET: &str = "a secret that both know, and long enough";
+
+/// What a stand-in for a TURN server says, which takes all who know [`SECRET`] and relays nothing.
+#[derive(Clone, Copy)]
+struct StandIn {
+    relayed: SocketAddr,
+    mapped: Option<SocketAddr>,
+    refuses: Option<(Method, u16)>,
+}
+
+impl StandIn {
+    /// Where it listens, until the tasks are dropped.
+    async fn listen(self) -> (SocketAddr, JoinSet<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut bytes = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut bytes).await {
+                let message = Message::from_bytes(&bytes[..length]).unwrap();
+                if message.class() == MessageClass::Request {
+                    socket.send_to(&self.answer(&message, client), client).await.unwrap();
+                }
+            }
+        });
+        (address, tasks)
+    }
+
+    fn answer(self, request: &Message<'_>, client: SocketAddr) -> Vec<u8> {
+        let mut refusal = Message::builder_error(request, MessageWriteVec::new());
+        let Ok(username) = request.attribute::<Username>() else {
+            refusal.add_attribute(&ErrorCode::new(401, "").unwrap()).unwrap();
+            refusal.add_attribute(&Realm::new("here").unwrap()).unwrap();
+            refusal.add_attribute(&Nonce::new("once").unwrap()).unwrap();
+            return refusal.finish();
+        };
+        if let Some((_, code)) = self.refuses.filter(|(method, _)| request.has_method(*method)) {
+            refusal.add_attribute(&ErrorCode::new(code, "").unwrap()).unwrap();
+            return refusal.finish();
+        }
+        let mut answer = Message::builder_success(request, MessageWriteVec::new());
+        if request.has_method(ALLOCATE) {
+            let transaction = request.transaction_id();
+            answer.add_attribute(&XorRelayedAddress::new(self.relayed, transaction)).unwrap();
+            answer.add_attribute(&XorMappedAddress::new(self.mapped.unwrap_or(client), transaction)).unwrap();
+        }
+        let username = username.username().to_owned();
+        let password = rest::password(SECRET.as_bytes(), &username);
+        let key = LongTermKeyCredentials::new(username, password, "here".to_owned()).make_key(IntegrityAlgorithm::Sha1);
+        answer.add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1).unwrap();
+        answer.finish()
+    }
+}
+
+#[tokio::test]
+async fn a_turn_server_that_is_reached_by_ipv6_relays_by_it() {
+    let server = with_turn(|config| {
+        config.turn.listen = Some("[::1]:0".parse().unwrap());
+        config.turn.allow = vec!["::1/128".parse().unwrap()];
+    });
+    let (status, said) = check(&[server.base()]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let detail = finding(&said, "turn")["detail"].as_str().unwrap();
+    assert!(detail.contains("relays at [::1]:") && detail.ends_with(", there and back"), "{detail}");
+}
+
+/// It once said that the port of the TURN server is closed, for the time of the step was over before that of a packet.
+#[tokio::test]
+async fn a_relay_that_nobody_reaches_is_told_of_within_a_short_time_too() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let relayed = silent.local_addr().unwrap();
+    let (turn, _tasks) = StandIn { relayed, mapped: None, refuses: None }.listen().await;
+    let detail = format!("it has a relay at {relayed}, but a packet sent there does not come through");
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base(), "--timeout", "2"]).await, "turn", &detail, "turn.external_ip; coturn: external-ip");
 }
 
 #[tokio::test]

@@ -2,19 +2,15 @@
 
 use serde_json::Value;
 use switchboard::{
-    client::{
-        Connector, Door,
-        turn::{By, TurnClient, TurnError},
-    },
+    client::{Connector, Door},
     ice::{IceServer, IceUrl, TurnCredential},
 };
-use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Patient,
     doors::{Fault, greet},
     findings::Findings,
-    turn::{self, relay},
+    turn,
 };
 
 /// So many URLs are looked at. Browsers find that five are many.
@@ -83,30 +79,9 @@ async fn look_at(patient: &Patient, url: &IceUrl, credential: Option<TurnCredent
         let detail = format!("{url} says TURN over DTLS, which was not looked at: browsers do not speak it");
         return findings.warning(check, detail, "name it with ?transport=tcp, for TLS");
     };
-    let asked = timeout(patient.options.timeout, async {
-        let Some(address) = lookup_host((url.host(), url.port())).await.map_err(TurnError::Io)?.next() else {
-            return Err(turn::Fault::from(TurnError::Io(std::io::ErrorKind::AddrNotAvailable.into())));
-        };
-        let mut client = TurnClient::connect(address, by, url.host(), &patient.options).await?;
-        match url.is_turn() {
-            false => Ok(format!("sees this machine as {}", client.mapped().await?)),
-            true => {
-                client.use_credential(credential);
-                relay(&mut client).await
-            }
-        }
-    });
-    match asked.await {
-        Ok(Ok(detail)) => findings.ok(check, format!("{url}: {detail}")),
-        Ok(Err(fault)) => findings.failed(check, format!("{url}: {fault}"), fault.advice(url.host(), url.port())),
-        Err(_) => {
-            let advice = format!(
-                "open {} port {} in every firewall on the way, and look whether the server runs",
-                if by == By::Udp { "UDP" } else { "TCP" },
-                url.port()
-            );
-            findings.failed(check, format!("{url}: nothing comes back within {} s", patient.options.timeout.as_secs()), advice)
-        }
+    match turn::examine(&patient.options, url, by, credential).await {
+        Ok(detail) => findings.ok(check, format!("{url}: {detail}")),
+        Err(fault) => findings.failed(check, format!("{url}: {fault}"), fault.advice(url, by)),
     }
 }
 

@@ -1,27 +1,42 @@
-//! A packet through a relay and back, and what to do about a STUN or TURN server that does not do what it is there for.
+//! What a STUN or TURN server is there for, a packet through its relay and back among it, and what to do about one that does not do that.
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use switchboard::client::turn::{Heard, TurnClient, TurnError};
-use tokio::{net::UdpSocket, time::timeout};
+use switchboard::{
+    client::{
+        Options,
+        turn::{By, Heard, TurnClient, TurnError},
+    },
+    ice::{IceUrl, TurnCredential},
+};
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    time::timeout,
+};
+use turn_types::AddressFamily;
 
 /// After so long without an answer a packet is sent again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// After so long a packet that nobody answers for is lost.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// So many addresses of one host are tried.
+const ADDRESSES_MAX: usize = 4;
 
 /// Why a server does not do.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error(transparent)]
     Turn(#[from] TurnError),
+    #[error("nothing comes back within {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("it has a relay at {0}, but a packet sent there does not come through")]
     Unreachable(SocketAddr),
 }
 
 impl Fault {
     /// What to do about it.
-    pub fn advice(&self, host: &str, port: u16) -> String {
+    pub fn advice(&self, url: &IceUrl, by: By) -> String {
+        let (host, port) = (url.host(), url.port());
         match self {
             Self::Turn(TurnError::Io(error)) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
@@ -36,24 +51,78 @@ impl Fault {
             Self::Turn(TurnError::Refused(486 | 508)) => "it has as many relays as it may: raise its bounds, or wait".into(),
             Self::Turn(TurnError::Refused(_)) => "the log of the TURN server says why".into(),
             Self::Turn(TurnError::NoStun) => "is it a STUN or TURN server that listens there?".into(),
+            Self::Silent(_) => {
+                let transport = if by == By::Udp { "UDP" } else { "TCP" };
+                format!("open {transport} port {port} in every firewall on the way, and look whether the server runs")
+            }
             Self::Unreachable(relayed) => format!(
                 "is {} the address by which the world knows it (turn.external_ip; coturn: external-ip), and are its UDP ports for relays open (turn.ports; coturn: min-port, max-port)?",
                 relayed.ip()
             ),
         }
     }
+
+    /// Has nobody answered?
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Turn(TurnError::Io(error)) => error.kind() != io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+}
+
+/// Asks the first address of the server that answers for what it is there for.
+pub async fn examine(options: &Options, url: &IceUrl, by: By, credential: Option<TurnCredential>) -> Result<String, Fault> {
+    let found = in_time(options.timeout, async { lookup_host((url.host(), url.port())).await.map_err(TurnError::Io) }).await?;
+    let addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
+    ask_any(options, &addresses, url, by, credential).await
+}
+
+async fn ask_any(
+    options: &Options,
+    addresses: &[SocketAddr],
+    url: &IceUrl,
+    by: By,
+    credential: Option<TurnCredential>,
+) -> Result<String, Fault> {
+    let mut silent = None;
+    for address in addresses {
+        match ask(options, *address, url, by, credential.clone()).await {
+            Err(fault) if fault.is_silence() => silent = silent.or(Some(fault)),
+            outcome => return outcome,
+        }
+    }
+    Err(silent.unwrap_or_else(|| TurnError::Io(io::ErrorKind::AddrNotAvailable.into()).into()))
+}
+
+async fn ask(options: &Options, server: SocketAddr, url: &IceUrl, by: By, credential: Option<TurnCredential>) -> Result<String, Fault> {
+    let mut client = in_time(options.timeout, TurnClient::connect(server, by, url.host(), options)).await?;
+    if !url.is_turn() {
+        return Ok(format!("sees this machine as {}", in_time(options.timeout, client.mapped()).await?));
+    }
+    client.use_credential(credential);
+    relay(&mut client, server, options.timeout).await
 }
 
 /// Sends a packet to a relay from outside, and one back through it.
-pub async fn relay(client: &mut TurnClient) -> Result<String, Fault> {
-    let (relayed, mapped) = client.allocate(None).await?;
-    match client.permit(mapped).await {
+async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> Result<String, Fault> {
+    let of_ipv6 = server.is_ipv6().then_some(AddressFamily::IPV6);
+    let (relayed, mapped) = match in_time(limit, client.allocate(of_ipv6)).await {
+        // As browsers do, which are content with IPv4.
+        Err(Fault::Turn(TurnError::Refused(440))) if of_ipv6.is_some() => in_time(limit, client.allocate(None)).await?,
+        allocated => allocated?,
+    };
+    if relayed.is_ipv4() != mapped.is_ipv4() {
+        return Ok(format!("relays at {relayed}; this machine is {} to it, so no packet was sent through", mapped.ip()));
+    }
+    match in_time(limit, client.permit(mapped)).await {
         Ok(()) => {}
         // A server on an inner network, which relays to the public internet alone: whether packets get out is not to be seen from here.
-        Err(TurnError::Refused(403)) => {
+        Err(Fault::Turn(TurnError::Refused(403))) => {
             return Ok(format!("relays at {relayed}; to {} it may not, so no packet was sent through", mapped.ip()));
         }
-        Err(error) => return Err(error.into()),
+        Err(fault) => return Err(fault),
     }
     let any = SocketAddr::new(if relayed.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
     let outside = UdpSocket::bind(any).await.map_err(TurnError::Io)?;
@@ -75,4 +144,44 @@ pub async fn relay(client: &mut TurnClient) -> Result<String, Fault> {
     let returned = timeout(PATIENCE, outside.recv(&mut back)).await;
     returned.map_err(|_| Fault::Unreachable(relayed))?.map_err(TurnError::Io)?;
     Ok(format!("relays at {relayed}, there and back"))
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, TurnError>>) -> Result<T, Fault> {
+    Ok(timeout(limit, work).await.map_err(|_| Fault::Silent(limit))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use stun_types::{
+        attribute::XorMappedAddress,
+        message::{Message, MessageWrite as _, MessageWriteExt as _, MessageWriteVec},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn another_address_of_a_host_is_asked_where_the_first_does_not_answer() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let good = server.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let mut bytes = [0; 1500];
+            loop {
+                let (length, client) = server.recv_from(&mut bytes).await.unwrap();
+                let request = Message::from_bytes(&bytes[..length]).unwrap();
+                let mut answer = Message::builder_success(&request, MessageWriteVec::new());
+                answer.add_attribute(&XorMappedAddress::new(client, request.transaction_id())).unwrap();
+                server.send_to(&answer.finish(), client).await.unwrap();
+            }
+        });
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let refusing = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let options = Options { timeout: Duration::from_secs(1), ..Options::default() };
+        let url = "stun:example.org".parse().unwrap();
+        let asked = async |addresses: &[SocketAddr]| ask_any(&options, addresses, &url, By::Udp, None).await;
+        let told = asked(&[silent.local_addr().unwrap(), refusing, good]).await.unwrap();
+        assert!(told.starts_with("sees this machine as 127.0.0.1:"), "{told}");
+        assert!(matches!(asked(&[silent.local_addr().unwrap(), refusing]).await, Err(Fault::Silent(_))));
+        assert!(matches!(asked(&[]).await, Err(Fault::Turn(TurnError::Io(_)))));
+        answering.abort();
+    }
 }
