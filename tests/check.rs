@@ -27,7 +27,10 @@ use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
 };
-use turn_types::{attribute::XorRelayedAddress, message::ALLOCATE};
+use turn_types::{
+    attribute::XorRelayedAddress,
+    message::{ALLOCATE, CREATE_PERMISSION},
+};
 
 /// What it says, and whether it is content.
 async fn check(arguments: &[&str]) -> (Option<i32>, Value) {
@@ -406,6 +409,24 @@ async fn a_relay_that_nobody_reaches_is_told_of_within_a_short_time_too() {
     let detail = format!("it has a relay at {relayed}, but a packet sent there does not come through");
     let server = naming(turn, SECRET);
     fails(&check(&[server.base(), "--timeout", "2"]).await, "turn", &detail, "turn.external_ip; coturn: external-ip");
+}
+
+/// It once took every refusal for that of a server on an inner network.
+#[tokio::test]
+async fn a_relay_that_refuses_what_is_public_is_told_of() {
+    let relayed = "192.0.2.1:50000".parse().unwrap();
+    let refuses = Some((CREATE_PERMISSION, 403));
+    let (turn, _tasks) = StandIn { relayed, mapped: Some("8.8.8.8:1000".parse().unwrap()), refuses }.listen().await;
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base()]).await, "turn", "it does not relay to 8.8.8.8", "turn.deny; coturn: denied-peer-ip");
+
+    for mapped in [None, Some("192.0.2.1:1000".parse().unwrap())] {
+        let (turn, _tasks) = StandIn { relayed, mapped, refuses }.listen().await;
+        let server = naming(turn, SECRET);
+        let (status, said) = check(&[server.base()]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(finding(&said, "turn")["detail"].as_str().unwrap().ends_with("so no packet was sent through"), "{said}");
+    }
 }
 
 #[tokio::test]

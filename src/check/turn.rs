@@ -1,6 +1,10 @@
 //! What a STUN or TURN server is there for, a packet through its relay and back among it, and what to do about one that does not do that.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use switchboard::{
     client::{
@@ -8,6 +12,7 @@ use switchboard::{
         turn::{By, Heard, TurnClient, TurnError},
     },
     ice::{IceUrl, TurnCredential},
+    turn::peers::{PeerRules, Verdict},
 };
 use tokio::{
     net::{UdpSocket, lookup_host},
@@ -29,6 +34,8 @@ pub enum Fault {
     Turn(#[from] TurnError),
     #[error("nothing comes back within {} s", .0.as_secs())]
     Silent(Duration),
+    #[error("it does not relay to {0}, which is public")]
+    Denied(IpAddr),
     #[error("it has a relay at {0}, but a packet sent there does not come through")]
     Unreachable(SocketAddr),
 }
@@ -54,6 +61,9 @@ impl Fault {
             Self::Silent(_) => {
                 let transport = if by == By::Udp { "UDP" } else { "TCP" };
                 format!("open {transport} port {port} in every firewall on the way, and look whether the server runs")
+            }
+            Self::Denied(peer) => {
+                format!("take {peer} from what it denies (turn.deny; coturn: denied-peer-ip), for calls to the public internet need it")
             }
             Self::Unreachable(relayed) => format!(
                 "is {} the address by which the world knows it (turn.external_ip; coturn: external-ip), and are its UDP ports for relays open (turn.ports; coturn: min-port, max-port)?",
@@ -118,10 +128,12 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
     }
     match in_time(limit, client.permit(mapped)).await {
         Ok(()) => {}
-        // A server on an inner network, which relays to the public internet alone: whether packets get out is not to be seen from here.
-        Err(Fault::Turn(TurnError::Refused(403))) => {
+        // A server on an inner network, which relays to the public internet alone, and nowhere to itself: whether packets get out is not to be seen from
+        // here.
+        Err(Fault::Turn(TurnError::Refused(403))) if !is_public(mapped.ip()) || [relayed.ip(), server.ip()].contains(&mapped.ip()) => {
             return Ok(format!("relays at {relayed}; to {} it may not, so no packet was sent through", mapped.ip()));
         }
+        Err(Fault::Turn(TurnError::Refused(403))) => return Err(Fault::Denied(mapped.ip())),
         Err(fault) => return Err(fault),
     }
     let any = SocketAddr::new(if relayed.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
@@ -148,6 +160,11 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, TurnError>>) -> Result<T, Fault> {
     Ok(timeout(limit, work).await.map_err(|_| Fault::Silent(limit))??)
+}
+
+/// Is it one of those that every TURN server relays to?
+fn is_public(ip: IpAddr) -> bool {
+    PeerRules::new(vec![], vec![], vec![]).judge(ip) == Verdict::Peer
 }
 
 #[cfg(test)]
