@@ -268,6 +268,9 @@ async fn turn_servers_are_used_as_clients_would() {
     let (status, said) = check(&[misnamed.base(), "--timeout", "5"]).await;
     let found = finding(&said, "turn");
     assert_eq!((status, &found["outcome"]), (Some(1), &Value::from("failed")), "{said}");
+    assert!(found["detail"].as_str().unwrap().contains("turn:127.0.0.77:"), "{found}");
+    let advice = found["advice"].as_str().unwrap();
+    assert!(advice.contains("told of 127.0.0.77") && advice.contains("turn.external_ip = [\"127.0.0.1\"]"), "{found}");
 }
 
 #[tokio::test]

@@ -1,16 +1,19 @@
 //! The STUN and TURN servers that clients are told of, each asked for what it is there for.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use switchboard::{
-    client::{Connector, Door},
+    client::{Connector, Door, bare_host},
     ice::{IceServer, IceUrl, TurnCredential},
 };
+use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Patient,
     doors::{Fault, greet},
     findings::Findings,
-    turn,
+    turn::{self, Whereabouts},
 };
 
 /// So many URLs are looked at. Browsers find that five are many.
@@ -37,10 +40,11 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
             "clients are told of no STUN or TURN server; between networks they need some: --turn, or the section ice of the settings",
         )?;
     }
+    let whereabouts = whereabouts(patient, connector).await;
     let told = read(servers);
     for server in told.iter().take(URLS_MAX) {
         match server {
-            Ok((url, credential)) => look_at(patient, url, credential.clone(), findings).await?,
+            Ok((url, credential)) => look_at(patient, &whereabouts, url, credential.clone(), findings).await?,
             Err(problem) => {
                 findings.failed(
                     "turn",
@@ -73,7 +77,13 @@ fn read(servers: Vec<Value>) -> Vec<Result<(IceUrl, Option<TurnCredential>), Str
     read
 }
 
-async fn look_at(patient: &Patient, url: &IceUrl, credential: Option<TurnCredential>, findings: &mut Findings) -> anyhow::Result<()> {
+async fn look_at(
+    patient: &Patient,
+    whereabouts: &Whereabouts,
+    url: &IceUrl,
+    credential: Option<TurnCredential>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let check = if url.is_turn() { "turn" } else { "stun" };
     let Some(by) = url.by() else {
         let detail = format!("{url} says TURN over DTLS, which was not looked at: browsers do not speak it");
@@ -81,8 +91,17 @@ async fn look_at(patient: &Patient, url: &IceUrl, credential: Option<TurnCredent
     };
     match turn::examine(&patient.options, url, by, credential).await {
         Ok(detail) => findings.ok(check, format!("{url}: {detail}")),
-        Err(fault) => findings.failed(check, format!("{url}: {fault}"), fault.advice(url, by)),
+        Err(fault) => findings.failed(check, format!("{url}: {fault}"), fault.advice(url, by, whereabouts)),
     }
+}
+
+/// Where the server itself was found.
+async fn whereabouts(patient: &Patient, connector: &Connector) -> Whereabouts {
+    let place = (bare_host(&patient.url), patient.url.port_or_known_default().unwrap_or_default());
+    let found = timeout(patient.options.timeout, lookup_host(place)).await;
+    let found: Vec<IpAddr> = found.ok().and_then(Result::ok).into_iter().flatten().map(|address| address.ip()).collect();
+    let answered_by = connector.discovery().answered_by.or(found.first().copied());
+    Whereabouts { answered_by, addresses: answered_by.into_iter().chain(found).collect() }
 }
 
 #[cfg(test)]

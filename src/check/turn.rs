@@ -27,6 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// So many addresses of one host are tried.
 const ADDRESSES_MAX: usize = 4;
 
+/// Where the server is that names others: to tell whether one of those is meant to be itself.
+pub struct Whereabouts {
+    /// The address that answers.
+    pub answered_by: Option<IpAddr>,
+    /// All addresses of its host.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// Why a server does not do.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -42,8 +50,11 @@ pub enum Fault {
 
 impl Fault {
     /// What to do about it.
-    pub fn advice(&self, url: &IceUrl, by: By) -> String {
+    pub fn advice(&self, url: &IceUrl, by: By, whereabouts: &Whereabouts) -> String {
         let (host, port) = (url.host(), url.port());
+        if let Some(advice) = host.parse().ok().filter(|_| self.is_silence()).and_then(|ip| whereabouts.misnamed(ip)) {
+            return advice;
+        }
         match self {
             Self::Turn(TurnError::Io(error)) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
@@ -66,8 +77,9 @@ impl Fault {
                 format!("take {peer} from what it denies (turn.deny; coturn: denied-peer-ip), for calls to the public internet need it")
             }
             Self::Unreachable(relayed) => format!(
-                "is {} the address by which the world knows it (turn.external_ip; coturn: external-ip), and are its UDP ports for relays open (turn.ports; coturn: min-port, max-port)?",
-                relayed.ip()
+                "is {} the address by which the world knows it (turn.external_ip; coturn: external-ip), and are its UDP ports for relays open (turn.ports; coturn: min-port, max-port)?{}",
+                relayed.ip(),
+                whereabouts.misnamed(relayed.ip()).map(|_| whereabouts.told()).unwrap_or_default()
             ),
         }
     }
@@ -79,6 +91,25 @@ impl Fault {
             Self::Turn(TurnError::Io(error)) => error.kind() != io::ErrorKind::InvalidData,
             _ => false,
         }
+    }
+}
+
+impl Whereabouts {
+    /// What to do if clients are told of this address, and the server is known by others.
+    fn misnamed(&self, ip: IpAddr) -> Option<String> {
+        let answered_by = self.answered_by.filter(|_| !self.addresses.contains(&ip))?;
+        // Who asks from inside knows less of what the world knows it by than the setting says.
+        if (answered_by.is_loopback() && !ip.is_loopback()) || (is_public(ip) && !is_public(answered_by)) {
+            return None;
+        }
+        let inner = if is_public(ip) { "" } else { ", which is of an inner network" };
+        Some(format!(
+            "clients are told of {ip}{inner}, and this server answered by {answered_by}: if the TURN server is the one inside, set turn.external_ip = [\"{answered_by}\"], or what else the world knows it by; if it is another, does it run?"
+        ))
+    }
+
+    fn told(&self) -> String {
+        self.answered_by.map(|ip| format!(" This server answered by {ip}.")).unwrap_or_default()
     }
 }
 
@@ -175,6 +206,42 @@ mod tests {
     };
 
     use super::*;
+
+    fn nowhere() -> Whereabouts {
+        Whereabouts { answered_by: None, addresses: vec![] }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_servers_is_laid_to_the_setting_where_nobody_answers() {
+        let whereabouts = Whereabouts { answered_by: Some(ip("9.9.9.9")), addresses: vec![ip("9.9.9.9"), ip("9.9.9.10")] };
+        let advice = |url: &str, fault: Fault| fault.advice(&url.parse().unwrap(), By::Udp, &whereabouts);
+        let docker = advice("turn:172.17.0.2", Fault::Silent(PATIENCE));
+        assert!(
+            docker.starts_with("clients are told of 172.17.0.2, which is of an inner network, and this server answered by 9.9.9.9"),
+            "{docker}"
+        );
+        assert!(docker.contains("turn.external_ip = [\"9.9.9.9\"]"), "{docker}");
+        for (url, fault) in [
+            ("turn:9.9.9.10", Fault::Silent(PATIENCE)),
+            ("turn:turn.example", Fault::Silent(PATIENCE)),
+            ("turn:172.17.0.2", TurnError::Refused(401).into()),
+        ] {
+            let advice = advice(url, fault);
+            assert!(!advice.contains("external_ip"), "{url}: {advice}");
+        }
+        for (answered_by, told) in [("127.0.0.1", "192.168.1.2"), ("127.0.0.1", "9.9.9.9"), ("192.168.1.2", "9.9.9.9")] {
+            let inside = Whereabouts { answered_by: Some(ip(answered_by)), addresses: vec![ip(answered_by)] };
+            let advice = Fault::Silent(PATIENCE).advice(&format!("turn:{told}").parse().unwrap(), By::Udp, &inside);
+            assert!(advice.starts_with("open UDP port 3478"), "{answered_by}: {advice}");
+        }
+        let relay = |ip: &str| advice("turn:9.9.9.9", Fault::Unreachable(SocketAddr::new(ip.parse().unwrap(), 1)));
+        assert!(relay("172.17.0.2").ends_with("This server answered by 9.9.9.9."));
+        assert!(relay("9.9.9.10").ends_with("max-port)?"));
+    }
 
     #[tokio::test]
     async fn another_address_of_a_host_is_asked_where_the_first_does_not_answer() {
