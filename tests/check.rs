@@ -433,6 +433,14 @@ async fn a_relay_that_refuses_what_is_public_is_told_of() {
 }
 
 #[tokio::test]
+async fn what_the_log_of_a_turn_server_tells_is_said_with_its_level() {
+    let refuses = Some((ALLOCATE, 400));
+    let (turn, _tasks) = StandIn { relayed: "192.0.2.1:50000".parse().unwrap(), mapped: None, refuses }.listen().await;
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base()]).await, "turn", "refused with 400", "--log debug");
+}
+
+#[tokio::test]
 async fn where_nobody_answers_the_first_step_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = check(&[&format!("http://{free}")]).await;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustls::Error as TlsError;
 use switchboard::{
     client::{
         Options,
@@ -56,18 +57,35 @@ impl Fault {
             return advice;
         }
         match self {
-            Self::Turn(TurnError::Io(error)) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => {
+            Self::Turn(TurnError::Io(error)) => match (error.kind(), error.get_ref().and_then(|cause| cause.downcast_ref())) {
+                (_, Some(TlsError::InvalidCertificate(_))) => {
+                    format!("its certificate is not good for {host}: browsers refuse it as well")
+                }
+                (_, Some(TlsError::AlertReceived(_))) => {
+                    format!("it ends the handshake itself: does it speak TLS 1.2 or 1.3, and does it have a certificate for {host}?")
+                }
+                (_, Some(TlsError::InvalidMessage(_))) => {
+                    format!("what listens on port {port} speaks no TLS: is that the port for it (turn.tls_listen; coturn: tls-listening-port)?")
+                }
+                (_, Some(_)) => "it speaks TLS otherwise than clients do: does its log say why?".into(),
+                (io::ErrorKind::ConnectionRefused, None) => {
                     format!("nobody listens at {host} on port {port}: does the server run, and is the port the right one?")
                 }
-                io::ErrorKind::InvalidData => format!("its certificate is not good for {host}: browsers refuse it as well"),
                 _ => format!("does {host} have an address, and is port {port} open?"),
             },
             Self::Turn(TurnError::Refused(401 | 431 | 441) | TurnError::Unsigned) => {
                 "it does not take the credentials: do both know the same secret (ice.turn_secret_files; coturn: static-auth-secret), and are both clocks right?".into()
             }
+            Self::Turn(TurnError::Refused(437)) => {
+                "it takes this client for one that has come before: does something on the way give several clients the same address and port?".into()
+            }
+            Self::Turn(TurnError::Refused(440)) => "it has no relays of this family of addresses: let it listen on one, or name it by the other".into(),
+            Self::Turn(TurnError::Refused(442)) => "it does not relay UDP, which is all that browsers want: allow it (coturn: no-udp-relay)".into(),
+            Self::Turn(TurnError::Refused(443)) => {
+                "its relay is of another family of addresses than this machine: let it have relays of both (coturn: relay-ip)".into()
+            }
             Self::Turn(TurnError::Refused(486 | 508)) => "it has as many relays as it may: raise its bounds, or wait".into(),
-            Self::Turn(TurnError::Refused(_)) => "the log of the TURN server says why".into(),
+            Self::Turn(TurnError::Refused(_)) => "the log of the TURN server says why; the embedded one tells it at --log debug".into(),
             Self::Turn(TurnError::NoStun) => "is it a STUN or TURN server that listens there?".into(),
             Self::Silent(_) => {
                 let transport = if by == By::Udp { "UDP" } else { "TCP" };
@@ -88,7 +106,7 @@ impl Fault {
     fn is_silence(&self) -> bool {
         match self {
             Self::Silent(_) => true,
-            Self::Turn(TurnError::Io(error)) => error.kind() != io::ErrorKind::InvalidData,
+            Self::Turn(TurnError::Io(error)) => error.get_ref().is_none_or(|cause| !cause.is::<TlsError>()),
             _ => false,
         }
     }
@@ -200,9 +218,14 @@ fn is_public(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{AlertDescription, CertificateError, InvalidMessage};
     use stun_types::{
         attribute::XorMappedAddress,
         message::{Message, MessageWrite as _, MessageWriteExt as _, MessageWriteVec},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
     };
 
     use super::*;
@@ -213,6 +236,46 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn tls(error: TlsError) -> Fault {
+        TurnError::Io(io::Error::new(io::ErrorKind::InvalidData, error)).into()
+    }
+
+    #[test]
+    fn each_fault_has_advice_of_its_own() {
+        let refused = |code| Fault::Turn(TurnError::Refused(code));
+        for (fault, expected) in [
+            (tls(TlsError::InvalidCertificate(CertificateError::Expired)), "its certificate is not good for turn.example"),
+            (tls(TlsError::AlertReceived(AlertDescription::HandshakeFailure)), "it ends the handshake itself"),
+            (tls(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)), "speaks no TLS"),
+            (tls(TlsError::PeerMisbehaved(rustls::PeerMisbehaved::TooMuchEarlyDataReceived)), "otherwise than clients do"),
+            (refused(437), "takes this client for one"),
+            (refused(440), "no relays of this family"),
+            (refused(442), "does not relay UDP"),
+            (refused(443), "of another family"),
+            (refused(400), "--log debug"),
+            (Fault::Silent(PATIENCE), "open TCP port 5349"),
+            (Fault::Denied(ip("8.8.8.8")), "turn.deny"),
+        ] {
+            let advice = fault.advice(&"turns:turn.example".parse().unwrap(), By::Tls, &nowhere());
+            assert!(advice.contains(expected), "{fault}: {advice}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_no_tls_is_told_from_who_has_a_bad_certificate() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            client.read_to_end(&mut vec![]).await
+        });
+        let url: IceUrl = format!("turns:{server}").parse().unwrap();
+        let fault = examine(&Options::default(), &url, By::Tls, None).await.unwrap_err();
+        assert!(fault.advice(&url, By::Tls, &nowhere()).contains("speaks no TLS"), "{fault}");
+        answering.abort();
     }
 
     #[test]
