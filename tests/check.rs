@@ -2,16 +2,34 @@
 
 mod support;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
+use stun_types::{
+    attribute::{ErrorCode, Nonce, Realm, Username, XorMappedAddress},
+    message::{
+        IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method,
+    },
+};
 use support::{TestServer, authority::Authority, guest_list::GuestList, process::switchboard, within};
-use switchboard::{Config, config::OriginRule};
+use switchboard::{Config, config::OriginRule, ice::rest};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
+};
+use turn_types::{
+    attribute::XorRelayedAddress,
+    message::{ALLOCATE, CREATE_PERMISSION},
 };
 
 /// What it says, and whether it is content.
@@ -58,6 +76,9 @@ fn with_tls(authority: &Authority, names: &[&str], change: impl FnOnce(&mut rcge
     (server, ca.to_str().unwrap().to_owned())
 }
 
+/// After a head with this line nothing more is passed on in its direction.
+const STALLED: &str = "\r\nx-stalled: yes\r\n";
+
 /// A proxy for TCP alone that may change the heads of requests and of answers. Its URL; it ends when dropped.
 async fn proxy(server: &TestServer, change: fn(String) -> String) -> (String, JoinSet<()>) {
     let (listener, to) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), server.addresses()[0]);
@@ -86,6 +107,9 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
     }
     let head = change(String::from_utf8(head).unwrap());
     if to.write_all(head.as_bytes()).await.is_ok() {
+        if head.contains(STALLED) {
+            std::future::pending::<()>().await;
+        }
         // The end of either side is the end of the test.
         let _ = copy(&mut from, &mut to).await;
     }
@@ -111,7 +135,9 @@ async fn what_works_is_told_so() {
     let (_, said) = check(&[server.base(), "--ca", &ca]).await;
     assert_eq!(finding(&said, "certificate")["outcome"], "ok", "{said}");
     assert_eq!(finding(&said, "webtransport")["outcome"], "ok", "{said}");
-    assert_eq!(finding(&said, "resume")["outcome"], "failed", "nobody may come back there: {said}");
+    let resume = finding(&said, "resume");
+    assert_eq!((&resume["outcome"], said["outcome"] == "failed"), (&Value::from("skipped"), false), "nobody may come back there: {said}");
+    assert_eq!(resume["detail"], "sessions end with their connections here");
 }
 
 #[tokio::test]
@@ -209,7 +235,7 @@ fn with_turn(change: impl FnOnce(&mut Config)) -> TestServer {
 }
 
 /// A server that names a TURN server elsewhere, which should share this secret with it.
-fn naming(turn: std::net::SocketAddr, secret: &str) -> TestServer {
+fn naming(turn: SocketAddr, secret: &str) -> TestServer {
     TestServer::with(|config| {
         serves(config);
         let file = config.cert_dir.join("turn-secret");
@@ -242,6 +268,176 @@ async fn turn_servers_are_used_as_clients_would() {
     let (status, said) = check(&[misnamed.base(), "--timeout", "5"]).await;
     let found = finding(&said, "turn");
     assert_eq!((status, &found["outcome"]), (Some(1), &Value::from("failed")), "{said}");
+    assert!(found["detail"].as_str().unwrap().contains("turn:127.0.0.77:"), "{found}");
+    let advice = found["advice"].as_str().unwrap();
+    assert!(advice.contains("told of 127.0.0.77") && advice.contains("turn.external_ip = [\"127.0.0.1\"]"), "{found}");
+}
+
+#[tokio::test]
+async fn what_is_quiet_is_told_with_its_heartbeat() {
+    let server = TestServer::with(|config| {
+        serves(config);
+        config.timeouts.heartbeat_ms = 500;
+    });
+    let (status, said) = check(&[server.base(), "--long"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let detail = finding(&said, "idle")["detail"].as_str().unwrap();
+    assert!(detail.ends_with(": nothing but a heartbeat every 0.5 s for 1.5 s, and still there"), "{detail}");
+}
+
+/// Everything that was not granted to a page was once laid to the setting, be it a proxy that loses the way.
+#[tokio::test]
+async fn what_keeps_pages_out_beside_the_setting_is_not_laid_to_it() {
+    let server = TestServer::with(serves);
+    let astray = |head: String| match head.to_ascii_lowercase().contains("\r\norigin: ") {
+        true => head.replace("GET /ws ", "GET /nowhere "),
+        false => head,
+    };
+    let (url, _tasks) = proxy(&server, astray).await;
+    let (_, said) = check(&[&url, "--timeout", "2"]).await;
+    let found = finding(&said, "origin");
+    assert_eq!(found["outcome"], "failed", "{said}");
+    assert!(found["detail"].as_str().unwrap().contains("status 404"), "{found}");
+    assert!(!found["advice"].as_str().unwrap().contains("setting origins"), "{found}");
+}
+
+/// WebSockets that go through before one says nothing more: the doors take 1, the origin 1, forwarding 2, and resuming 3.
+const BEFORE_ICE: usize = 7;
+
+/// The check once waited without end for a welcome.
+#[tokio::test]
+async fn a_server_that_stalls_does_not_hold_the_check_up() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let server = TestServer::with(serves);
+    let stalling = |head: String| match head.starts_with("GET /ws ") && ASKED.fetch_add(1, Ordering::Relaxed) >= BEFORE_ICE {
+        true => head.replacen("\r\n", STALLED, 1),
+        false => head,
+    };
+    let (url, _tasks) = proxy(&server, stalling).await;
+    let (_, said) = check(&[&url, "--timeout", "1", "--long"]).await;
+    for check in ["turn", "idle"] {
+        let found = finding(&said, check);
+        assert_eq!(found["outcome"], "failed", "{said}");
+        assert!(found["detail"].as_str().unwrap().contains("nothing comes back within 1 s"), "{found}");
+    }
+}
+
+/// However many a server names, the check comes to its end.
+#[tokio::test]
+async fn more_urls_than_anybody_needs_are_told_of_and_not_looked_at() {
+    let server = TestServer::with(|config| {
+        serves(config);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        config.ice.servers = serde_json::from_value(vec![Value::from(format!("stun:{free}")); 17].into()).unwrap();
+    });
+    let (_, said) = check(&[server.base()]).await;
+    let found = outcomes(&said);
+    assert_eq!(found.iter().filter(|(check, _)| *check == "stun").count(), 16, "{said}");
+    assert_eq!(finding(&said, "turn")["outcome"], "warning", "{said}");
+    assert!(finding(&said, "turn")["detail"].as_str().unwrap().contains("told of 17 URLs"), "{said}");
+}
+
+const SECRET: &str = "a secret that both know, and long enough";
+
+/// What a stand-in for a TURN server says, which takes all who know [`SECRET`] and relays nothing.
+#[derive(Clone, Copy)]
+struct StandIn {
+    relayed: SocketAddr,
+    mapped: Option<SocketAddr>,
+    refuses: Option<(Method, u16)>,
+}
+
+impl StandIn {
+    /// Where it listens, until the tasks are dropped.
+    async fn listen(self) -> (SocketAddr, JoinSet<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut bytes = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut bytes).await {
+                let message = Message::from_bytes(&bytes[..length]).unwrap();
+                if message.class() == MessageClass::Request {
+                    socket.send_to(&self.answer(&message, client), client).await.unwrap();
+                }
+            }
+        });
+        (address, tasks)
+    }
+
+    fn answer(self, request: &Message<'_>, client: SocketAddr) -> Vec<u8> {
+        let mut refusal = Message::builder_error(request, MessageWriteVec::new());
+        let Ok(username) = request.attribute::<Username>() else {
+            refusal.add_attribute(&ErrorCode::new(401, "").unwrap()).unwrap();
+            refusal.add_attribute(&Realm::new("here").unwrap()).unwrap();
+            refusal.add_attribute(&Nonce::new("once").unwrap()).unwrap();
+            return refusal.finish();
+        };
+        if let Some((_, code)) = self.refuses.filter(|(method, _)| request.has_method(*method)) {
+            refusal.add_attribute(&ErrorCode::new(code, "").unwrap()).unwrap();
+            return refusal.finish();
+        }
+        let mut answer = Message::builder_success(request, MessageWriteVec::new());
+        if request.has_method(ALLOCATE) {
+            let transaction = request.transaction_id();
+            answer.add_attribute(&XorRelayedAddress::new(self.relayed, transaction)).unwrap();
+            answer.add_attribute(&XorMappedAddress::new(self.mapped.unwrap_or(client), transaction)).unwrap();
+        }
+        let username = username.username().to_owned();
+        let password = rest::password(SECRET.as_bytes(), &username);
+        let key = LongTermKeyCredentials::new(username, password, "here".to_owned()).make_key(IntegrityAlgorithm::Sha1);
+        answer.add_message_integrity_with_key(&key, IntegrityAlgorithm::Sha1).unwrap();
+        answer.finish()
+    }
+}
+
+#[tokio::test]
+async fn a_turn_server_that_is_reached_by_ipv6_relays_by_it() {
+    let server = with_turn(|config| {
+        config.turn.listen = Some("[::1]:0".parse().unwrap());
+        config.turn.allow = vec!["::1/128".parse().unwrap()];
+    });
+    let (status, said) = check(&[server.base()]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let detail = finding(&said, "turn")["detail"].as_str().unwrap();
+    assert!(detail.contains("relays at [::1]:") && detail.ends_with(", there and back"), "{detail}");
+}
+
+/// It once said that the port of the TURN server is closed, for the time of the step was over before that of a packet.
+#[tokio::test]
+async fn a_relay_that_nobody_reaches_is_told_of_within_a_short_time_too() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let relayed = silent.local_addr().unwrap();
+    let (turn, _tasks) = StandIn { relayed, mapped: None, refuses: None }.listen().await;
+    let detail = format!("it has a relay at {relayed}, but a packet sent there does not come through");
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base(), "--timeout", "2"]).await, "turn", &detail, "turn.external_ip; coturn: external-ip");
+}
+
+/// It once took every refusal for that of a server on an inner network.
+#[tokio::test]
+async fn a_relay_that_refuses_what_is_public_is_told_of() {
+    let relayed = "192.0.2.1:50000".parse().unwrap();
+    let refuses = Some((CREATE_PERMISSION, 403));
+    let (turn, _tasks) = StandIn { relayed, mapped: Some("8.8.8.8:1000".parse().unwrap()), refuses }.listen().await;
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base()]).await, "turn", "it does not relay to 8.8.8.8", "turn.deny; coturn: denied-peer-ip");
+
+    for mapped in [None, Some("192.0.2.1:1000".parse().unwrap())] {
+        let (turn, _tasks) = StandIn { relayed, mapped, refuses }.listen().await;
+        let server = naming(turn, SECRET);
+        let (status, said) = check(&[server.base()]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(finding(&said, "turn")["detail"].as_str().unwrap().ends_with("so no packet was sent through"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_of_a_turn_server_tells_is_said_with_its_level() {
+    let refuses = Some((ALLOCATE, 400));
+    let (turn, _tasks) = StandIn { relayed: "192.0.2.1:50000".parse().unwrap(), mapped: None, refuses }.listen().await;
+    let server = naming(turn, SECRET);
+    fails(&check(&[server.base()]).await, "turn", "refused with 400", "--log debug");
 }
 
 #[cfg(feature = "webrtc")]

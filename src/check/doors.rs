@@ -11,6 +11,7 @@ use switchboard::{
     protocol::{ClientMessage, Codec, Welcome},
 };
 use tokio::time::{Instant, timeout};
+use wtransport::error::ConnectingError;
 
 use super::{
     Patient,
@@ -141,6 +142,19 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Is who comes not wanted? By WebTransport no status is told, but programs were let in before.
+    fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Status { status, .. }) => *status == 403,
+            Self::Connect(ConnectError::Unreachable { source, .. }) => {
+                matches!(source.downcast_ref(), Some(ConnectingError::SessionRejected))
+            }
+            _ => false,
+        }
+    }
+}
+
 async fn visit(patient: &Patient, connector: &Connector, door: Door) -> Result<Visit, Fault> {
     let begun = Instant::now();
     let refused = |error: &dyn std::fmt::Display| Fault::Refused(error.to_string());
@@ -159,15 +173,23 @@ async fn visit(patient: &Patient, connector: &Connector, door: Door) -> Result<V
     };
     let visit = timeout(patient.options.timeout, conversation).await;
     client.close().await;
-    visit.unwrap_or_else(|_| Err(Fault::Refused(format!("nothing comes back within {} s", patient.options.timeout.as_secs()))))
+    visit.unwrap_or_else(|_| Err(silent(patient)))
+}
+
+/// Nothing has come in time.
+fn silent(patient: &Patient) -> Fault {
+    Fault::Refused(format!("nothing comes back within {} s", patient.options.timeout.as_secs()))
 }
 
 /// Says hello, with the token if there is one.
 pub async fn greet(patient: &Patient, client: &mut Client) -> Result<Welcome, Fault> {
-    let greeted = match &patient.token {
-        Some(token) => client.hello_with(token).await,
-        None => client.hello().await,
+    let greeted = async {
+        match &patient.token {
+            Some(token) => client.hello_with(token).await,
+            None => client.hello().await,
+        }
     };
+    let greeted = timeout(patient.options.timeout, greeted).await.map_err(|_| silent(patient))?;
     greeted.map_err(|error| Fault::Refused(error.to_string()))
 }
 
@@ -192,7 +214,8 @@ async fn look_for_quic(patient: &Patient, connector: &Connector, error: &Connect
         return "somebody on the way refuses it".into();
     }
     let named = url.port_or_known_default().unwrap_or_default();
-    let Some(address) = address_of(connector, url).await else { return "does its host name have an address here?".into() };
+    let address = timeout(patient.options.timeout, address_of(connector, url)).await;
+    let Ok(Some(address)) = address else { return "does its host name have an address here?".into() };
     let answer = async |port| quic::ask(SocketAddr::new(address.ip(), port)).await.unwrap_or(Answer::Silence);
     let here = answer(named).await;
     if here == Answer::Quic {
@@ -239,10 +262,13 @@ pub async fn origin(patient: &Patient, open: &[Door], findings: &mut Findings) -
     match visited.await {
         Ok(()) => findings.ok(CHECK, format!("pages of {} may come in", patient.origin)),
         Err(fault) => {
-            let advice = format!(
-                "name it in the setting origins, as origins = [\"same-host\", \"{}\"]; behind a proxy pass the Host on",
-                patient.origin
-            );
+            let advice = match fault.is_forbidden() {
+                true => format!(
+                    "name it in the setting origins, as origins = [\"same-host\", \"{}\"]; behind a proxy pass the Host on",
+                    patient.origin
+                ),
+                false => fault.advice(),
+            };
             findings.failed(CHECK, format!("pages of {} may not: {fault}", patient.origin), advice)
         }
     }
@@ -251,4 +277,25 @@ pub async fn origin(patient: &Patient, open: &[Door], findings: &mut Findings) -
 /// A time as people read it.
 pub fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_wanted_is_told_from_who_does_not_get_there() {
+        let url = || "https://localhost/wt".to_owned();
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Unreachable { url: url(), source };
+        for (error, is_forbidden) in [
+            (ConnectError::Status { url: url(), status: 403 }, true),
+            (unreachable(ConnectingError::SessionRejected.into()), true),
+            (ConnectError::Status { url: url(), status: 502 }, false),
+            (unreachable("nobody listens".into()), false),
+            (ConnectError::Timeout { url: url(), timeout: SKEW_MAX }, false),
+        ] {
+            let fault = Fault::from(error);
+            assert_eq!(fault.is_forbidden(), is_forbidden, "{fault}");
+        }
+    }
 }

@@ -77,12 +77,13 @@ pub async fn resume(patient: &Patient, connector: &Arc<Connector>, open: &[Door]
     const CHECK: &str = "resume";
     let begun = Instant::now();
     match timeout(patient.options.timeout, come_back(patient, connector, open)).await {
-        Ok(Ok(true)) => findings
+        Ok(Ok(Return::Unwanted)) => findings.nothing(CHECK, "sessions end with their connections here"),
+        Ok(Ok(Return::Resumed)) => findings
             .ok(CHECK, format!("gone by {}, back by {}, nothing lost, after {}", open[0], open[open.len() - 1], millis(begun.elapsed()))),
-        Ok(Ok(false)) => findings.failed(
+        Ok(Ok(Return::Forgotten)) => findings.failed(
             CHECK,
             "the server does not know the session any more",
-            "is timeouts.resume_window_ms 0, or are there several servers behind one address? A session lives on one of them",
+            "are there several servers behind one address? A session lives on one of them",
         ),
         Ok(Err(fault)) => findings.failed(CHECK, fault.to_string(), fault.advice()),
         Err(_) => {
@@ -91,8 +92,20 @@ pub async fn resume(patient: &Patient, connector: &Arc<Connector>, open: &[Door]
     }
 }
 
-async fn come_back(patient: &Patient, connector: &Arc<Connector>, open: &[Door]) -> Result<bool, Fault> {
+/// What becomes of who comes back.
+enum Return {
+    Resumed,
+    Forgotten,
+    /// The server has no place for it: the setting `timeouts.resume_window_ms` is 0.
+    Unwanted,
+}
+
+async fn come_back(patient: &Patient, connector: &Arc<Connector>, open: &[Door]) -> Result<Return, Fault> {
     let mut away = ResumingClient::connect_with(connector, open[0], patient.token.as_deref()).await.map_err(fault)?;
+    if away.resume_window_ms == 0 {
+        away.close().await;
+        return Ok(Return::Unwanted);
+    }
     away.send(None, ClientMessage::Join { room: patient.room.clone().into(), metadata: None }).await;
     hear(&mut away, |message| matches!(message, ServerMessage::Joined { .. })).await?;
     let mut other = enter(patient, connector, open[open.len() - 1]).await?;
@@ -101,12 +114,12 @@ async fn come_back(patient: &Patient, connector: &Arc<Connector>, open: &[Door])
     }
     say(&mut other, away.peer_id).await?;
     if !away.resume(open[open.len() - 1]).await.map_err(fault)? {
-        return Ok(false);
+        return Ok(Return::Forgotten);
     }
     hear(&mut away, |message| matches!(message, ServerMessage::Forwarded { kind: Kind::Message, .. })).await?;
     away.close().await;
     other.close().await;
-    Ok(true)
+    Ok(Return::Resumed)
 }
 
 async fn say(client: &mut Client, to: PeerId) -> Result<(), Fault> {
@@ -132,6 +145,9 @@ fn fault(error: ComeInError) -> Fault {
     }
 }
 
+/// The longest heartbeat that a server can be set to.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
+
 /// Waits by every door and says nothing but what the server asks for.
 pub async fn idle(patient: &Patient, connector: &Connector, open: &[Door], findings: &mut Findings) -> anyhow::Result<()> {
     const CHECK: &str = "idle";
@@ -140,17 +156,20 @@ pub async fn idle(patient: &Patient, connector: &Connector, open: &[Door], findi
         let waited = async {
             let mut client = connector.connect(door).await?;
             let welcome = greet(patient, &mut client).await?;
-            let wait = Duration::from_millis(welcome.heartbeat_ms) * HEARTBEATS;
-            match timeout(wait, async { while client.receive().await.is_ok() {} }).await {
+            let heartbeat = Duration::from_millis(welcome.heartbeat_ms).min(HEARTBEAT_MAX);
+            match timeout(heartbeat * HEARTBEATS, async { while client.receive().await.is_ok() {} }).await {
                 Ok(()) => Ok(None),
                 Err(_) => {
                     client.close().await;
-                    Ok::<_, Fault>(Some(wait))
+                    Ok::<_, Fault>(Some(heartbeat))
                 }
             }
         };
         match waited.await {
-            Ok(Some(wait)) => findings.ok(CHECK, format!("{door}: quiet for {} s, and still there", wait.as_secs()))?,
+            Ok(Some(heartbeat)) => {
+                let (every, wait) = (heartbeat.as_secs_f64(), (heartbeat * HEARTBEATS).as_secs_f64());
+                findings.ok(CHECK, format!("{door}: nothing but a heartbeat every {every} s for {wait} s, and still there"))?;
+            }
             Ok(None) => findings.failed(
                 CHECK,
                 format!("{door}: ended after {} s", begun.elapsed().as_secs()),

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use switchboard::{
-    client::{
-        Client, Connector, Door,
-        ice::{IceServer, Target},
-    },
+    client::{Client, Connector, Door},
+    ice::{IceServer, IceUrl},
     protocol::{ClientMessage, Kind, Payload, PeerId, Request, ServerMessage},
     webrtc::{Connection, Description, Echo, Event, Limits, Message, Options, Outgoing, candidate_text, spell_candidate},
 };
@@ -84,8 +82,8 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
     } else {
         findings.ok(any, call.detail())?;
     }
-    let urls: Vec<String> = sides[0].ice_servers.iter().flat_map(|server| server.urls().to_vec()).collect();
-    let relaying: Vec<_> = urls.into_iter().filter(|url| Target::parse(url).is_some_and(|target| target.relays)).collect();
+    let urls = sides[0].ice_servers.iter().flat_map(|server| server.urls.clone());
+    let relaying: Vec<IceUrl> = urls.filter(|url| url.is_turn() && url.by().is_some()).collect();
     if call.step == Step::Answer {
         findings.skip(&[relay], "an answer")?;
     } else if relaying.is_empty() {
@@ -93,8 +91,8 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
     } else {
         for url in relaying {
             let options = [0, 1].map(|side: usize| {
-                let servers = options[side].ice_servers.iter().filter(|server| server.urls().contains(&url));
-                Options { ice_servers: servers.map(|server| server.by(&url)).collect(), relays_only: true, ..options[side].clone() }
+                let servers = options[side].ice_servers.iter().filter(|server| server.urls.contains(&url));
+                Options { ice_servers: servers.map(|server| server.by_one(&url)).collect(), relays_only: true, ..options[side].clone() }
             });
             let call = hold(patient, &mut sides, options).await;
             if let Some((detail, advice)) = call.failure(patient) {
@@ -117,8 +115,9 @@ async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<S
     let mut client = connector.connect(door).await?;
     let welcome = greet(patient, &mut client).await?;
     client.join(&patient.room, None).await.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?;
-    let ice_servers = welcome.ice_servers.parse().map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
-    Ok(Side { client, id: welcome.peer_id, ice_servers })
+    // What is wrong with one of them is told where they are looked at one by one.
+    let told = IceServer::read_told(&welcome.ice_servers).map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
+    Ok(Side { client, id: welcome.peer_id, ice_servers: told.into_iter().filter_map(Result::ok).collect() })
 }
 
 /// Offers from the first to the second.

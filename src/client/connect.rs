@@ -182,7 +182,7 @@ impl ConnectError {
 }
 
 /// The host as names and addresses are written elsewhere: an IPv6 address without its brackets.
-pub(crate) fn bare_host(url: &Url) -> &str {
+pub fn bare_host(url: &Url) -> &str {
     url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 

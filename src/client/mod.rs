@@ -18,7 +18,6 @@
 
 pub(crate) mod connect;
 mod discovery;
-pub mod ice;
 mod resuming;
 pub mod turn;
 mod websocket;
@@ -30,7 +29,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 pub use self::{
-    connect::{ConnectError, Connector, Options},
+    connect::{ConnectError, Connector, Options, bare_host},
     discovery::{Discovery, Transport},
     resuming::{ComeInError, ResumingClient},
 };

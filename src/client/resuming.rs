@@ -18,6 +18,8 @@ pub struct ResumingClient {
     pub token: ResumeToken,
     /// The ICE servers that it was told of when it came in, or last came back.
     pub ice_servers: Payload,
+    /// How long its session outlives a connection; 0 if it does not.
+    pub resume_window_ms: u64,
     /// How many of the server's messages it has received.
     pub received: u64,
     /// How many messages it has sent, and the latest of them.
@@ -51,6 +53,7 @@ impl ResumingClient {
             peer_id: welcome.peer_id,
             token: welcome.resume_token,
             ice_servers: welcome.ice_servers,
+            resume_window_ms: welcome.resume_window_ms,
             received: 1,
             sent: 1,
             unacknowledged: VecDeque::new(),

@@ -29,6 +29,7 @@ use turn_types::{
 };
 
 use super::Options;
+pub use crate::ice::By;
 use crate::ice::TurnCredential;
 
 /// How long a request by UDP waits for its answer before it is sent again, at first; then twice as long each time (RFC 8489 §6.2.1).
@@ -45,14 +46,6 @@ const MESSAGE_BYTES_MAX: usize = 20 + 65_536;
 const HEADER_BYTES: usize = 20;
 /// What stands before a packet on a channel: its number, and how long it is.
 const CHANNEL_HEADER_BYTES: usize = 4;
-
-/// How a server is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    Udp,
-    Tcp,
-    Tls,
-}
 
 /// A client with credentials, or without. Dropping it leaves what it has at the server to run out.
 pub struct TurnClient {
@@ -223,22 +216,15 @@ impl TurnClient {
         self.say(&message).await
     }
 
-    /// What comes from a peer next. Nothing is lost when this is dropped.
+    /// What comes from a peer next; what is malformed is passed over. Nothing is lost when this is dropped.
     pub async fn hear(&mut self) -> Result<Heard, TurnError> {
         loop {
-            let heard = match self.kept.pop_front() {
-                Some(heard) => heard,
+            let bytes = match self.kept.pop_front() {
+                Some(bytes) => bytes,
                 None => self.next().await?,
             };
-            if let [0x40..=0x7f, ..] = heard[..] {
-                let length = usize::from(u16::from_be_bytes([heard[2], heard[3]]));
-                let bytes = heard.get(CHANNEL_HEADER_BYTES..CHANNEL_HEADER_BYTES + length).ok_or(TurnError::NoStun)?;
-                return Ok(Heard::Channel(u16::from_be_bytes([heard[0], heard[1]]), bytes.to_vec()));
-            }
-            let message = Message::from_bytes(&heard).map_err(|_| TurnError::NoStun)?;
-            // A second answer to the same question has neither.
-            if let (Ok(peer), Ok(data)) = (message.attribute::<XorPeerAddress>(), message.attribute::<Data<'_>>()) {
-                return Ok(Heard::Data(peer.addr(message.transaction_id()), data.data().to_vec()));
+            if let Some(heard) = heard(&bytes) {
+                return Ok(heard);
             }
         }
     }
@@ -350,6 +336,18 @@ fn bounded(bytes: &[u8]) -> Result<u16, TurnError> {
     Ok(bytes.len() as u16)
 }
 
+/// What these bytes carry from a peer, if they do: a second answer to the same question does not.
+fn heard(bytes: &[u8]) -> Option<Heard> {
+    if let [high @ 0x40..=0x7f, low, rest @ ..] = bytes {
+        let (length, rest) = rest.split_first_chunk()?;
+        let packet = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
+        return Some(Heard::Channel(u16::from_be_bytes([*high, *low]), packet.to_vec()));
+    }
+    let message = Message::from_bytes(bytes).ok()?;
+    let (peer, data) = (message.attribute::<XorPeerAddress>().ok()?, message.attribute::<Data<'_>>().ok()?);
+    Some(Heard::Data(peer.addr(message.transaction_id()), data.data().to_vec()))
+}
+
 fn mapped_address(answer: &Message<'_>) -> Result<SocketAddr, TurnError> {
     Ok(answer.attribute::<XorMappedAddress>().map_err(|_| TurnError::NoStun)?.addr(answer.transaction_id()))
 }
@@ -357,4 +355,35 @@ fn mapped_address(answer: &Message<'_>) -> Result<SocketAddr, TurnError> {
 /// No client says the same twice in a message, or more than it holds.
 fn add(message: &mut MessageWriteVec, attribute: &dyn stun_types::attribute::AttributeWrite) {
     message.add_attribute(attribute).expect("there is room, and none yet");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One byte from a server once ended the program.
+    #[tokio::test]
+    async fn what_is_malformed_is_passed_over() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let mut client = TurnClient::connect(address, By::Udp, "127.0.0.1", &Options::default()).await.unwrap();
+        let good = Heard::Channel(0x4000, b"good".to_vec());
+        for first in 0..=u8::MAX {
+            for length in 0..28 {
+                let mut bytes = vec![0; length];
+                bytes.fill_with(|| fastrand::u8(..));
+                if let Some(byte) = bytes.first_mut() {
+                    *byte = first;
+                }
+                // It claims more than it has.
+                if let Some(claimed) = bytes.get_mut(2) {
+                    *claimed |= 1;
+                }
+                server.send_to(&bytes, client.local_address()).await.unwrap();
+                server.send_to(b"\x40\x00\x00\x04good", client.local_address()).await.unwrap();
+                let heard = timeout(Duration::from_secs(10), client.hear()).await.expect("something").expect("a packet");
+                assert_eq!(heard, good, "behind {bytes:02x?}");
+            }
+        }
+    }
 }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{anyhow, bail};
 use serde_json::json;
 use switchboard::{
-    client::{ComeInError, Connector, Door, Options, ResumingClient, ice::IceServer},
+    client::{ComeInError, Connector, Door, Options, ResumingClient},
     config::Config,
+    ice::IceServer,
     protocol::{ClientMessage, Codec, Kind, Payload, ServerMessage},
     webrtc::{self, Echo, Limits, Outgoing},
 };
@@ -143,12 +144,11 @@ async fn come_back(client: &mut ResumingClient, door: Door, arguments: &Argument
     Err(last.map_or_else(|| anyhow!("no connection"), |error: ComeInError| error.into()))
 }
 
-/// What the server tells of them; none if that makes no sense.
+/// What the server tells of them, as far as it makes sense.
 fn read(servers: &Payload) -> Vec<IceServer> {
-    servers.parse().unwrap_or_else(|error| {
-        warn!(%error, "iceServers");
-        vec![]
-    })
+    let servers = IceServer::read_told(servers).unwrap_or_else(|error| vec![Err(error.to_string())]);
+    let of_use = servers.into_iter().filter_map(|server| server.inspect_err(|error| warn!(error, "iceServers")).ok());
+    of_use.collect()
 }
 
 fn println(line: &str) -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ pub use self::{
     leases::TooMany,
     rest::TurnCredential,
     secrets::{SecretError, SecretFiles},
-    server::{IceServer, IceUrl},
+    server::{By, IceServer, IceUrl},
 };
 use crate::protocol::{Payload, PeerId};
 

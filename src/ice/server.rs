@@ -9,8 +9,10 @@ use serde::{
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
+use serde_json::Value;
 
 use super::rest::TurnCredential;
+use crate::protocol::Payload;
 
 /// Where candidates are found, and by what right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +35,14 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceUrl(String);
 
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Udp,
+    Tcp,
+    Tls,
+}
+
 /// The text is no URL of an ICE server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -52,6 +62,36 @@ impl IceUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name or an address, the latter without brackets.
+    pub fn host(&self) -> &str {
+        host_and_port(self.place()).expect("it was looked at when it was read").0
+    }
+
+    /// The port that it names, or that of its scheme.
+    pub fn port(&self) -> u16 {
+        let (_, port) = host_and_port(self.place()).expect("it was looked at when it was read");
+        port.unwrap_or(if self.is_secure() { 5349 } else { 3478 })
+    }
+
+    /// How the server is reached; nothing for DTLS, which is what `turns:` with `transport=udp` says, and which browsers do not speak to it.
+    pub fn by(&self) -> Option<By> {
+        match (self.is_secure(), self.0.split_once('?')) {
+            (true, Some((_, "transport=udp"))) => None,
+            (true, _) => Some(By::Tls),
+            (false, Some((_, "transport=tcp"))) => Some(By::Tcp),
+            (false, _) => Some(By::Udp),
+        }
+    }
+
+    fn is_secure(&self) -> bool {
+        self.0.starts_with("stuns:") || self.0.starts_with("turns:")
+    }
+
+    fn place(&self) -> &str {
+        let (_, rest) = self.0.split_once(':').unwrap_or_default();
+        rest.split_once('?').map_or(rest, |(place, _)| place)
+    }
 }
 
 impl FromStr for IceUrl {
@@ -66,29 +106,54 @@ impl FromStr for IceUrl {
             "turn" | "turns" => matches!(transport, None | Some("transport=udp" | "transport=tcp")),
             _ => false,
         };
-        if is_good && is_place(place) { Ok(Self(text.to_owned())) } else { Err(refused()) }
+        if is_good && host_and_port(place).is_some() { Ok(Self(text.to_owned())) } else { Err(refused()) }
     }
 }
 
-/// `HOST` or `HOST:PORT`.
-fn is_place(place: &str) -> bool {
-    let (is_host, behind) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, behind)) => (address.parse::<Ipv6Addr>().is_ok(), behind),
+/// What `HOST` or `HOST:PORT` names, if it is one of them.
+fn host_and_port(place: &str) -> Option<(&str, Option<u16>)> {
+    let (host, is_host, behind) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, behind)) => (address, address.parse::<Ipv6Addr>().is_ok(), behind),
         None => {
             let end = place.find(':').unwrap_or(place.len());
             let (name, behind) = place.split_at(end);
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            (!name.is_empty() && name.bytes().all(is_name), behind)
+            (name, !name.is_empty() && name.bytes().all(is_name), behind)
         }
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    is_host && (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
+    let port = match behind.strip_prefix(':') {
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok().filter(|port| *port > 0)?),
+        None if behind.is_empty() => None,
+        _ => return None,
+    };
+    is_host.then_some((host, port))
 }
 
 impl IceServer {
+    /// The servers that a client is told of, each as a browser would take it, or what is wrong with it. Other keys mean nothing to browsers.
+    pub fn read_told(told: &Payload) -> Result<Vec<Result<Self, String>>, Box<dyn std::error::Error + Send + Sync>> {
+        let read = |mut server: Value| {
+            if let Value::Object(keys) = &mut server {
+                keys.retain(|key, value| matches!(&**key, "urls" | "username" | "credential") && !value.is_null());
+            }
+            serde_json::from_value(server).map_err(|error| error.to_string())
+        };
+        Ok(told.parse::<Vec<Value>>()?.into_iter().map(read).collect())
+    }
+
     /// A server that takes this credential.
     pub fn with_credential(urls: Vec<IceUrl>, TurnCredential { username, password }: TurnCredential) -> Self {
         Self { urls, login: Some(Login { username, credential: password }) }
+    }
+
+    /// The same server by one of its URLs alone.
+    pub fn by_one(&self, url: &IceUrl) -> Self {
+        Self { urls: vec![url.clone()], ..self.clone() }
+    }
+
+    /// What it wants to see, if it wants anything.
+    pub fn credential(&self) -> Option<TurnCredential> {
+        self.login.clone().map(|Login { username, credential }| TurnCredential { username, password: credential })
     }
 }
 
@@ -192,6 +257,8 @@ impl<'de> Deserialize<'de> for Urls {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read(text: &str) -> Result<IceServer, String> {
@@ -235,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn a_url_says_whom_to_ask_and_how() {
+        for (text, host, port, by) in [
+            ("stun:stun.example.org", "stun.example.org", 3478, Some(By::Udp)),
+            ("stuns:stun.example.org:1", "stun.example.org", 1, Some(By::Tls)),
+            ("turn:10.0.0.1:99?transport=tcp", "10.0.0.1", 99, Some(By::Tcp)),
+            ("turn:[::1]:99?transport=udp", "::1", 99, Some(By::Udp)),
+            ("turns:[::1]", "::1", 5349, Some(By::Tls)),
+            ("turns:a?transport=tcp", "a", 5349, Some(By::Tls)),
+            ("turns:a?transport=udp", "a", 5349, None),
+        ] {
+            let url: IceUrl = text.parse().unwrap();
+            assert_eq!((url.host(), url.port(), url.by()), (host, port, by), "{text}");
+        }
+    }
+
+    #[test]
     fn a_server_is_a_url_or_a_table_and_reads_back_what_is_written() {
         for (text, written) in [
             (r#""stun:a""#, r#"{"urls":["stun:a"]}"#),
@@ -267,5 +350,26 @@ mod tests {
         }
         let server = read(r#"{"urls":"turn:a","username":"u","credential":"wordpass"}"#).unwrap();
         assert!(!format!("{server:?}").contains("wordpass"));
+    }
+
+    #[test]
+    fn what_a_client_is_told_is_read_as_browsers_read_it() {
+        let told = json!([
+            "stun:a",
+            {"urls": ["turn:b", "turns:b"], "username": "u", "credential": "p", "credentialType": "password"},
+            {"urls": "stun:c?transport=tcp"},
+            {"urls": "turn:user@d", "username": "u", "credential": "p"},
+            {"urls": "turn:e?transport=sctp", "username": "u", "credential": "p"},
+            {"urls": "turn:f"},
+            {"urls": "stun:g", "username": null},
+            7,
+        ]);
+        let told = IceServer::read_told(&Payload::from_serialize(&told).unwrap()).unwrap();
+        let read: Vec<_> = told
+            .into_iter()
+            .map(|server| server.ok().map(|server| (server.urls.len(), server.credential().map(|credential| credential.password))))
+            .collect();
+        let ok = |urls, password: Option<&str>| Some((urls, password.map(str::to_owned)));
+        assert_eq!(read, [ok(1, None), ok(2, Some("p")), None, None, None, None, ok(1, None), None]);
     }
 }

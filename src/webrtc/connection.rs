@@ -32,10 +32,9 @@ use super::{
     gathering::{Host, Question},
     relay::{Relay, Relayed},
 };
-use crate::client::{
-    self,
-    ice::{IceServer, Target},
-    turn::By,
+use crate::{
+    client,
+    ice::{By, IceServer},
 };
 
 /// A data channel of a connection.
@@ -170,22 +169,22 @@ impl Connection {
         let (tells, findings) = mpsc::channel(SERVERS_MAX);
         let (hears, relayed) = mpsc::channel(RELAYED_MAX);
         let mut tasks = JoinSet::new();
-        let servers = options.ice_servers.iter().flat_map(|server| server.urls().iter().map(move |url| (server, url)));
+        let servers = options.ice_servers.iter().flat_map(|server| server.urls.iter().map(move |url| (server, url)));
         for (server, url) in servers.take(SERVERS_MAX) {
-            let Some(target) = Target::parse(url) else { continue };
-            let (url, server, tells, hears) = (url.clone(), server.clone(), tells.clone(), hears.clone());
+            let Some(by) = url.by() else { continue };
+            let (url, credential, tells, hears) = (url.clone(), server.credential(), tells.clone(), hears.clone());
             let options = client::Options { roots: options.roots.clone(), ..client::Options::default() };
-            if target.relays {
+            if url.is_turn() {
                 tasks.spawn(async move {
                     // Who does not want to know any more has gone.
                     let tell = async |relay| drop(tells.send(Finding::Relay(relay)).await);
-                    if let Err(error) = Relay::keep(server, target, options, tell, hears).await {
+                    if let Err(error) = Relay::keep(&url, by, credential, options, tell, hears).await {
                         let _ = tells.send(Finding::Useless(format!("{url}: {error}"))).await;
                     }
                 });
-            } else if target.by == By::Udp && !hosts.is_empty() {
+            } else if by == By::Udp && !hosts.is_empty() {
                 tasks.spawn(async move {
-                    for server in lookup_host((target.host, target.port)).await.into_iter().flatten() {
+                    for server in lookup_host((url.host(), url.port())).await.into_iter().flatten() {
                         let _ = tells.send(Finding::Stun(server)).await;
                     }
                 });

@@ -13,10 +13,12 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::client::{
-    Options,
-    ice::{IceServer, Target},
-    turn::{Heard, TurnClient, TurnError},
+use crate::{
+    client::{
+        Options,
+        turn::{Heard, TurnClient, TurnError},
+    },
+    ice::{By, IceUrl, TurnCredential},
 };
 
 /// So long a server may take to answer.
@@ -56,18 +58,19 @@ impl Relay {
 
     /// Asks the server for a relay, tells of it, and passes on what comes, until it is dropped. The error is why there is none any more.
     pub async fn keep(
-        server: IceServer,
-        target: Target,
+        url: &IceUrl,
+        by: By,
+        credential: Option<TurnCredential>,
         options: Options,
         tell: impl AsyncFnOnce(Self),
         heard: mpsc::Sender<Relayed>,
     ) -> Result<(), TurnError> {
         let late = |_| TurnError::Io(std::io::ErrorKind::TimedOut.into());
         let asked = timeout(ANSWER, async {
-            let address = lookup_host((target.host.as_str(), target.port)).await?.next();
+            let address = lookup_host((url.host(), url.port())).await?.next();
             let address = address.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::AddrNotAvailable))?;
-            let mut client = TurnClient::connect(address, target.by, &target.host, &options).await?;
-            client.use_credential(server.credential());
+            let mut client = TurnClient::connect(address, by, url.host(), &options).await?;
+            client.use_credential(credential);
             let (relayed, _) = client.allocate(None).await?;
             Ok::<_, TurnError>((client, relayed))
         });
