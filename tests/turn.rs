@@ -27,7 +27,7 @@ use turn_types::AddressFamily;
 /// With what is on the test's machine as peers.
 fn relaying(config: &mut Config) {
     serving(config);
-    config.turn.allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+    config.turn.allow = ["127.0.0.1/32", "::1/128"].map(|host| host.parse().unwrap()).into();
 }
 
 /// As anybody would have it.
@@ -180,6 +180,27 @@ async fn two_clients_meet_at_the_servers_own_address_where_nothing_else_is_a_pee
         bob.send_by(0x4000, b"last").await;
         assert_eq!(anna.hear().await, Heard::Data(at_bob, b"last".to_vec()), "and nothing of the stranger's before");
     }
+}
+
+/// Whoever lets clients reach a network by its block did not mean the services of this machine, which is in it.
+#[tokio::test]
+async fn a_block_that_is_allowed_opens_no_address_of_the_server_itself() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.turn.allow = ["0.0.0.0/0", "::/0", "127.0.0.0/8"].map(|block| block.parse().unwrap()).into();
+    });
+    let (socket, own) = peer("0.0.0.0:0").await;
+    let mut client = client(&server, PeerId::random()).await;
+    client.allocate().await.unwrap();
+    for (number, address) in (0x4000..).zip(["127.0.0.1", "127.0.0.2", "0.0.0.0"]) {
+        let peer = SocketAddr::new(address.parse().unwrap(), own.port());
+        assert_eq!(client.permit(peer).await, Err(403), "{peer}");
+        assert_eq!(client.bind(number, peer).await, Err(403), "{peer}");
+        client.send_to(peer, b"by send").await;
+        client.send_by(number, b"by channel").await;
+    }
+    client.permit("192.168.7.7:9".parse().unwrap()).await.expect("the network itself is open");
+    assert_eq!(arrived(&socket).await, 0);
 }
 
 /// What a client of somebody else's network could want to reach through a server in it.

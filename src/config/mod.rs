@@ -207,7 +207,8 @@ pub struct Turn {
 
     /// Peers beside those of the public internet, as CIDR blocks or addresses. By default none is in loopback, link-local, private, carrier-grade, multicast,
     /// broadcast, unspecified, documentation, benchmarking and reserved addresses, nor is this machine itself but for what it relays, nor a cloud's
-    /// metadata service. In the environment they are separated by commas.
+    /// metadata service. A block opens no address of this machine in it, loopback among them: such an address has to be named alone. In the environment they
+    /// are separated by commas.
     #[config(env = "SWITCHBOARD_TURN_ALLOW", default = [], deserialize_with = blocks)]
     pub allow: Vec<IpNet>,
 
