@@ -328,7 +328,8 @@ async fn more_bytes_than_may_pass_are_lost() {
         client.allocate().await.unwrap();
         client.bind(0x4000, peer).await.unwrap();
         for _ in 0..50 {
-            client.send_by(0x4000, &[7; 1000]).await;
+            // A thousand bytes with the headers of UDP and IP.
+            client.send_by(0x4000, &[7; 1000 - 28]).await;
         }
         client.mapped().await;
         let received = arrived(&socket).await;
@@ -336,6 +337,31 @@ async fn more_bytes_than_may_pass_are_lost() {
         let sent = count(&server, r#"switchboard_turn_relayed_packets_total{direction="to-peer"}"#);
         assert!(received >= 11 && lost >= 1.0, "{received} passed, {sent} sent, {lost} lost");
         assert_eq!(received as f64 + lost, 50.0);
+    }
+}
+
+/// Packets without data cost a network as much as others do.
+#[tokio::test]
+async fn more_empty_packets_than_may_pass_are_lost() {
+    for (of_one, of_all, cause) in [(1_000, 1_000_000, "allocation-rate"), (1_000_000, 1_000, "server-rate")] {
+        let server = TestServer::with(|config| {
+            relaying(config);
+            (config.turn.allocation_bytes_per_second, config.turn.bytes_per_second) = (of_one, of_all);
+        });
+        let (_socket, peer) = peer("127.0.0.1:0").await;
+        let mut client = TurnClient::connect(first(&server), By::Tcp, None).await;
+        client.use_credential(credential(&server, PeerId::random()));
+        client.allocate().await.unwrap();
+        client.bind(0x4000, peer).await.unwrap();
+        for _ in 0..400 {
+            client.send_by(0x4000, &[]).await;
+        }
+        client.mapped().await;
+        let lost = count(&server, &format!(r#"switchboard_turn_refusals_total{{cause="{cause}"}}"#));
+        let sent = count(&server, r#"switchboard_turn_relayed_packets_total{direction="to-peer"}"#);
+        assert!(sent >= 36.0 && lost >= 100.0, "{sent} sent, {lost} lost");
+        assert_eq!(sent + lost, 400.0);
+        assert_eq!(count(&server, r#"switchboard_turn_relayed_bytes_total{direction="to-peer"}"#), 0.0, "what is counted is data");
     }
 }
 

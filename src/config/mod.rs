@@ -226,12 +226,12 @@ pub struct Turn {
     #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_MAX", default = 4000, deserialize_with = integer::<_, _, 1, 64_000>)]
     pub allocations_max: usize,
 
-    /// Bytes that one allocation relays in a second, both ways together; as many at once. More are lost.
+    /// Bytes that one allocation relays in a second, both ways together, with the headers of IP and UDP; as many at once. More are lost.
     /// Range: 1000 to 10000000000 (10 GB).
     #[config(env = "SWITCHBOARD_TURN_ALLOCATION_BYTES_PER_SECOND", default = 2000000, deserialize_with = integer::<_, _, 1000, 10_000_000_000>)]
     pub allocation_bytes_per_second: u64,
 
-    /// Bytes that all allocations relay in a second, both ways together; as many at once. More are lost.
+    /// Bytes that all allocations relay in a second, both ways together, with the headers of IP and UDP; as many at once. More are lost.
     /// Range: 1000 to 100000000000 (100 GB).
     #[config(env = "SWITCHBOARD_TURN_BYTES_PER_SECOND", default = 100000000, deserialize_with = integer::<_, _, 1000, 100_000_000_000>)]
     pub bytes_per_second: u64,

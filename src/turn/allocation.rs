@@ -85,6 +85,9 @@ const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 const PEERS_MAX: usize = 128;
 /// A longer packet has no room in a message, which says in 16 bits how long it is.
 const PACKET_BYTES_MAX: usize = 65_000;
+/// What the headers of IP and UDP take beside each packet's data, so that none is free.
+const HEADERS_BYTES_V4: usize = 20 + 8;
+const HEADERS_BYTES_V6: usize = 40 + 8;
 /// What stands before the data of a channel: its number and how much there is.
 pub const CHANNEL_HEADER_BYTES: usize = 4;
 
@@ -238,7 +241,8 @@ impl Allocation {
         }
     }
 
-    fn may_pass(&self, bytes: usize, shared: &Shared, now: Instant) -> bool {
+    fn may_pass(&self, data_bytes: usize, shared: &Shared, now: Instant) -> bool {
+        let bytes = data_bytes + if self.relayed.is_ipv4() { HEADERS_BYTES_V4 } else { HEADERS_BYTES_V6 };
         if !self.pace.pass(bytes, now) {
             shared.metrics.turn_refused(TurnRefusal::AllocationRate);
             return false;
