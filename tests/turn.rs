@@ -427,6 +427,35 @@ async fn an_allocation_outlives_what_its_credential_says_as_long_as_its_session_
     assert_eq!(client.refresh(600).await, Ok(600));
 }
 
+/// What `/ice` answers somebody who has no session.
+async fn asked(server: &TestServer) -> reqwest::Response {
+    within("an answer", support::http().get(format!("{}/ice", server.base())).send()).await.expect("an answer")
+}
+
+/// For how many seconds the credential in an answer is good, and what it is.
+async fn lent(answer: reqwest::Response) -> (u64, TurnCredential) {
+    let told: serde_json::Value = within("ICE servers", answer.json()).await.expect("JSON");
+    let text = |key: &str| told["iceServers"][0][key].as_str().expect("a string").to_owned();
+    let credential = TurnCredential { username: text("username"), password: text("credential") };
+    (told["ttl"].as_u64().expect("it runs out"), credential)
+}
+
+/// Nobody ends the use of a credential that belongs to no session, so it ends by itself, with the allocations that it made.
+#[tokio::test]
+async fn what_is_lent_by_http_ends_by_itself_with_all_that_it_relays() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.turn_ttl_ms = 3_000;
+    });
+    let (_, credential) = lent(asked(&server).await).await;
+    let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+    client.use_credential(credential);
+    let relayed = client.allocate().await.unwrap();
+    assert_eq!(client.refresh(3600).await, Ok(3600));
+    eventually("the port is free", async || UdpSocket::bind(relayed).await.is_ok()).await;
+    assert_eq!(client.refresh(600).await, Err(401));
+}
+
 #[tokio::test]
 async fn only_who_made_an_allocation_changes_it() {
     let server = TestServer::with(serving);
