@@ -457,6 +457,28 @@ async fn what_is_lent_by_http_ends_by_itself_with_all_that_it_relays() {
 }
 
 #[tokio::test]
+async fn an_address_is_lent_so_many_credentials_each_for_an_hour() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.address_credentials_max = 2;
+    });
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for _ in 0..2 {
+        let before = now();
+        let (ttl, credential) = lent(asked(&server).await).await;
+        let expiry: u64 = credential.username.split_once(':').unwrap().0.parse().unwrap();
+        assert!((3590..=3600).contains(&ttl) && (before + 3600..=now() + 3600).contains(&expiry), "{ttl} {expiry}");
+        let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+        client.use_credential(credential);
+        client.allocate().await.unwrap();
+    }
+    let refused = asked(&server).await;
+    assert_eq!(refused.status(), 429);
+    let retry_after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((3580..=3600).contains(&retry_after), "{retry_after}");
+}
+
+#[tokio::test]
 async fn only_who_made_an_allocation_changes_it() {
     let server = TestServer::with(serving);
     let mut client = client(&server, PeerId::random()).await;
