@@ -7,6 +7,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use support::{
@@ -16,8 +18,21 @@ use support::{
 use tempfile::TempDir;
 
 fn run(directory: &TempDir, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = switchboard(directory).args(arguments).output().unwrap();
+    let Output { status, stdout, stderr } = ended(switchboard(directory).args(arguments));
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// What a command that is to end by itself has said; one that serves instead is ended.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if since.elapsed() > support::DEADLINE {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -181,6 +196,38 @@ fn a_start_that_fails_names_the_setting_and_its_value() {
         let last = error.lines().last().unwrap_or_default();
         assert_eq!((status, &*output), (Some(1), ""), "{arguments:?}: {error}");
         assert!(last.starts_with(&said), "{arguments:?}: {error}");
+    }
+}
+
+/// A relay with a list that is not what its operator meant would reach whom it must not, or nobody.
+#[test]
+fn a_list_of_peers_that_is_none_stops_the_start_and_names_the_setting_and_the_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--listen", "127.0.0.1:0", "--turn", "--turn-listen", "127.0.0.1:0"];
+    for (key, variable) in [("allow", "SWITCHBOARD_TURN_ALLOW"), ("deny", "SWITCHBOARD_TURN_DENY")] {
+        for (list, wrong) in [
+            ("10.0.0.0/33", "10.0.0.0/33"),
+            ("10.0.0.0/8,somewhere", "somewhere"),
+            ("10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8;192.168.0.0/16"),
+            ("fe80::/129", "fe80::/129"),
+            ("10.0.0.256", "10.0.0.256"),
+            ("10.0.0.0/8,example.org", "example.org"),
+        ] {
+            let said = format!("turn.{key}: {wrong:?} is neither a CIDR block nor an IP address");
+            let Output { status, stdout, stderr } = ended(switchboard(&directory).args(arguments).env(variable, list));
+            let error = String::from_utf8(stderr).unwrap();
+            assert_eq!((status.code(), &*stdout), (Some(1), &b""[..]), "{variable}={list}: {error}");
+            assert!(error.starts_with(&format!("{variable}: {said}")), "{error}");
+            let listed: Vec<&str> = list.split(',').collect();
+            fs::write(directory.path().join("peers.toml"), format!("[turn]\n{key} = {listed:?}\n")).unwrap();
+            let (status, output, error) = run(&directory, &[&["--config", "peers.toml"], &arguments[..]].concat());
+            assert_eq!((status, &*output), (Some(1), ""), "{list}: {error}");
+            assert!(error.starts_with(&format!("peers.toml:2: {said}")), "{error}");
+        }
+        for list in ["", "10.0.0.0/32", "10.0.0.0/8,192.168.0.1,fe80::/128,::1"] {
+            let mut command = switchboard(&directory);
+            ServerProcess::start(command.args(arguments).env(variable, list), &directory);
+        }
     }
 }
 

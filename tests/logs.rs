@@ -3,7 +3,13 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{foreign::ForeignClient, http, process::ServerProcess, within};
+use support::{
+    foreign::ForeignClient,
+    http,
+    process::ServerProcess,
+    turn::{self, By, TurnClient},
+    within,
+};
 use switchboard::{
     client::{Client, Door},
     protocol::{ClientMessage, Request, ServerMessage},
@@ -188,4 +194,27 @@ async fn a_proxy_that_is_not_named_is_told_of_once() {
     let trusting = ServerProcess::with(&[("SWITCHBOARD_TRUSTED_PROXIES", "127.0.0.1")]);
     ask(&trusting).await;
     assert_eq!(trusting.log().matches(TOLD).count(), 0);
+}
+
+/// Who wonders why a line does not come about by a relay finds it there.
+#[tokio::test]
+async fn a_channel_and_a_permission_that_are_refused_are_told_with_peer_and_reason() {
+    let settings =
+        [("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0"), ("SWITCHBOARD_LOG", "switchboard::turn=debug")];
+    let server = ServerProcess::with(&settings);
+    let (address, credential) = turn::lent(&server).await;
+    let mut client = TurnClient::connect(address, By::Udp, None).await;
+    client.use_credential(credential.clone());
+    client.allocate().await.unwrap();
+    let peer = "10.0.0.1:9".parse().unwrap();
+    assert_eq!(client.permit(peer).await, Err(403));
+    assert_eq!(client.bind(0x4000, peer).await, Err(403));
+    assert_eq!(client.bind(0x3fff, peer).await, Err(400));
+    let (_, peer_id) = credential.username.split_once(':').unwrap();
+    let log = server.log();
+    for (what, why) in [("a permission", "Forbidden"), ("a channel", "Forbidden"), ("a channel", "Number")] {
+        let is_told =
+            |line: &str| [what, "is refused", why, "10.0.0.1:9", &format!("peer={peer_id}")].iter().all(|part| line.contains(part));
+        assert!(log.lines().any(is_told), "{what} {why}: {log}");
+    }
 }

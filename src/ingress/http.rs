@@ -67,7 +67,7 @@ pub const ICE_PATH: &str = "/ice";
 pub const DISCOVERY_PATH: &str = "/.well-known/switchboard";
 
 const PATHS: &str = "\
-/                          pages to try this server with: /call, /phrases, /stream, /inspect
+/                          pages to try this server with: /call, /phrases, /stream, /inspect, /check
 /client.js                 the browser client, an ES module
 /.well-known/switchboard   discovery: where the doors are
 /ws                        the WebSocket door

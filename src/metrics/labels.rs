@@ -481,6 +481,8 @@ label! {
         SessionQuota = "session-quota",
         /// The server has, or no port for one.
         ServerQuota = "server-quota",
+        /// As many streams without an allocation, or requests that wait, come from the address as may, or from all together.
+        AddressQuota = "address-quota",
         /// The peer's address is none that the server relays to.
         ForbiddenPeer = "forbidden-peer",
         /// The packet comes from, or is for, a peer without a permission or a channel.

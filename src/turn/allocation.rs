@@ -45,7 +45,7 @@ pub struct Allocation {
     pub port: RelayPort,
     pub socket: UdpSocket,
     /// Given back at the end, before what reads from the socket knows of it.
-    share: Cell<Option<Share>>,
+    share: Cell<Option<Share<PeerId>>>,
 }
 
 /// A peer from which packets may come and to which they may go.
@@ -64,6 +64,13 @@ struct Channel {
     expires_at: Instant,
 }
 
+/// A peer that is none, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPeer {
+    pub address: SocketAddr,
+    pub why: PeerRefused,
+}
+
 /// Why a peer is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerRefused {
@@ -71,6 +78,8 @@ pub enum PeerRefused {
     Forbidden,
     /// Its address is of the other family.
     Family,
+    /// No channel has such a number.
+    Number,
     /// The number is another peer's, or the peer has another number.
     Taken,
     /// There are as many as there may be.
@@ -101,7 +110,7 @@ impl Allocation {
         (socket, relayed, port): (UdpSocket, SocketAddr, RelayPort),
         expires_at: Instant,
         pace: OwnPace,
-        share: Share,
+        share: Share<PeerId>,
     ) -> Self {
         Self {
             line,
@@ -123,50 +132,61 @@ impl Allocation {
     }
 
     /// Lets packets come from all of these peers, and go there, or none of them.
-    pub fn permit(&self, peers: &[SocketAddr], shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
+    pub fn permit(&self, peers: &[SocketAddr], shared: &Shared, now: Instant) -> Result<(), NoPeer> {
+        let Some(last) = peers.last() else { return Ok(()) };
         let judged: Result<Vec<_>, _> = peers.iter().map(|peer| Ok((peer.ip(), self.judge(*peer, shared)?))).collect();
+        let mut wanted = judged?;
+        // A permission is for an address, however often that is named and by whatever ports.
+        wanted.sort_unstable();
+        wanted.dedup();
+        let is_wanted = |permission: &Permission| wanted.binary_search_by_key(&permission.peer, |(peer, _)| *peer).is_ok();
         let mut permissions = self.permissions.borrow_mut();
         permissions.retain(|permission| permission.expires_at > now);
-        for (peer, is_own) in judged? {
-            let expires_at = now + PERMISSION_LIFETIME;
-            let is_full = permissions.len() == PEERS_MAX;
-            match permissions.iter_mut().find(|permission| permission.peer == peer) {
-                Some(permission) => *permission = Permission { peer, is_own, expires_at },
-                None if is_full => return Err(PeerRefused::Full),
-                None => permissions.push(Permission { peer, is_own, expires_at }),
-            }
+        let others = permissions.iter().filter(|permission| !is_wanted(permission)).count();
+        if others + wanted.len() > PEERS_MAX {
+            return Err(NoPeer { address: *last, why: PeerRefused::Full });
+        }
+        permissions.retain(|permission| !is_wanted(permission));
+        let expires_at = now + PERMISSION_LIFETIME;
+        permissions.extend(wanted.into_iter().map(|(peer, is_own)| Permission { peer, is_own, expires_at }));
+        Ok(())
+    }
+
+    /// Gives a peer a number, and lets packets come from there, or neither.
+    pub fn bind_channel(&self, number: u16, peer: SocketAddr, shared: &Shared, now: Instant) -> Result<(), NoPeer> {
+        let refused = |why| Err(NoPeer { address: peer, why });
+        // Those of RFC 5766; RFC 8656 has fewer, and clients that know it take them from there.
+        if !(0x4000..=0x7fff).contains(&number) {
+            return refused(PeerRefused::Number);
+        }
+        let is_own = self.judge(peer, shared)?;
+        let mut channels = self.channels.borrow_mut();
+        channels.retain(|channel| channel.expires_at > now);
+        let before = channels.iter().position(|channel| channel.number == number || channel.peer == peer);
+        match before {
+            Some(before) if channels[before].number != number || channels[before].peer != peer => return refused(PeerRefused::Taken),
+            None if channels.len() == PEERS_MAX => return refused(PeerRefused::Full),
+            _ => self.permit(&[peer], shared, now)?,
+        }
+        let channel = Channel { number, peer, is_own, expires_at: now + CHANNEL_LIFETIME };
+        match before {
+            Some(before) => channels[before] = channel,
+            None => channels.push(channel),
         }
         Ok(())
     }
 
-    /// Gives a peer a number, and lets packets come from there.
-    pub fn bind_channel(&self, number: u16, peer: SocketAddr, shared: &Shared, now: Instant) -> Result<(), PeerRefused> {
-        let is_own = self.judge(peer, shared)?;
-        {
-            let mut channels = self.channels.borrow_mut();
-            channels.retain(|channel| channel.expires_at > now);
-            let expires_at = now + CHANNEL_LIFETIME;
-            let is_full = channels.len() == PEERS_MAX;
-            match channels.iter_mut().find(|channel| channel.number == number || channel.peer == peer) {
-                Some(channel) if channel.number != number || channel.peer != peer => return Err(PeerRefused::Taken),
-                Some(channel) => *channel = Channel { number, peer, is_own, expires_at },
-                None if is_full => return Err(PeerRefused::Full),
-                None => channels.push(Channel { number, peer, is_own, expires_at }),
-            }
-        }
-        self.permit(&[peer], shared, now)
-    }
-
     /// Is this peer's address the server's own? Only where it may be a peer.
-    fn judge(&self, peer: SocketAddr, shared: &Shared) -> Result<bool, PeerRefused> {
+    fn judge(&self, peer: SocketAddr, shared: &Shared) -> Result<bool, NoPeer> {
+        let refused = |why| Err(NoPeer { address: peer, why });
         let verdict = shared.peers.judge(peer.ip());
         let is_own = verdict == Verdict::Own;
         if verdict == Verdict::Refused || (is_own && !shared.relays.is_live(peer)) {
             shared.metrics.turn_refused(TurnRefusal::ForbiddenPeer);
-            return Err(PeerRefused::Forbidden);
+            return refused(PeerRefused::Forbidden);
         }
         if peer.is_ipv4() != self.relayed.is_ipv4() {
-            return Err(PeerRefused::Family);
+            return refused(PeerRefused::Family);
         }
         Ok(is_own)
     }

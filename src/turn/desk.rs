@@ -27,8 +27,8 @@ use turn_types::{
 };
 
 use super::{
-    Shared,
-    allocation::{Allocation, CHANNEL_HEADER_BYTES, PeerRefused},
+    Origin, Shared,
+    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, PeerRefused},
     credentials,
     line::{Line, Way},
     message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
@@ -45,8 +45,6 @@ pub struct Desk {
     allocations: RefCell<HashMap<Key, Rc<Allocation>, std::hash::RandomState>>,
     /// For one packet; nobody waits with it.
     buffers: RefCell<Buffers>,
-    /// Requests that wait, for wrong credentials came from where they come from.
-    waiting: Cell<usize>,
     next_socket: Cell<u64>,
 }
 
@@ -73,8 +71,6 @@ type Answer = Option<Vec<u8>>;
 const PACKET_BYTES: usize = 65_536;
 /// Packets that are taken up at once, so that a flood leaves others of the thread their turn.
 const BATCH_PACKETS: usize = 32;
-/// Requests of a worker that wait at once; more are not answered.
-const WAITING_MAX: usize = 256;
 /// How often it is looked for what is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// RFC 8656 §3.2 and §7.2.
@@ -86,7 +82,7 @@ impl Desk {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let zeros = |bytes: usize| vec![0; bytes].into_boxed_slice();
         let buffers = Buffers { packet: zeros(CHANNEL_HEADER_BYTES + PACKET_BYTES), scratch: zeros(DATA_OVERHEAD_MAX + PACKET_BYTES) };
-        Rc::new(Self { shared, allocations: RefCell::default(), buffers: buffers.into(), waiting: Cell::new(0), next_socket: Cell::new(0) })
+        Rc::new(Self { shared, allocations: RefCell::default(), buffers: buffers.into(), next_socket: Cell::new(0) })
     }
 
     /// A number for one more socket that clients come by.
@@ -253,17 +249,16 @@ impl Desk {
 
     /// Answers when so much time has passed; clients ask again for much longer.
     fn hear_later(self: &Rc<Self>, line: &Line, transport: TurnTransport, bytes: &[u8], delay: Duration) {
-        self.refused(TurnRefusal::Failures);
         // With a good nonce the address is true: nobody takes these places in another's name.
-        let has_place = self.waiting.get() < WAITING_MAX && bytes.len() <= REQUEST_BYTES_MAX;
-        if !has_place {
+        let Ok(place) = self.shared.waiting.take(Origin::of(line.client)) else { return self.refused(TurnRefusal::AddressQuota) };
+        self.refused(TurnRefusal::Failures);
+        if bytes.len() > REQUEST_BYTES_MAX {
             return;
         }
-        self.waiting.set(self.waiting.get() + 1);
         let (desk, line, bytes) = (self.clone(), line.clone(), bytes.to_vec());
         actix_rt::spawn(async move {
             tokio::time::sleep(delay).await;
-            desk.waiting.set(desk.waiting.get() - 1);
+            drop(place);
             if !line.is_closed()
                 && let Some(incoming) = Incoming::read(&bytes)
                 && let Some(answer) = desk.answer_request(&line, transport, &incoming)
@@ -399,8 +394,8 @@ impl Desk {
             even => even.is_ok(),
         };
         let share = shared.quotas.take(who.peer_id).map_err(|exhausted| match exhausted {
-            Exhausted::Session => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
-            Exhausted::Server => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
+            Exhausted::Own => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
+            Exhausted::All => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
         })?;
         let bound = shared.relays.bind(family, line.client.ip(), is_even).and_then(|(socket, relayed, port)| {
             let socket = UdpSocket::from_std(socket)?;
@@ -454,26 +449,27 @@ impl Desk {
             return Ok(Some(lifetime));
         }
         let peers = incoming.peers().filter(|peers| !peers.is_empty()).ok_or(ErrorCode::BAD_REQUEST)?;
-        let changed = match method {
-            CREATE_PERMISSION => allocation.permit(&peers, &self.shared, now),
+        let (what, changed) = match method {
+            CREATE_PERMISSION => ("a permission", allocation.permit(&peers, &self.shared, now)),
             _ => {
                 let number = message.attribute::<ChannelNumber>().map_err(|_| ErrorCode::BAD_REQUEST)?.channel();
-                // Those of RFC 5766; RFC 8656 has fewer, and clients that know it take them from there.
-                if !(0x4000..=0x7fff).contains(&number) || peers.len() != 1 {
-                    return Err(ErrorCode::BAD_REQUEST);
-                }
-                allocation.bind_channel(number, peers[0], &self.shared, now)
+                let &[peer] = &peers[..] else { return Err(ErrorCode::BAD_REQUEST) };
+                ("a channel", allocation.bind_channel(number, peer, &self.shared, now))
             }
         };
-        changed.map(|()| None).map_err(|refused| match refused {
-            PeerRefused::Forbidden => ErrorCode::FORBIDDEN,
-            PeerRefused::Family => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
-            PeerRefused::Taken => ErrorCode::BAD_REQUEST,
-            PeerRefused::Full => ErrorCode::INSUFFICIENT_CAPACITY,
+        changed.map(|()| None).map_err(|NoPeer { address, why }| {
+            debug!(peer = %allocation.peer_id.hex().as_str(), ?why, %address, "{what} is refused");
+            match why {
+                PeerRefused::Forbidden => ErrorCode::FORBIDDEN,
+                PeerRefused::Family => ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH,
+                PeerRefused::Number | PeerRefused::Taken => ErrorCode::BAD_REQUEST,
+                PeerRefused::Full => ErrorCode::INSUFFICIENT_CAPACITY,
+            }
         })
     }
 
-    fn refused(&self, why: TurnRefusal) {
+    /// Counts what is not done.
+    pub fn refused(&self, why: TurnRefusal) {
         self.shared.metrics.turn_refused(why);
     }
 }

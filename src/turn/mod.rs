@@ -33,7 +33,7 @@ use std::{
 use actix_rt::ArbiterHandle;
 use ipnet::IpNet;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
@@ -44,12 +44,13 @@ use self::{
     desk::Desk,
     nonce::Nonces,
     peers::PeerRules,
-    quotas::{Quotas, SharedPace},
+    quotas::{Quotas, Share, SharedPace},
     relays::Relays,
 };
 use crate::{
-    auth::failures::{FailureLimits, Failures},
-    metrics::{Metrics, TurnTransport},
+    auth::failures::{self, FailureLimits, Failures},
+    metrics::{Metrics, TurnRefusal, TurnTransport},
+    protocol::PeerId,
 };
 
 /// How it relays, and how much.
@@ -84,7 +85,11 @@ pub struct Shared {
     pub credentials: Arc<Credentials>,
     pub peers: PeerRules,
     pub relays: Relays,
-    pub quotas: Arc<Quotas>,
+    pub quotas: Arc<Quotas<PeerId>>,
+    /// Streams that have no allocation.
+    pub streams: Arc<Quotas<Origin>>,
+    /// Requests that wait, for wrong credentials came from where they come from.
+    pub waiting: Arc<Quotas<Origin>>,
     pub pace: SharedPace,
     pub nonces: Nonces,
     pub failures: Failures,
@@ -102,11 +107,22 @@ struct Arrived {
     stream: TcpStream,
     client: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
-    place: OwnedSemaphorePermit,
+    place: Share<Origin>,
 }
 
-/// Streams that there may be beside those that have an allocation.
-const STREAMS_WITHOUT: usize = 1024;
+/// What counts as one address: that of IPv4, or the first 64 bits of one of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(IpAddr);
+
+/// Streams of one address that there may be beside those that have an allocation: of an office that comes at once, each with one in the clear and one by TLS.
+/// One more is closed.
+const STREAMS_OF_ADDRESS_MAX: usize = 256;
+/// The same for all addresses.
+const STREAMS_MAX: usize = 1024;
+/// Requests of one address that wait at once; more are not answered, and asked again.
+const WAITING_OF_ADDRESS_MAX: usize = 64;
+/// The same for all addresses.
+const WAITING_MAX: usize = 1024;
 /// So many may be on their way to one worker.
 const ARRIVED_MAX: usize = 64;
 /// Where there are no file descriptors, some may be free after this.
@@ -136,6 +152,8 @@ impl Turn {
             peers: PeerRules::new(settings.allow, settings.deny, with_interfaces(&own)),
             relays: Relays::new(&bind, &settings.external_ips, settings.ports),
             quotas: Quotas::new(settings.allocations_per_session_max, settings.allocations_max),
+            streams: Quotas::new(STREAMS_OF_ADDRESS_MAX, STREAMS_MAX),
+            waiting: Quotas::new(WAITING_OF_ADDRESS_MAX, WAITING_MAX),
             pace: SharedPace::new(settings.bytes_per_second, now),
             nonces: Nonces::new(now),
             failures: Failures::new(settings.failures),
@@ -154,7 +172,6 @@ impl Turn {
             let (shared, stopped) = (shared.clone(), stopped.clone());
             worker.spawn_fn(move || drop(actix_rt::spawn(serve(Desk::new(shared), udp, arrivals, stopped))));
         }
-        let places = Arc::new(Semaphore::new(settings.allocations_max.saturating_add(STREAMS_WITHOUT).min(Semaphore::MAX_PERMITS)));
         let (tls, config) = tls.map_or((vec![], None), |(listeners, config)| (listeners, Some(config)));
         let listeners = tcp.into_iter().map(|listener| (listener, None)).chain(tls.into_iter().map(|listener| (listener, config.clone())));
         let listeners: Vec<_> = listeners.collect();
@@ -162,11 +179,11 @@ impl Turn {
         if let Some(worker) = workers.first() {
             worker.spawn_fn(move || {
                 for (listener, tls) in listeners {
-                    let (desks, places, stopped) = (desks.clone(), places.clone(), stopped.clone());
+                    let (desks, shared, stopped) = (desks.clone(), shared.clone(), stopped.clone());
                     actix_rt::spawn(async move {
                         tokio::select! {
                             () = is_stopped(stopped) => {}
-                            () = accept(listener, tls, desks, places) => {}
+                            () = accept(listener, tls, desks, shared) => {}
                         }
                     });
                 }
@@ -219,18 +236,24 @@ async fn serve(desk: Rc<Desk>, udp: Vec<UdpSocket>, mut arrivals: mpsc::Receiver
 async fn greet(desk: Rc<Desk>, Arrived { stream, client, tls, place }: Arrived) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     match tls {
-        None => stream::serve(desk, stream, client, TurnTransport::Tcp).await,
+        None => stream::serve(desk, stream, client, TurnTransport::Tcp, place).await,
         Some(tls) => {
             if let Ok(Ok(stream)) = timeout(stream::PATIENCE, TlsAcceptor::from(tls).accept(stream)).await {
-                stream::serve(desk, stream, client, TurnTransport::Tls).await;
+                stream::serve(desk, stream, client, TurnTransport::Tls, place).await;
             }
         }
     }
-    drop(place);
+}
+
+impl Origin {
+    /// Where this client comes from.
+    pub fn of(client: SocketAddr) -> Self {
+        Self(failures::block(client.ip()))
+    }
 }
 
 /// Takes clients of TCP and deals them out, without end.
-async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, desks: Vec<mpsc::Sender<Arrived>>, places: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, desks: Vec<mpsc::Sender<Arrived>>, shared: Arc<Shared>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut next = 0;
     loop {
@@ -238,7 +261,10 @@ async fn accept(listener: TcpListener, tls: Option<Arc<ServerConfig>>, desks: Ve
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Ok(place) = shared.streams.take(Origin::of(client)) else {
+            shared.metrics.turn_refused(TurnRefusal::AddressQuota);
+            continue;
+        };
         if let Ok(stream) = stream.into_std() {
             // Who comes to a worker that is full has to come again.
             let _ = desks[next % desks.len()].try_send(Arrived { stream, client, tls: tls.clone(), place });

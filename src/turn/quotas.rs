@@ -1,8 +1,10 @@
-//! How much may be relayed: allocations of one session and of all, bytes in a second of one allocation and of all.
+//! How much may be relayed, and waited for: allocations of one session and of all, streams and requests of one address and of all, bytes in a second of one
+//! allocation and of all.
 
 use std::{
     cell::Cell,
     collections::HashMap,
+    hash::Hash,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,69 +12,66 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::protocol::PeerId;
-
-/// The allocations that there are, and how many there may be.
-pub struct Quotas {
-    per_session: usize,
-    total: usize,
-    taken: Mutex<Taken>,
+/// So many of something for each who has them, and so many in all.
+pub struct Quotas<Owner: Copy + Eq + Hash> {
+    of_one_max: usize,
+    total_max: usize,
+    taken: Mutex<Taken<Owner>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<Owner> {
     total: usize,
-    sessions: HashMap<PeerId, usize>,
+    owners: HashMap<Owner, usize>,
 }
 
-/// Why there is no allocation.
+/// Why there is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// The session has as many as it may.
-    Session,
-    /// The server has.
-    Server,
+    /// Whoever asks has as many as may be.
+    Own,
+    /// All together have.
+    All,
 }
 
-/// The right to one allocation. Given back when dropped.
-pub struct Share {
-    quotas: Arc<Quotas>,
-    peer_id: PeerId,
+/// The right to one. Given back when dropped.
+pub struct Share<Owner: Copy + Eq + Hash> {
+    quotas: Arc<Quotas<Owner>>,
+    owner: Owner,
 }
 
-impl Quotas {
-    /// So many for each session, and so many in all.
-    pub fn new(per_session: usize, total: usize) -> Arc<Self> {
-        Arc::new(Self { per_session, total, taken: Mutex::default() })
+impl<Owner: Copy + Eq + Hash> Quotas<Owner> {
+    /// So many for each, and so many in all.
+    pub fn new(of_one_max: usize, total_max: usize) -> Arc<Self> {
+        Arc::new(Self { of_one_max, total_max, taken: Taken { total: 0, owners: HashMap::new() }.into() })
     }
 
-    /// One more for this session.
-    pub fn take(self: &Arc<Self>, peer_id: PeerId) -> Result<Share, Exhausted> {
+    /// One more for this owner.
+    pub fn take(self: &Arc<Self>, owner: Owner) -> Result<Share<Owner>, Exhausted> {
         let mut taken = self.taken();
-        if taken.sessions.get(&peer_id).is_some_and(|taken| *taken >= self.per_session) {
-            return Err(Exhausted::Session);
+        if taken.owners.get(&owner).is_some_and(|taken| *taken >= self.of_one_max) {
+            return Err(Exhausted::Own);
         }
-        if taken.total >= self.total {
-            return Err(Exhausted::Server);
+        if taken.total >= self.total_max {
+            return Err(Exhausted::All);
         }
         taken.total += 1;
-        *taken.sessions.entry(peer_id).or_default() += 1;
-        Ok(Share { quotas: self.clone(), peer_id })
+        *taken.owners.entry(owner).or_default() += 1;
+        Ok(Share { quotas: self.clone(), owner })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, Taken<Owner>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Share {
+impl<Owner: Copy + Eq + Hash> Drop for Share<Owner> {
     fn drop(&mut self) {
         let mut taken = self.quotas.taken();
         taken.total -= 1;
-        if let Some(of_session) = taken.sessions.get_mut(&self.peer_id) {
-            *of_session -= 1;
-            if *of_session == 0 {
-                taken.sessions.remove(&self.peer_id);
+        if let Some(of_owner) = taken.owners.get_mut(&self.owner) {
+            *of_owner -= 1;
+            if *of_owner == 0 {
+                taken.owners.remove(&self.owner);
             }
         }
     }
@@ -140,6 +139,7 @@ impl SharedPace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::PeerId;
 
     #[test]
     fn a_session_has_its_allocations_and_all_have_theirs() {
@@ -148,14 +148,14 @@ mod tests {
         let take = |peer_id| quotas.take(peer_id);
         let first = take(anna).ok().unwrap();
         let _second = take(anna).ok().unwrap();
-        assert_eq!(take(anna).err(), Some(Exhausted::Session));
+        assert_eq!(take(anna).err(), Some(Exhausted::Own));
         let third = take(bob).ok().unwrap();
-        assert_eq!(take(bob).err(), Some(Exhausted::Server));
+        assert_eq!(take(bob).err(), Some(Exhausted::All));
         drop(first);
         assert!(take(bob).is_ok() && take(anna).is_ok());
         drop(third);
         let taken = quotas.taken();
-        assert_eq!((taken.total, taken.sessions.len()), (1, 1), "nothing is kept of who has none");
+        assert_eq!((taken.total, taken.owners.len()), (1, 1), "nothing is kept of who has none");
         drop(taken);
     }
 

@@ -1,6 +1,6 @@
 //! Clients that come by TCP, in the clear or by TLS: what they say is cut into messages, and what they are told is written as they read it.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -10,11 +10,13 @@ use tokio::{
 };
 
 use super::{
+    Origin,
     desk::{Desk, REQUEST_BYTES_MAX},
     line::{Line, Outbox, Way},
     message::HEADER_BYTES,
+    quotas::Share,
 };
-use crate::metrics::TurnTransport;
+use crate::metrics::{TurnRefusal, TurnTransport};
 
 /// From its connection a client has so long to get an allocation, and so long it may be without one later.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,26 +25,47 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// What is read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Serves one client until its stream ends.
-pub async fn serve(desk: Rc<Desk>, stream: impl AsyncRead + AsyncWrite, client: SocketAddr, transport: TurnTransport) {
+/// Serves one client until its stream ends. It has this place while it has no allocation.
+pub async fn serve(
+    desk: Rc<Desk>,
+    stream: impl AsyncRead + AsyncWrite,
+    client: SocketAddr,
+    transport: TurnTransport,
+    place: Share<Origin>,
+) {
     let outbox = Rc::new(Outbox::default());
     let line = Line { client, socket: desk.number_socket(), way: Way::Stream(outbox.clone()) };
     let (reader, writer) = tokio::io::split(stream);
+    let mut writing = pin!(write(&outbox, writer, transport));
     tokio::select! {
-        () = read(&desk, &line, transport, reader) => {}
-        () = write(&outbox, writer, transport) => {}
+        () = read(&desk, &line, transport, reader, place) => {
+            // What the client was told last leaves as well, as far as there is room for it.
+            tokio::select! {
+                biased;
+                () = &mut writing => {}
+                () = yield_now() => {}
+            }
+        }
+        () = &mut writing => {}
     }
     desk.hang_up(&line);
 }
 
-async fn read(desk: &Rc<Desk>, line: &Line, transport: TurnTransport, mut reader: impl AsyncRead + Unpin) {
+async fn read(desk: &Rc<Desk>, line: &Line, transport: TurnTransport, mut reader: impl AsyncRead + Unpin, place: Share<Origin>) {
     let mut bytes = BytesMut::new();
     let mut deadline = Instant::now() + PATIENCE;
+    let mut place = Some(place);
     loop {
         bytes.reserve(READ_BYTES);
         let has_allocation = desk.has_allocation(line);
         if has_allocation {
             deadline = Instant::now() + PATIENCE;
+            place = None;
+        } else if place.is_none() {
+            place = desk.shared.streams.take(Origin::of(line.client)).ok();
+            if place.is_none() {
+                return desk.refused(TurnRefusal::AddressQuota);
+            }
         }
         // Its lifetime ends an allocation, and the next look sees to the stream.
         let until = if has_allocation { Instant::now() + PATIENCE } else { deadline };

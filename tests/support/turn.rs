@@ -1,11 +1,12 @@
 //! A client of a TURN server that gets its answers in time, and as a test wants them.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
 use rustls::pki_types::CertificateDer;
+use serde_json::Value;
 use stun_types::message::{MessageWriteVec, Method};
 pub use switchboard::client::turn::{By, Heard};
 use switchboard::{
@@ -18,7 +19,7 @@ use switchboard::{
 };
 use turn_types::AddressFamily;
 
-use super::{TestServer, within};
+use super::{TestServer, http, process::ServerProcess, within};
 
 /// A client with credentials, or without.
 pub struct TurnClient(turn::TurnClient);
@@ -32,10 +33,28 @@ pub fn credential(server: &TestServer, peer_id: PeerId) -> TurnCredential {
     credentials.issue(peer_id, SystemTime::now() + Duration::from_secs(600))
 }
 
+/// Where a program's embedded server is, and what it lends to somebody without a session.
+pub async fn lent(server: &ServerProcess) -> (SocketAddr, TurnCredential) {
+    let answer = within("an answer", http().get(format!("{}ice", server.url())).send()).await.expect("an answer");
+    let told = within("ICE servers", answer.json::<Value>()).await.expect("JSON")["iceServers"][0].take();
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
+    let url = text(&told["urls"][0]);
+    let address = url.trim_start_matches("turn:").split('?').next().and_then(|address| address.parse().ok());
+    (address.expect("an address"), TurnCredential { username: text(&told["username"]), password: text(&told["credential"]) })
+}
+
 impl TurnClient {
     /// One that has said nothing yet, and says nothing twice.
     pub async fn connect(server: SocketAddr, by: By, trusted: Option<&CertificateDer<'static>>) -> Self {
-        let options = Options { roots: trusted.into_iter().cloned().collect(), ..Options::default() };
+        Self::connect_with(server, by, Options { roots: trusted.into_iter().cloned().collect(), ..Options::default() }).await
+    }
+
+    /// The same, from this address.
+    pub async fn connect_from(address: IpAddr, server: SocketAddr, by: By) -> Self {
+        Self::connect_with(server, by, Options { local_address: Some(address), ..Options::default() }).await
+    }
+
+    async fn connect_with(server: SocketAddr, by: By, options: Options) -> Self {
         let host = server.ip().to_string();
         let client = within("a connection", turn::TurnClient::connect(server, by, &host, &options)).await;
         Self(client.expect("a connection").without_retransmission())

@@ -3,8 +3,8 @@
  * person a token; in the query the server where it is not the page's own, the door, a name, a language, a picture. Pure: takes and gives strings.
  */
 
-/** The pages of a room, in the order in which they are offered. */
-export const PAGES = ["call", "phrases", "stream", "inspect"];
+/** The pages that the first one leads to, in the order in which they are offered: four of a room, and one that looks at the server. */
+export const PAGES = ["call", "phrases", "stream", "inspect", "check"];
 
 /** How the doors are called, for people. @type {Record<string, string>} */
 export const DOORS = { webtransport: "WebTransport", websocket: "WebSocket" };

@@ -3,12 +3,13 @@
  * the way to the other pages. `data-state` of the body is `idle`, `connecting`, `inside`, or `lost` while the server is gone.
  */
 
-import { DOORS, PAGES, invitation, ownAddress, pageAddress, readAddress, serverAddress } from "./address.js";
+import { DOORS, invitation, ownAddress, readAddress, serverAddress } from "./address.js";
 import { byId, h, write } from "./dom.js";
 import { Notice } from "./notice.js";
 import { store, stored } from "./stored.js";
 import { openWithToken, takeToken, tokenFor } from "./token.js";
 import { Visit, nameOf } from "./visit.js";
+import { showWays as showWaysFrom } from "./ways.js";
 
 /** Operators of the first switchboards, and some who made them unnecessary. */
 const NAMES = ["Emma", "Stella", "Louise", "Almon", "Tivadar", "Julia", "Grace", "Merle", "Oleanna", "Esther"];
@@ -19,7 +20,7 @@ const COPIED_MS = 2_000;
  * @typedef {import("./visit.js").PeerLink} PeerLink
  *
  * @typedef {object} Hooks what a page does about it
- * @property {string} page one of `PAGES`
+ * @property {string} page one of `PAGES`, of a room
  * @property {Text} text
  * @property {[string, HTMLInputElement | HTMLSelectElement][]} [fields] what else is asked at the entrance: a key of the texts, and what to fill in
  * @property {boolean} [mesh] lines to everybody, by themselves
@@ -197,14 +198,7 @@ export function openPage({ page, text, fields = [], mesh = false, about = () => 
   /** The other pages, of the same room while there is one. */
   function showWays() {
     const here = wish && document.body.dataset.state !== "idle" ? wish : { ...form.wish(), room: "" };
-    nav.replaceChildren(
-      ...["index", ...PAGES].map((to) =>
-        h("a", { href: pageAddress(to, location.href, here), "aria-current": to === page ? "page" : null }, text.say(`nav.${to}`)),
-      ),
-    );
-    for (const way of /** @type {NodeListOf<HTMLAnchorElement>} */ (document.querySelectorAll("a[data-way]"))) {
-      way.href = pageAddress(way.dataset.way || page, location.href, here);
-    }
+    showWaysFrom(nav, { page, text, wish: here });
   }
 
   /** @param {Visit} current */

@@ -1,4 +1,4 @@
-/** The page that leads to the four, in the room that its own address names, if it names one. */
+/** The page that leads to the others, in the room that its own address names, if it names one. */
 
 import { ownAddress, pageAddress, readAddress } from "./address.js";
 import { h } from "./dom.js";

@@ -17,9 +17,14 @@ export function takeToken() {
   return true;
 }
 
-/** The token for a server, if a link has brought one. @param {string} server @returns {string | undefined} */
+/** The token for a server, if a link has brought one or somebody has typed it. @param {string} server @returns {string | undefined} */
 export function tokenFor(server) {
-  return stored(keyOf(server)) ?? undefined;
+  return stored(keyOf(server)) || undefined;
+}
+
+/** Keeps what somebody has typed; nothing, where that is empty. @param {string} server @param {string} token */
+export function keepToken(server, token) {
+  if (token !== (tokenFor(server) ?? "")) store(keyOf(server), token);
 }
 
 /**

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { openWithToken, takeToken, tokenFor } from "../pages/token.js";
+import { keepToken, openWithToken, takeToken, tokenFor } from "../pages/token.js";
 
 /** A tab at this address, as far as tokens go. */
 function tab(t, href, storage = new Map()) {
@@ -49,4 +49,13 @@ test("a second page is opened with the token, if there is one, and by no link th
   assert.equal(openWithToken("call", wish), true);
   assert.deepEqual(opened, [[`${HERE}?door=websocket#room=r&token=secret`, "_blank", "noopener"]]);
   assert.equal(location.href, `${HERE}#room=r`);
+});
+
+test("one that is typed is kept like one of a link, and taken away again", (t) => {
+  tab(t, HERE);
+  keepToken("http://localhost:8080", "typed");
+  assert.equal(tokenFor("http://localhost:8080"), "typed");
+  assert.equal(tokenFor("https://elsewhere.example"), undefined);
+  keepToken("http://localhost:8080", "");
+  assert.equal(tokenFor("http://localhost:8080"), undefined);
 });
