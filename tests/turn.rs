@@ -691,6 +691,33 @@ async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
     for round in 0..100_000 {
         if round == 10_000 {
             before = resident();
+/// After a restart of the server every client of an office goes on with credentials of a session that nobody knows, and nobody guesses those.
+#[tokio::test]
+async fn names_without_a_session_make_nobody_of_their_address_wait() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.limits.address_failures_max = 2;
+        config.turn.grace_ms = 0;
+    });
+    let (ended, over) = (PeerId::random(), PeerId::random());
+    let credentials = server.turn_credentials().unwrap();
+    let of_ended = credential(&server, ended);
+    credentials.session_ended(&ended);
+    let unknown =
+        TurnCredential { username: of_ended.username.replace(&ended.to_string(), &PeerId::random().to_string()), ..of_ended.clone() };
+    let of_over = credentials.issue(over, std::time::SystemTime::now() - Duration::from_secs(1));
+    for credential in [unknown, of_ended, of_over] {
+        for _ in 0..5 {
+            let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+            client.use_credential(credential.clone());
+            assert_eq!(client.allocate().await, Err(401));
+        }
+    }
+    client(&server, PeerId::random()).await.allocate().await.unwrap();
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="credentials"}"#), 15.0);
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#), 0.0);
+}
+
         }
         stranger.say(&allocate).await;
         let answer = within("an answer", stranger.heard()).await.unwrap();

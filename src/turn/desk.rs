@@ -341,6 +341,12 @@ impl Desk {
             shared.failures.failed(line.client.ip(), now);
             challenge(ErrorCode::UNAUTHORIZED)
         };
+        // There is no password to guess. After a restart every client of an office goes on with such a name.
+        let nobody = || {
+            self.refused(TurnRefusal::Credentials);
+            shared.failures.failed_among_many(line.client.ip(), now);
+            challenge(ErrorCode::UNAUTHORIZED)
+        };
         let (username, time) = (username.username(), SystemTime::now());
         let peer_id = credentials::peer_of(username).ok_or_else(wrong)?;
         let key = match allocation {
@@ -352,7 +358,7 @@ impl Desk {
                 return Err(incoming.error(ErrorCode::WRONG_CREDENTIALS, None));
             }
             _ => {
-                let password = shared.credentials.password(username, time).ok_or_else(wrong)?;
+                let password = shared.credentials.password(username, time).ok_or_else(nobody)?;
                 LongTermKeyCredentials::new(username.to_owned(), password, REALM.to_owned()).make_key(IntegrityAlgorithm::Sha1)
             }
         };
