@@ -6,8 +6,7 @@
 //! lock on its way. A client's allocation lives where its packets arrive. What comes by TCP is dealt out among the workers here.
 //!
 //! Nothing is kept of who has not shown good credentials: [nonces](nonce) are made and recognized, not remembered. Of messages `stun-types` and `turn-types`
-//! know the spelling. The rest of that family, `turn-server-proto`, was looked at (0.7.3) and is not used: it keeps a nonce for every client that asks
-//! anything, cannot forget a user, judges no peer, looks allocations up one by one for each packet, and copies that.
+//! know the spelling, and that alone is taken from them.
 
 pub mod allocation;
 pub mod credentials;
