@@ -348,6 +348,29 @@ async fn a_session_has_so_many_allocations_and_the_server_too() {
     }
 }
 
+/// However many sessions it has, or credentials that were lent to it.
+#[tokio::test]
+async fn an_address_has_so_many_allocations_and_others_have_theirs() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.turn.allocations_per_address_max = 3;
+    });
+    let allocate = async |address: [u8; 4]| {
+        let mut client = TurnClient::connect_from(address.into(), first(&server), By::Udp).await;
+        client.use_credential(credential(&server, PeerId::random()));
+        client.allocate().await.map(|_| client)
+    };
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(allocate([127, 0, 0, 1]).await.unwrap());
+    }
+    assert_eq!(allocate([127, 0, 0, 1]).await.err(), Some(486));
+    allocate([127, 0, 0, 2]).await.unwrap();
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="address-quota"}"#), 1.0);
+    assert_eq!(clients[0].refresh(0).await, Ok(0));
+    allocate([127, 0, 0, 1]).await.unwrap();
+}
+
 /// A request that names so many peers that there is room for some of them only lets none of them in.
 #[tokio::test]
 async fn an_allocation_has_so_many_peers_and_takes_those_of_one_request_together() {

@@ -221,6 +221,11 @@ pub struct Turn {
     #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_PER_SESSION_MAX", default = 12, deserialize_with = integer::<_, _, 1, 1000>)]
     pub allocations_per_session_max: usize,
 
+    /// Allocations of the clients of one address, or of one /64 block of IPv6, whatever their sessions. One more is refused with 486.
+    /// Range: 1 to 64000.
+    #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_PER_ADDRESS_MAX", default = 400, deserialize_with = integer::<_, _, 1, 64_000>)]
+    pub allocations_per_address_max: usize,
+
     /// Allocations on this server, each of which is a port and an open file. One more is refused with 508.
     /// Range: 1 to 64000.
     #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_MAX", default = 4000, deserialize_with = integer::<_, _, 1, 64_000>)]
@@ -459,7 +464,7 @@ mod tests {
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen, turn's listen and tls_listen, and auth's jwks_url, issuer, audience, callback_url and callback_secret_file
         // have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 66);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 67);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

@@ -28,7 +28,7 @@ use turn_types::{
 
 use super::{
     Origin, Shared,
-    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, PeerRefused},
+    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, Parts, PeerRefused},
     credentials,
     line::{Line, Way},
     message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
@@ -403,25 +403,31 @@ impl Desk {
             Exhausted::Own => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
             Exhausted::All => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
         })?;
+        let of_address = shared.of_addresses.take(Origin::of(line.client));
+        let of_address = of_address.map_err(|_| refused(TurnRefusal::AddressQuota, ErrorCode::ALLOCATION_QUOTA_REACHED))?;
         let bound = shared.relays.bind(family, line.client.ip(), is_even).and_then(|(socket, relayed, port)| {
             let socket = UdpSocket::from_std(socket)?;
             Ok((socket, relayed, port))
         });
-        let bound = bound.map_err(|error| {
+        let (socket, relayed, port) = bound.map_err(|error| {
             debug!(%error, "there is no port for an allocation");
             refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY)
         })?;
         let lifetime = requested_lifetime(incoming).max(LIFETIME_DEFAULT);
-        let allocation = Rc::new(Allocation::new(
-            line.clone(),
+        let allocation = Rc::new(Allocation::new(Parts {
+            line: line.clone(),
             transport,
-            (who.peer_id, who.username.clone(), who.key.clone()),
-            message.transaction_id(),
-            bound,
-            now + Duration::from_secs(lifetime.into()),
-            OwnPace::new(shared.allocation_bytes_per_second, now),
-            share,
-        ));
+            peer_id: who.peer_id,
+            username: who.username.clone(),
+            key: who.key.clone(),
+            made_by: message.transaction_id(),
+            socket,
+            relayed,
+            port,
+            expires_at: now + Duration::from_secs(lifetime.into()),
+            pace: OwnPace::new(shared.allocation_bytes_per_second, now),
+            shares: (share, of_address),
+        }));
         let reading: AbortHandle = actix_rt::spawn(self.clone().serve_relay(allocation.clone())).abort_handle();
         allocation.reading.set(Some(reading));
         self.allocations.borrow_mut().insert(line.key(), allocation.clone());

@@ -63,6 +63,8 @@ pub struct Settings {
     /// No peers, whatever else is said of them.
     pub deny: Vec<IpNet>,
     pub allocations_per_session_max: usize,
+    /// Of one IPv4 address, or of one /64 block of IPv6.
+    pub allocations_per_address_max: usize,
     pub allocations_max: usize,
     pub allocation_bytes_per_second: u64,
     pub bytes_per_second: u64,
@@ -85,6 +87,8 @@ pub struct Shared {
     pub peers: PeerRules,
     pub relays: Relays,
     pub quotas: Arc<Quotas<PeerId>>,
+    /// The same allocations, by where their clients are.
+    pub of_addresses: Arc<Quotas<Origin>>,
     /// Streams that have no allocation.
     pub streams: Arc<Quotas<Origin>>,
     /// Requests that wait, for wrong credentials came from where they come from.
@@ -151,6 +155,7 @@ impl Turn {
             peers: PeerRules::new(settings.allow, settings.deny, with_interfaces(&own)),
             relays: Relays::new(&bind, &settings.external_ips, settings.ports),
             quotas: Quotas::new(settings.allocations_per_session_max, settings.allocations_max),
+            of_addresses: Quotas::new(settings.allocations_per_address_max, usize::MAX),
             streams: Quotas::new(STREAMS_OF_ADDRESS_MAX, STREAMS_MAX),
             waiting: Quotas::new(WAITING_OF_ADDRESS_MAX, WAITING_MAX),
             pace: SharedPace::new(settings.bytes_per_second, now),
