@@ -948,6 +948,33 @@ async fn coturns_client_loses_nothing() {
     echo.abort();
 }
 
+/// A request that waits, for wrong credentials came from where it comes from, makes no allocation when the server has ended.
+#[tokio::test]
+async fn requests_that_wait_end_with_the_server() {
+    let mut server = TestServer::with(|config| {
+        serving(config);
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 5_000;
+    });
+    let address = first(&server);
+    let good = credential(&server, PeerId::random());
+    let wrong = TurnCredential { password: "guessed".into(), ..good.clone() };
+    let failures = || count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#);
+    let mut guessing = tokio::task::JoinSet::new();
+    while failures() < 8.0 {
+        let wrong = wrong.clone();
+        guessing.spawn(async move {
+            let mut client = TurnClient::connect(address, By::Udp, None).await;
+            client.use_credential(wrong);
+            client.allocate().await
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.stop();
+    server.wait().await;
+    UdpSocket::bind(address).await.expect("nobody has the socket any more");
+}
+
 #[tokio::test]
 async fn it_ends_with_the_server() {
     let mut server = TestServer::with(serving);

@@ -17,7 +17,7 @@ use stun_types::{
 };
 use tokio::{
     net::UdpSocket,
-    task::{AbortHandle, yield_now},
+    task::{AbortHandle, JoinSet, yield_now},
 };
 use tracing::debug;
 use turn_types::{
@@ -46,6 +46,8 @@ pub struct Desk {
     /// For one packet; nobody waits with it.
     buffers: RefCell<Buffers>,
     next_socket: Cell<u64>,
+    /// Requests that wait.
+    later: RefCell<JoinSet<()>>,
 }
 
 /// A client, as far as an allocation is concerned: by which socket it comes, and from where.
@@ -82,7 +84,13 @@ impl Desk {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let zeros = |bytes: usize| vec![0; bytes].into_boxed_slice();
         let buffers = Buffers { packet: zeros(CHANNEL_HEADER_BYTES + PACKET_BYTES), scratch: zeros(DATA_OVERHEAD_MAX + PACKET_BYTES) };
-        Rc::new(Self { shared, allocations: RefCell::default(), buffers: buffers.into(), next_socket: Cell::new(0) })
+        Rc::new(Self {
+            shared,
+            allocations: RefCell::default(),
+            buffers: buffers.into(),
+            next_socket: Cell::new(0),
+            later: RefCell::default(),
+        })
     }
 
     /// A number for one more socket that clients come by.
@@ -155,6 +163,7 @@ impl Desk {
 
     /// Nobody is served any more.
     pub fn close(&self) {
+        self.later.take().abort_all();
         let all: Vec<Key> = self.allocations.borrow().keys().copied().collect();
         all.iter().for_each(|key| self.end(*key));
     }
@@ -256,7 +265,9 @@ impl Desk {
             return;
         }
         let (desk, line, bytes) = (self.clone(), line.clone(), bytes.to_vec());
-        actix_rt::spawn(async move {
+        let mut later = self.later.borrow_mut();
+        while later.try_join_next().is_some() {}
+        later.spawn_local(async move {
             tokio::time::sleep(delay).await;
             drop(place);
             if !line.is_closed()
