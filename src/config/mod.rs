@@ -201,7 +201,7 @@ pub struct Turn {
     #[config(env = "SWITCHBOARD_TURN_EXTERNAL_IP", default = [], deserialize_with = external_addresses)]
     pub external_ip: Vec<IpAddr>,
 
-    /// The UDP ports that packets are relayed by, as FIRST-LAST. Which one an allocation gets nobody can foretell.
+    /// The UDP ports that packets are relayed by, as FIRST-LAST, at least as many as allocations_max says. Which one an allocation gets nobody can foretell.
     #[config(env = "SWITCHBOARD_TURN_PORTS", default = "49152-65535")]
     pub ports: Ports,
 
