@@ -157,9 +157,8 @@ pub struct Ice {
     #[config(env = "SWITCHBOARD_ICE_TURN_URLS", default = [], deserialize_with = turn_urls)]
     pub turn_urls: Vec<IceUrl>,
 
-    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs; beside it may stand what the servers took before, or
-    /// will take next, which has to be good as well. A file that changes is read again. README.md says how a secret is changed. In the environment they are
-    /// separated by commas.
+    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs, and the next one when that is gone; at the start all
+    /// have to be there and good. A file that changes is read again. README.md says how a secret is changed. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_ICE_TURN_SECRET_FILES", default = [], deserialize_with = paths)]
     pub turn_secret_files: Vec<PathBuf>,
 
