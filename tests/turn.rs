@@ -553,6 +553,33 @@ async fn what_is_lent_by_http_ends_by_itself_with_all_that_it_relays() {
     assert_eq!(client.refresh(600).await, Err(401));
 }
 
+/// A socket for all addresses answers by the one that was asked, for clients take no answer from another.
+#[tokio::test]
+async fn whichever_address_of_the_machine_is_asked_answers() {
+    for (listen, hosts) in [("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.9.9"][..]), ("[::]:0", &["::1"])] {
+        let server = TestServer::with(|config| {
+            relaying(config);
+            config.turn.listen = Some(listen.parse().unwrap());
+        });
+        for host in hosts {
+            let (socket, peer) = peer("127.0.0.1:0").await;
+            let address = SocketAddr::new(host.parse().unwrap(), first(&server).port());
+            let mut client = TurnClient::connect(address, By::Udp, None).await;
+            assert_eq!(client.mapped().await, client.local(), "{address}");
+            if !address.is_ipv4() {
+                continue;
+            }
+            client.use_credential(credential(&server, PeerId::random()));
+            let relayed = client.allocate().await.unwrap();
+            client.bind(0x4000, peer).await.unwrap();
+            socket.send_to(b"to the client", relayed).await.unwrap();
+            assert_eq!(client.hear().await, Heard::Channel(0x4000, b"to the client".to_vec()), "{address}");
+            client.send_by(0x4000, b"to the peer").await;
+            assert_eq!(receive(&socket).await, (b"to the peer".to_vec(), relayed), "{address}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_address_is_lent_so_many_credentials_each_for_an_hour() {
     let server = TestServer::with(|config| {

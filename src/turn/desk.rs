@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -33,6 +33,7 @@ use super::{
     line::{Line, Way},
     message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
     quotas::{Exhausted, OwnPace},
+    socket::ClientSocket,
 };
 use crate::{
     metrics::{TurnRefusal, TurnTransport},
@@ -50,8 +51,8 @@ pub struct Desk {
     later: RefCell<JoinSet<()>>,
 }
 
-/// A client, as far as an allocation is concerned: by which socket it comes, and from where.
-type Key = (u64, SocketAddr);
+/// A client, as far as an allocation is concerned: by which socket it comes, from where, and to which of several addresses.
+type Key = (u64, SocketAddr, Option<IpAddr>);
 
 struct Buffers {
     packet: Box<[u8]>,
@@ -99,15 +100,15 @@ impl Desk {
     }
 
     /// Serves whoever comes by this socket, without end.
-    pub async fn serve_udp(self: Rc<Self>, socket: UdpSocket) {
+    pub async fn serve_udp(self: Rc<Self>, socket: ClientSocket) {
         let (socket, number) = (Rc::new(socket), self.number_socket());
         while socket.readable().await.is_ok() {
             for _ in 0..BATCH_PACKETS {
                 let mut buffers = self.buffers.borrow_mut();
                 // An error is that of an earlier packet, which somebody did not want.
-                match socket.try_recv_from(&mut buffers.packet) {
-                    Ok((bytes, client)) => {
-                        let line = Line { client, socket: number, way: Way::Udp(socket.clone()) };
+                match socket.try_receive(&mut buffers.packet) {
+                    Ok((bytes, client, asked)) => {
+                        let line = Line { client, socket: number, asked, way: Way::Udp(socket.clone()) };
                         self.hear(&line, TurnTransport::Udp, &buffers.packet[..bytes]);
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -507,6 +508,6 @@ fn requested_lifetime(incoming: &Incoming<'_>) -> u32 {
 
 impl Line {
     fn key(&self) -> Key {
-        (self.socket, self.client)
+        (self.socket, self.client, self.asked)
     }
 }

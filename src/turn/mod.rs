@@ -17,6 +17,7 @@ pub mod nonce;
 pub mod peers;
 pub mod quotas;
 pub mod relays;
+pub mod socket;
 mod source;
 pub mod stream;
 
@@ -45,6 +46,7 @@ use self::{
     peers::PeerRules,
     quotas::{Quotas, Share, SharedPace},
     relays::Relays,
+    socket::ClientSocket,
 };
 use crate::{
     auth::failures::{self, FailureLimits, Failures},
@@ -213,7 +215,7 @@ impl Turn {
 async fn serve(desk: Rc<Desk>, udp: Vec<UdpSocket>, mut arrivals: mpsc::Receiver<Arrived>, mut stopped: watch::Receiver<bool>) {
     let mut tasks = tokio::task::JoinSet::new();
     for socket in udp {
-        match tokio::net::UdpSocket::from_std(socket) {
+        match ClientSocket::new(socket) {
             Ok(socket) => drop(tasks.spawn_local(desk.clone().serve_udp(socket))),
             Err(error) => tracing::error!(%error, "a socket for TURN is not served"),
         }

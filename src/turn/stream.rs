@@ -34,7 +34,7 @@ pub async fn serve(
     place: Share<Origin>,
 ) {
     let outbox = Rc::new(Outbox::default());
-    let line = Line { client, socket: desk.number_socket(), way: Way::Stream(outbox.clone()) };
+    let line = Line { client, socket: desk.number_socket(), asked: None, way: Way::Stream(outbox.clone()) };
     let (reader, writer) = tokio::io::split(stream);
     let mut writing = pin!(write(&outbox, writer, transport));
     tokio::select! {
@@ -158,7 +158,7 @@ mod tests {
     async fn who_takes_a_little_again_and_again_is_written_to() {
         for transport in [TurnTransport::Tcp, TurnTransport::Tls] {
             let outbox = Rc::new(Outbox::default());
-            let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, way: Way::Stream(outbox.clone()) };
+            let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, asked: None, way: Way::Stream(outbox.clone()) };
             let message = [&[0x40, 0, 0x0f, 0xfc][..], &[7; 4092]].concat();
             (0..4).for_each(|_| assert!(line.send(&message)));
             let (near, mut far) = tokio::io::duplex(1024);
@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_any_more_is_left() {
         let outbox = Rc::new(Outbox::default());
-        let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, way: Way::Stream(outbox.clone()) };
+        let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, asked: None, way: Way::Stream(outbox.clone()) };
         assert!(line.send(&[0; 4096]));
         let (near, _far) = tokio::io::duplex(1024);
         let since = Instant::now();
