@@ -553,6 +553,24 @@ async fn what_is_lent_by_http_ends_by_itself_with_all_that_it_relays() {
     assert_eq!(client.refresh(600).await, Err(401));
 }
 
+/// Whom the embedded server lends nothing more is told of the others all the same.
+#[tokio::test]
+async fn an_address_that_is_lent_nothing_more_is_told_of_other_servers() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.address_credentials_max = 1;
+        config.ice.servers = vec![serde_json::from_value("stun:stun.example.org".into()).unwrap()];
+    });
+    for urls in [2, 1, 1] {
+        let answer = asked(&server).await;
+        assert_eq!(answer.status(), 200);
+        let told: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(told["iceServers"].as_array().map(Vec::len), Some(urls), "{told}");
+        assert_eq!(told["iceServers"][0]["urls"][0], "stun:stun.example.org");
+        assert_eq!(told.get("ttl").is_some(), urls == 2, "{told}");
+    }
+}
+
 /// A socket for all addresses answers by the one that was asked, for clients take no answer from another.
 #[tokio::test]
 async fn whichever_address_of_the_machine_is_asked_answers() {
@@ -596,10 +614,13 @@ async fn an_address_is_lent_so_many_credentials_each_for_an_hour() {
         client.use_credential(credential);
         client.allocate().await.unwrap();
     }
-    let refused = asked(&server).await;
+    let request = support::http().get(format!("{}/ice", server.base())).header("Origin", "http://localhost:3000");
+    let refused = within("an answer", request.send()).await.unwrap();
     assert_eq!(refused.status(), 429);
     let retry_after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((3580..=3600).contains(&retry_after), "{retry_after}");
+    let exposed = refused.headers().get("access-control-expose-headers").map(|names| names.to_str().unwrap().to_owned());
+    assert_eq!(exposed.as_deref(), Some("Retry-After"), "pages of other origins may read it");
 }
 
 #[tokio::test]
@@ -745,6 +766,28 @@ async fn names_without_a_session_make_nobody_of_their_address_wait() {
     assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#), 0.0);
 }
 
+#[tokio::test]
+async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
+    use stun_types::{
+        attribute::{Fingerprint, XorMappedAddress},
+        message::{BINDING, Message, MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method},
+        prelude::AttributeStaticType as _,
+    };
+    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
+    // A process of its own: in this one other tests take memory meanwhile.
+    let server = ServerProcess::with(&[("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0")]);
+    let (address, credential) = lent(&server).await;
+    let mut client = TurnClient::connect(address, By::Udp, None).await;
+    client.use_credential(credential);
+    let relayed = client.allocate().await.unwrap();
+    let mut stranger = TurnClient::connect(address, By::Udp, None).await;
+    let mut allocate = Message::builder_request(ALLOCATE, MessageWriteVec::new());
+    allocate.add_attribute(&RequestedTransport::new(RequestedTransport::UDP)).unwrap();
+    let allocate = allocate.finish();
+    let mut before = 0;
+    for round in 0..100_000 {
+        if round == 10_000 {
+            before = server.resident_bytes();
         }
         stranger.say(&allocate).await;
         let answer = within("an answer", stranger.heard()).await.unwrap();
@@ -793,28 +836,6 @@ async fn a_million_requests_of_strangers_cost_no_memory_and_no_packet_of_a_clien
         let mut pace = tokio::time::interval(Duration::from_millis(5));
         let mut packets = 0_u64;
         while !*stopped.borrow() {
-#[tokio::test]
-async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
-    use stun_types::{
-        attribute::{Fingerprint, XorMappedAddress},
-        message::{BINDING, Message, MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method},
-        prelude::AttributeStaticType as _,
-    };
-    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
-    // A process of its own: in this one other tests take memory meanwhile.
-    let server = ServerProcess::with(&[("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0")]);
-    let (address, credential) = lent(&server).await;
-    let mut client = TurnClient::connect(address, By::Udp, None).await;
-    client.use_credential(credential);
-    let relayed = client.allocate().await.unwrap();
-    let mut stranger = TurnClient::connect(address, By::Udp, None).await;
-    let mut allocate = Message::builder_request(ALLOCATE, MessageWriteVec::new());
-    allocate.add_attribute(&RequestedTransport::new(RequestedTransport::UDP)).unwrap();
-    let allocate = allocate.finish();
-    let mut before = 0;
-    for round in 0..100_000 {
-        if round == 10_000 {
-            before = server.resident_bytes();
             pace.tick().await;
             let packet = packets.to_be_bytes().to_vec();
             client.send_by(0x4000, &packet).await;

@@ -84,6 +84,7 @@ pub struct Offer {
 }
 
 /// When a credential of some lifetime runs out, and whether that is because its client may not stay for longer.
+#[derive(Clone, Copy)]
 struct Term {
     expires_at: SystemTime,
     is_to_the_end: bool,
@@ -127,7 +128,7 @@ impl IceServers {
         }
     }
 
-    /// What somebody at this address is told who has no session.
+    /// What somebody at this address is told who has no session. Who has as much of the embedded server as may be is told of the others, if there are any.
     pub fn for_address(&self, address: IpAddr, stays_until: Option<SystemTime>, now: SystemTime) -> Result<Offer, TooMany> {
         let peer_id = PeerId::random();
         let Some(embedded) = &self.sources.embedded else {
@@ -135,9 +136,12 @@ impl IceServers {
         };
         let term = Term::new(self.terms.lifetime.min(LEASE), stays_until, now);
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.lend(address, (peer_id, term.expires_at), now, |ended| embedded.session_ended(ended))?;
-        let embedded = embedded.lend(peer_id, term.expires_at);
-        Ok(self.offer(peer_id, term, embedded))
+        let has_others = self.sources.external.is_some() || !self.sources.fixed.is_empty();
+        match leases.lend(address, (peer_id, term.expires_at), now, |ended| embedded.session_ended(ended)) {
+            Ok(()) => Ok(self.offer(peer_id, term, embedded.lend(peer_id, term.expires_at))),
+            Err(_) if has_others => Ok(self.offer(peer_id, term, vec![])),
+            Err(too_many) => Err(too_many),
+        }
     }
 
     fn offer(&self, peer_id: PeerId, term: Term, embedded: Vec<IceServer>) -> Offer {
@@ -150,8 +154,9 @@ impl IceServers {
             let credential = rest::credential(secrets.signing().as_bytes(), peer_id.hex().as_str(), expires_at);
             IceServer::with_credential(urls.clone(), credential)
         }));
+        let has_credentials = self.sources.external.is_some() || !embedded.is_empty();
         servers.extend(embedded);
-        Offer { servers: spell(&servers), expires_at: Some(expires_at), is_to_the_end }
+        Offer { servers: spell(&servers), expires_at: has_credentials.then_some(expires_at), is_to_the_end }
     }
 }
 
