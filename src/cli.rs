@@ -8,7 +8,7 @@ use std::{env, ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use switchboard::config::{Config, InvalidConfig, SettingOrigins, Sources};
 
-use crate::{bench, check, console, soak, tokens};
+use crate::{bench, check, console, echo, soak, tokens};
 
 /// The environment variable that stands for `--config`.
 const CONFIG_VARIABLE: &str = "SWITCHBOARD_CONFIG";
@@ -59,6 +59,8 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Look at a server from outside, as its clients do, and tell what works, what does not, why, and what to change
     Check(Box<check::Arguments>),
+    /// Be a peer in a room that sends back what comes through data channels (needs the feature webrtc)
+    Echo(echo::Arguments),
     /// Look at a running server and act on it, by its admin_listen
     Admin(console::Arguments),
 }

@@ -48,10 +48,11 @@
 //! | [`metrics`] | what is counted, and how it is told | who counts it |
 //! | [`config`] | settings, and where they come from | what a setting is good for |
 //! | [`client`] | the other end, for tests, benches and Rust programs | the server's inside |
+//! | `webrtc` | peers without a browser, with the feature of that name | how signals travel |
 //! | [`load`] | many clients at once, and what became of every message | what a message means |
 //! | `slips` | what somebody who wrote an unknown name may have meant | whose names they are |
 //!
-//! Beside these, `check`, `cli`, `console`, `health`, `logging`, `local_server`, `roots`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
+//! Beside these, `check`, `cli`, `console`, `echo`, `health`, `logging`, `local_server`, `roots`, `soak`, `bench` and `tokens` belong to the program alone, in `main.rs`.
 //!
 //! # What always holds
 //!
@@ -75,6 +76,8 @@ pub mod server;
 pub mod session;
 mod slips;
 pub mod turn;
+#[cfg(feature = "webrtc")]
+pub mod webrtc;
 
 pub use config::Config;
 pub use server::Server;

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod cli;
 mod console;
+mod echo;
 mod health;
 mod local_server;
 mod logging;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Soak(plan)) => soak::run(&plan.into()),
         Some(Command::Bench(plan)) => bench::run(&plan),
         Some(Command::Check(arguments)) => check::run(*arguments),
+        Some(Command::Echo(arguments)) => echo::run(&arguments),
         Some(Command::Admin(arguments)) => console::run(&arguments),
         None => {
             let (config, origins) = cli.serve.config()?;

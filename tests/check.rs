@@ -244,6 +244,48 @@ async fn turn_servers_are_used_as_clients_would() {
     assert_eq!((status, &found["outcome"]), (Some(1), &Value::from("failed")), "{said}");
 }
 
+#[cfg(feature = "webrtc")]
+fn outcomes_of<'a>(said: &'a Value, check: &str) -> Vec<&'a str> {
+    outcomes(said).into_iter().filter(|(name, _)| *name == check).map(|(_, outcome)| outcome).collect()
+}
+
+#[cfg(feature = "webrtc")]
+#[tokio::test]
+async fn calls_are_held_by_any_way_and_by_each_relay() {
+    let relaying = with_turn(|_| {});
+    let (status, said) = check(&[relaying.base(), "--webrtc"]).await;
+    assert_eq!((status, &said["outcome"]), (Some(0), &Value::from("ok")), "{said}");
+    assert_eq!(outcomes_of(&said, "webrtc"), ["ok"], "{said}");
+    assert_eq!(outcomes_of(&said, "webrtc-relay"), ["ok", "ok"], "by UDP and by TCP: {said}");
+    let detail = finding(&said, "webrtc-relay")["detail"].as_str().unwrap();
+    assert!(detail.contains("transport=udp: answer after") && detail.contains("65536 bytes there and back after"), "{detail}");
+
+    let without = TestServer::with(serves);
+    let (status, said) = check(&[without.base(), "--webrtc"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!((outcomes_of(&said, "webrtc"), outcomes_of(&said, "webrtc-relay")), (vec!["ok"], vec!["skipped"]), "{said}");
+
+    let misnamed = with_turn(|config| {
+        config.turn.allow = vec!["0.0.0.0/0".parse().unwrap()];
+        config.turn.external_ip = vec!["127.0.0.77".parse().unwrap()];
+    });
+    let (status, said) = check(&[misnamed.base(), "--webrtc", "--timeout", "3"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    assert_eq!((outcomes_of(&said, "webrtc"), outcomes_of(&said, "webrtc-relay")), (vec!["ok"], vec!["failed"; 2]), "{said}");
+    let found = finding(&said, "webrtc-relay");
+    assert!(found["detail"].as_str().unwrap().contains("ICE finds no way within 3 s"), "{found}");
+    assert!(found["advice"].as_str().unwrap().contains("turn.external_ip"), "{found}");
+
+    let stranger = naming(relaying.turn_addresses().clear[0], "another secret than theirs, and as long");
+    let (_, said) = check(&[stranger.base(), "--webrtc", "--timeout", "3"]).await;
+    let found = finding(&said, "webrtc-relay");
+    assert!(found["detail"].as_str().unwrap().contains("refused with 401"), "{found}");
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_, said) = check(&[&format!("http://{free}"), "--webrtc"]).await;
+    assert_eq!((outcomes_of(&said, "webrtc"), outcomes_of(&said, "webrtc-relay")), (vec!["skipped"], vec!["skipped"]), "{said}");
+}
+
 #[tokio::test]
 async fn where_nobody_answers_the_first_step_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -278,3 +278,49 @@ fn help_names_every_flag_and_an_unknown_one_is_a_usage_error() {
     let (status, version, _) = run(&directory, &["--version"]);
     assert_eq!((status, version), (Some(0), format!("switchboard {}\n", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn help_of_an_echo_says_what_it_needs_and_shows_every_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    let (status, help, _) = run(&directory, &["echo", "--help"]);
+    assert_eq!(status, Some(0));
+    for text in [
+        "cargo run --release --features webrtc -- echo ROOM",
+        "--url",
+        "--token",
+        "--origin",
+        "--ca",
+        "--name",
+        "--peers",
+        "--channels",
+        "--queued-bytes",
+    ] {
+        assert!(help.contains(text), "{text}");
+    }
+    let (status, help, _) = run(&directory, &["check", "--help"]);
+    assert_eq!(status, Some(0));
+    assert!(help.contains("--features webrtc -- check https://example.org --webrtc"), "{help}");
+    assert_eq!(run(&directory, &["echo", "lobby", "--peers", "0"]).0, Some(2));
+}
+
+/// Where nobody is to be called, an echo says so and does not wait.
+#[cfg(feature = "webrtc")]
+#[test]
+fn an_echo_without_a_server_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (status, _, error) = run(&directory, &["echo", "lobby", "--url", &format!("http://{free}")]);
+    assert_eq!(status, Some(1));
+    assert!(error.contains("Connection refused"), "{error}");
+}
+
+#[cfg(not(feature = "webrtc"))]
+#[test]
+fn without_the_feature_it_is_said_how_to_get_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["echo", "lobby"][..], &["check", "http://localhost:1", "--webrtc"]] {
+        let (status, _, error) = run(&directory, arguments);
+        let command = format!("cargo run --release --features webrtc -- {}\n", arguments.join(" "));
+        assert!(status == Some(1) && error.ends_with(&command), "{error}");
+    }
+}

@@ -35,3 +35,15 @@ fn the_browser_has_the_codes_of_the_protocol() {
         assert!(codes.contains(&line), "{line}");
     }
 }
+
+#[test]
+fn commands_that_need_a_feature_are_shown_with_it() {
+    let readme = include_str!("../README.md");
+    for command in ["echo lobby", "check https://example.org --webrtc"] {
+        let line = format!("cargo run --release --features webrtc -- {command}\n");
+        assert!(readme.contains(&line), "{line}");
+    }
+    for flag in ["--peers", "--channels", "--queued-bytes", "switchboard echo ROOM", "--webrtc"] {
+        assert!(readme.contains(&format!("`{flag}`")), "{flag}");
+    }
+}

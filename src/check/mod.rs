@@ -1,7 +1,7 @@
 //! `switchboard check`: looks at a server from outside, as its clients do, and tells what works, what does not, why, and what to change.
 //!
 //! Each part asks one question and answers it with findings. What cannot be asked because of what was found before is told as skipped, so that
-//! the first thing that is wrong stands out.
+//! the first thing that is wrong stands out. `web/pages/examination.js` asks the same from a browser, by the same names.
 
 mod doors;
 mod findings;
@@ -10,6 +10,8 @@ mod quic;
 mod sessions;
 mod tls;
 mod turn;
+#[cfg(feature = "webrtc")]
+mod webrtc;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,6 +34,8 @@ What is looked at, in this order; a failed one makes the exit status 1:
   resume         a session that lost its connection goes on, and has what was sent to it meanwhile
   stun, turn     each server that clients are told of: by what address it sees this machine; a relay, and a packet
                  through it and back
+  webrtc         a call: one session offers, another answers and echoes; ICE, DTLS, 64 KiB there and back (--webrtc)
+  webrtc-relay   the same by relays alone, for each way to a TURN server that clients are told of (--webrtc)
   idle           a quiet connection stays (--long)
 
 --json prints one object: url, outcome, and findings, each with check, outcome (ok, warning, failed or skipped), detail
@@ -41,6 +45,7 @@ Examples:
   switchboard check https://example.org
   switchboard check https://example.org --origin https://app.example.org --token \"$TOKEN\" --room lobby
   switchboard check http://localhost:8080 --json
+  cargo run --release --features webrtc -- check https://example.org --webrtc
 ";
 
 /// What is checked, and as whom.
@@ -78,6 +83,10 @@ pub struct Arguments {
     #[arg(long)]
     long: bool,
 
+    /// Hold a call as well, as two browsers would, by any way and by each TURN server alone; needs the feature webrtc
+    #[arg(long)]
+    webrtc: bool,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -92,6 +101,8 @@ struct Patient {
     origin: String,
     quic_ports: Vec<u16>,
     is_long: bool,
+    #[cfg(feature = "webrtc")]
+    holds_calls: bool,
 }
 
 /// Examines the server. Fails if anything does not work.
@@ -104,10 +115,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 impl Patient {
-    fn new(Arguments { url, token, room, origin, quic_port, ca, timeout, long, .. }: &Arguments) -> anyhow::Result<Self> {
+    fn new(Arguments { url, token, room, origin, quic_port, ca, timeout, long, webrtc, .. }: &Arguments) -> anyhow::Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let parsed = parsed.ok_or_else(|| anyhow::anyhow!("{url:?} is no base URL, which is http:// or https:// and a host"))?;
         let roots = ca.as_deref().map(roots::read).transpose()?.unwrap_or_default();
+        #[cfg(not(feature = "webrtc"))]
+        if *webrtc {
+            return Err(crate::echo::not_built(&format!("check {url} --webrtc")));
+        }
         let origin = origin.clone().unwrap_or_else(|| parsed.origin().ascii_serialization());
         Ok(Self {
             url: parsed,
@@ -117,28 +132,44 @@ impl Patient {
             origin,
             quic_ports: quic_port.clone(),
             is_long: *long,
+            #[cfg(feature = "webrtc")]
+            holds_calls: *webrtc,
         })
     }
 
     async fn examine(&self, findings: &mut Findings) -> anyhow::Result<()> {
         if self.url.scheme() == "https" && !tls::examine(self, findings).await? {
-            return findings
-                .skip(&["discovery", "clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"], "certificate");
+            let checks = ["discovery", "clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"];
+            return self.skip(&checks, "certificate", findings);
         }
         let Some(connector) = doors::discover(self, findings).await? else {
-            return findings.skip(&["clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"], "discovery");
+            return self.skip(&["clock", "websocket", "webtransport", "origin", "forward", "resume", "turn"], "discovery", findings);
         };
         let connector = Arc::new(connector);
         let open = doors::examine(self, &connector, findings).await?;
         if open.is_empty() {
-            return findings.skip(&["origin", "forward", "resume", "turn"], "websocket and webtransport");
+            return self.skip(&["origin", "forward", "resume", "turn"], "websocket and webtransport", findings);
         }
         doors::origin(self, &open, findings).await?;
         sessions::forward(self, &connector, &open, findings).await?;
         sessions::resume(self, &connector, &open, findings).await?;
         ice::examine(self, &connector, &open, findings).await?;
+        #[cfg(feature = "webrtc")]
+        if self.holds_calls {
+            webrtc::examine(self, &connector, &open, findings).await?;
+        }
         if self.is_long {
             sessions::idle(self, &connector, &open, findings).await?;
+        }
+        Ok(())
+    }
+
+    /// These cannot be looked at for want of another, and neither can what comes after them on demand.
+    fn skip(&self, checks: &[&'static str], wanting: &str, findings: &mut Findings) -> anyhow::Result<()> {
+        findings.skip(checks, wanting)?;
+        #[cfg(feature = "webrtc")]
+        if self.holds_calls {
+            findings.skip(&webrtc::CHECKS, wanting)?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@
 
 pub(crate) mod connect;
 mod discovery;
+pub mod ice;
 mod resuming;
 pub mod turn;
 mod websocket;

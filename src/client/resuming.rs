@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{Client, ConnectError, Connector, Disconnected, Door, KEPT_MESSAGES_MAX};
-use crate::protocol::{ClientMessage, PeerId, Request, Resume, ResumeToken, ServerMessage, Token, Welcome};
+use crate::protocol::{ClientMessage, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage, Token, Welcome};
 
 /// A client over all of its connections.
 pub struct ResumingClient {
@@ -16,6 +16,8 @@ pub struct ResumingClient {
     pub peer_id: PeerId,
     /// The secret of its session.
     pub token: ResumeToken,
+    /// The ICE servers that it was told of when it came in, or last came back.
+    pub ice_servers: Payload,
     /// How many of the server's messages it has received.
     pub received: u64,
     /// How many messages it has sent, and the latest of them.
@@ -48,6 +50,7 @@ impl ResumingClient {
             client: Some(client),
             peer_id: welcome.peer_id,
             token: welcome.resume_token,
+            ice_servers: welcome.ice_servers,
             received: 1,
             sent: 1,
             unacknowledged: VecDeque::new(),
@@ -106,7 +109,7 @@ impl ResumingClient {
     pub async fn resume(&mut self, door: Door) -> Result<bool, ComeInError> {
         let resume = Resume { token: Some(self.token), received: self.received };
         let (mut client, welcome) = greet(&self.connector, door, None, Some(resume)).await?;
-        (self.peer_id, self.token) = (welcome.peer_id, welcome.resume_token);
+        (self.peer_id, self.token, self.ice_servers) = (welcome.peer_id, welcome.resume_token, welcome.ice_servers);
         if welcome.resumed {
             if !(self.arrived()..=self.sent).contains(&welcome.received) {
                 let reason = format!("the server broke the protocol: it has received {} of {} messages", welcome.received, self.sent);

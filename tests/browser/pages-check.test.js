@@ -195,6 +195,7 @@ test("a browser, a page or a server without WebTransport is no failure", { timeo
     prepare: () => {
       Reflect.deleteProperty(globalThis, "WebTransport");
       Object.defineProperty(globalThis, "isSecureContext", { value: false });
+      Object.defineProperty(navigator, "clipboard", { value: undefined });
     },
   });
   for (const [page, detail] of [[without, /^this browser does not have it/], [off, /^the server does not offer it/], [insecure, /secure pages alone/]]) {
@@ -202,6 +203,10 @@ test("a browser, a page or a server without WebTransport is no failure", { timeo
     assert.deepEqual(outcomes(found), [...ok(...DOORS.slice(0, 3)), "webtransport skipped", ...ok(...SESSIONS), "turn skipped", "direct ok"]);
     assert.match(found[3].detail, detail);
   }
+  // Nor does an insecure page have a clipboard.
+  await insecure.getByTestId("copy").click();
+  await insecure.getByTestId("json").waitFor();
+  assert.equal(JSON.parse(await insecure.getByTestId("json").inputValue()).findings.length, 8);
 });
 
 test("a TURN server with another secret, and one that is not there, fail each for its own reason", { timeout: 180_000 }, async (t) => {

@@ -24,7 +24,7 @@ export const QUICK = { SWITCHBOARD_TIMEOUTS_HEARTBEAT_MS: "1000", SWITCHBOARD_TI
 
 // The server refuses what begins like its settings and is none.
 const { SWITCHBOARD_BIN, ...ENVIRONMENT } = process.env;
-const BINARY = SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
+export const BINARY = SWITCHBOARD_BIN ?? fileURLToPath(new URL("../../target/debug/switchboard", import.meta.url));
 const WEB = fileURLToPath(new URL("../../web/", import.meta.url));
 
 const CHROMIUM_ARGS = [

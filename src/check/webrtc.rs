@@ -1,0 +1,255 @@
+//! A call, as two browsers would hold it: one session of the check offers, another is an echo. First by any way, then by each TURN server alone.
+
+use std::time::Duration;
+
+use switchboard::{
+    client::{
+        Client, Connector, Door,
+        ice::{IceServer, Target},
+    },
+    protocol::{ClientMessage, Kind, Payload, PeerId, Request, ServerMessage},
+    webrtc::{Connection, Description, Echo, Event, Limits, Message, Options, Outgoing, candidate_text, spell_candidate},
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Patient,
+    doors::{Fault, greet, millis},
+    findings::Findings,
+};
+
+/// What the findings are called: by any way, and by relays alone.
+pub const CHECKS: [&str; 2] = ["webrtc", "webrtc-relay"];
+/// As much as every browser takes in one message.
+const DATA_BYTES: usize = 64 * 1024;
+
+/// One of the two that talk to each other.
+struct Side {
+    client: Client,
+    id: PeerId,
+    ice_servers: Vec<IceServer>,
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Answer,
+    Way,
+    Handshake,
+    Channel,
+    Data,
+}
+
+/// What became of a call.
+struct Call {
+    step: Step,
+    /// When each step was done, in the order of the steps.
+    times: Vec<Duration>,
+    /// What was told of servers that are of no use.
+    useless: Vec<String>,
+    candidates: usize,
+    fault: Option<String>,
+}
+
+/// Holds the calls.
+pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], findings: &mut Findings) -> anyhow::Result<()> {
+    let [any, relay] = CHECKS;
+    let entered = timeout(patient.options.timeout, async {
+        Ok::<_, Fault>([enter(patient, connector, open[0]).await?, enter(patient, connector, open[open.len() - 1]).await?])
+    });
+    let mut sides = match entered.await {
+        Ok(Ok(sides)) => sides,
+        Ok(Err(fault)) => {
+            findings.failed(any, fault.to_string(), fault.advice())?;
+            return findings.skip(&[relay], any);
+        }
+        Err(_) => {
+            findings.failed(any, format!("not within {} s", patient.options.timeout.as_secs()), "the server's log at debug may say why")?;
+            return findings.skip(&[relay], any);
+        }
+    };
+    let loopback = connector.discovery().answered_by.is_some_and(|address| address.is_loopback());
+    let options = [0, 1].map(|side: usize| Options {
+        ice_servers: sides[side].ice_servers.clone(),
+        loopback,
+        roots: patient.options.roots.clone(),
+        queued_bytes_max: 2 * DATA_BYTES,
+        ..Options::default()
+    });
+    let call = hold(patient, &mut sides, options.clone()).await;
+    if let Some((detail, advice)) = call.failure(patient) {
+        let advice =
+            advice.unwrap_or("two peers on this machine do not reach each other: does a firewall on it keep UDP from its own addresses?");
+        findings.failed(any, detail, advice)?;
+    } else {
+        findings.ok(any, call.detail())?;
+    }
+    let urls: Vec<String> = sides[0].ice_servers.iter().flat_map(|server| server.urls().to_vec()).collect();
+    let relaying: Vec<_> = urls.into_iter().filter(|url| Target::parse(url).is_some_and(|target| target.relays)).collect();
+    if call.step == Step::Answer {
+        findings.skip(&[relay], "an answer")?;
+    } else if relaying.is_empty() {
+        findings.nothing(relay, "clients are told of no TURN server")?;
+    } else {
+        for url in relaying {
+            let options = [0, 1].map(|side: usize| {
+                let servers = options[side].ice_servers.iter().filter(|server| server.urls().contains(&url));
+                Options { ice_servers: servers.map(|server| server.by(&url)).collect(), relays_only: true, ..options[side].clone() }
+            });
+            let call = hold(patient, &mut sides, options).await;
+            if let Some((detail, advice)) = call.failure(patient) {
+                findings.failed(relay, format!("{url}: {detail}"), advice.unwrap_or(WHY_NO_RELAY))?;
+            } else {
+                findings.ok(relay, format!("{url}: {}", call.detail()))?;
+            }
+        }
+    }
+    for side in sides {
+        side.client.close().await;
+    }
+    Ok(())
+}
+
+const WHY_NO_RELAY: &str = "relays do not reach each other: is turn.external_ip (coturn: external-ip) the address by which the world knows the server, are its UDP \
+     ports for relays open (turn.ports; coturn: min-port, max-port), and may they reach its own address (turn.deny; coturn: denied-peer-ip)?";
+
+async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<Side, Fault> {
+    let mut client = connector.connect(door).await?;
+    let welcome = greet(patient, &mut client).await?;
+    client.join(&patient.room, None).await.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?;
+    let ice_servers = welcome.ice_servers.parse().map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
+    Ok(Side { client, id: welcome.peer_id, ice_servers })
+}
+
+/// Offers from the first to the second.
+async fn hold(patient: &Patient, sides: &mut [Side; 2], [offering, answering]: [Options; 2]) -> Call {
+    let mut call = Call { step: Step::Answer, times: vec![], useless: vec![], candidates: 0, fault: None };
+    let mut connection = match Connection::new(offering) {
+        Ok(connection) => connection,
+        Err(error) => {
+            call.fault = Some(error.to_string());
+            return call;
+        }
+    };
+    let mut echo = Echo::new(answering, Limits::default());
+    let held = timeout(patient.options.timeout, go_on(sides, &mut connection, &mut echo, &mut call)).await;
+    if let Ok(Err(fault)) = held {
+        call.fault = Some(fault);
+    }
+    tokio::join!(connection.close(), echo.close());
+    call
+}
+
+async fn go_on(sides: &mut [Side; 2], connection: &mut Connection, echo: &mut Echo, call: &mut Call) -> Result<(), String> {
+    let [Side { client: caller, id: caller_id, .. }, Side { client: callee, id: callee_id, .. }] = sides;
+    let begun = Instant::now();
+    let data = Message { is_binary: true, data: (0..DATA_BYTES).map(|_| fastrand::u8(..)).collect() };
+    let offer = connection.offer("check");
+    send(caller, Kind::Offer, *callee_id, Description::spell("offer", &offer)).await?;
+    loop {
+        let done = tokio::select! {
+            Outgoing { kind, to, payload } = echo.next() => {
+                send(callee, kind, to, payload).await?;
+                None
+            }
+            message = callee.receive() => {
+                if let ServerMessage::Forwarded { kind, from, payload, .. } = message.map_err(|error| error.to_string())? && from == *caller_id {
+                    echo.take(from, kind, &payload);
+                }
+                None
+            }
+            message = caller.receive() => match message.map_err(|error| error.to_string())? {
+                ServerMessage::Forwarded { kind: Kind::Answer, from, payload, .. } if from == *callee_id && call.step == Step::Answer => {
+                    let answer = Description::read(&payload).ok_or("the answer arrives as something else")?;
+                    connection.take_answer(&answer.sdp).map_err(|error| error.to_string())?;
+                    Some(Step::Way)
+                }
+                ServerMessage::Forwarded { kind: Kind::IceCandidate, from, payload, .. } if from == *callee_id => {
+                    if let Some(text) = candidate_text(&payload) {
+                        connection.take_candidate(&text);
+                        call.candidates += 1;
+                    }
+                    None
+                }
+                ServerMessage::Error(refusal) => return Err(format!("refused as {}: {}", refusal.code, refusal.message)),
+                _ => None,
+            },
+            event = connection.next() => match event {
+                Event::Candidate(text) => {
+                    call.candidates += 1;
+                    send(caller, Kind::IceCandidate, *callee_id, spell_candidate(&text)).await?;
+                    None
+                }
+                Event::Useless(why) => {
+                    call.useless.push(why);
+                    None
+                }
+                Event::Found if call.step == Step::Way => Some(Step::Handshake),
+                Event::Connected => Some(Step::Channel),
+                Event::Opened(channel, _) => {
+                    connection.send(channel, data.clone()).map_err(|error| error.to_string())?;
+                    Some(Step::Data)
+                }
+                Event::Message(_, message) if message == data => {
+                    call.times.push(begun.elapsed());
+                    return Ok(());
+                }
+                Event::Message(..) => return Err("what comes back through the channel is something else".into()),
+                Event::Ended => return Err("the connection ends".into()),
+                Event::Found | Event::Lost | Event::Closed(_) => None,
+            },
+        };
+        if let Some(step) = done {
+            call.step = step;
+            call.times.push(begun.elapsed());
+        }
+    }
+}
+
+async fn send(client: &mut Client, kind: Kind, to: PeerId, payload: Payload) -> Result<(), String> {
+    let message = ClientMessage::Forward { kind, to, room: None, payload };
+    client.send(&Request { id: None, message }).await.map_err(|error| error.to_string())
+}
+
+impl Call {
+    /// When each step was done.
+    fn detail(&self) -> String {
+        let after = |step: Step| self.times.get(step as usize).copied().map(millis).unwrap_or_default();
+        format!(
+            "answer after {}, ICE after {}, DTLS after {}, {DATA_BYTES} bytes there and back after {}",
+            after(Step::Answer),
+            after(Step::Way),
+            after(Step::Handshake),
+            after(Step::Data)
+        )
+    }
+
+    /// What it did not come to, and what to do about it, if that is known of the step alone.
+    fn failure(&self, patient: &Patient) -> Option<(String, Option<&'static str>)> {
+        if self.times.len() > Step::Data as usize {
+            return None;
+        }
+        let (missing, advice) = match self.step {
+            Step::Answer => ("there is no answer", Some("signals do not pass from one session to the other: what says `forward`?")),
+            Step::Way => ("ICE finds no way", None),
+            Step::Handshake => {
+                ("there is a way, but DTLS does not come to an end on it", Some("do packets of 1,200 bytes pass, and not only small ones?"))
+            }
+            Step::Channel | Step::Data => {
+                ("DTLS is done, but data does not come back", Some("do packets of 1,200 bytes pass, and not only small ones?"))
+            }
+        };
+        let mut detail = missing.to_owned();
+        match &self.fault {
+            Some(fault) => detail = format!("{detail}: {fault}"),
+            None => detail = format!("{detail} within {} s", patient.options.timeout.as_secs()),
+        }
+        if self.step == Step::Way {
+            detail = format!("{detail}, with {} candidates beside those of the descriptions", self.candidates);
+        }
+        if !self.useless.is_empty() {
+            detail = format!("{detail} ({})", self.useless.join("; "));
+        }
+        Some((detail, advice))
+    }
+}
