@@ -59,12 +59,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         None => {
             let (config, origins) = cli.serve.config()?;
             let logging = logging::start(&config)?;
-            let (open_files, clients_max) = (open_as_many_files_as_allowed(), config.limits.clients_max);
-            if open_files.is_some_and(|open_files| open_files < clients_max as u64) {
-                warn!(
-                    open_files,
-                    clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)"
-                );
+            if let Some(open_files) = open_as_many_files_as_allowed() {
+                warn_of_few_files(open_files, &config);
             }
             let program = Program { settings: config.in_force(&origins), log: Some(logging.level.clone()) };
             let server = Server::start_in(config, None, program)?;
@@ -75,6 +71,22 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 drop(print(&format!("Switchboard is open: {}\n{}.\n{administration}", server.url(), server.admits())));
             })?)
         }
+    }
+}
+
+/// Clients are files, and so are allocations.
+fn warn_of_few_files(open_files: u64, config: &Config) {
+    let clients_max = config.limits.clients_max;
+    let allocations_max = if config.turn.enabled { config.turn.allocations_max } else { 0 };
+    if open_files < clients_max as u64 {
+        warn!(open_files, clients_max, "limits.clients_max is more than the files that the system lets this program open (ulimit -n)");
+    } else if open_files < (clients_max + allocations_max) as u64 {
+        warn!(
+            open_files,
+            clients_max,
+            allocations_max,
+            "limits.clients_max and turn.allocations_max are more than the files that the system lets this program open (ulimit -n)"
+        );
     }
 }
 

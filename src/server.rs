@@ -595,6 +595,7 @@ fn turn_settings(config: &Config) -> turn::Settings {
         allow: turn.allow.clone(),
         deny: turn.deny.clone(),
         allocations_per_session_max: turn.allocations_per_session_max,
+        allocations_per_address_max: turn.allocations_per_address_max,
         allocations_max: turn.allocations_max,
         allocation_bytes_per_second: turn.allocation_bytes_per_second,
         bytes_per_second: turn.bytes_per_second,

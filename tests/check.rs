@@ -229,7 +229,7 @@ fn with_turn(change: impl FnOnce(&mut Config)) -> TestServer {
         serves(config);
         config.turn.enabled = true;
         config.turn.listen = Some("127.0.0.1:0".parse().unwrap());
-        config.turn.allow = vec!["127.0.0.0/8".parse().unwrap()];
+        config.turn.allow = vec!["127.0.0.1/32".parse().unwrap()];
         change(config);
     })
 }

@@ -83,25 +83,34 @@ fn a_second_signal_does_not_wait_for_clients() {
 }
 
 /// The program, where the shell allows so few open files.
-fn with_open_files(limit: &str, directory: &TempDir) -> ServerProcess {
+fn with_open_files(limit: &str, settings: &[(&str, &str)], directory: &TempDir) -> ServerProcess {
     let start = format!("ulimit {limit} && exec \"$0\" --listen 127.0.0.1:0");
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &start, env!("CARGO_BIN_EXE_switchboard")]).current_dir(directory.path()).env_clear().stdin(Stdio::null());
+    shell.envs(settings.iter().copied());
     ServerProcess::start(&mut shell, directory)
 }
 
 #[test]
 fn it_opens_as_many_files_as_it_may_and_says_when_clients_may_be_more() {
     let directory = tempfile::tempdir().unwrap();
-    let server = with_open_files("-S -n 64", &directory);
+    let server = with_open_files("-S -n 64", &[], &directory);
     let connections: Vec<_> = (0..100).map(|_| TcpStream::connect(server.authority()).unwrap()).collect();
     for mut connection in &connections {
         connection.set_read_timeout(Some(support::DEADLINE)).unwrap();
         connection.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         connection.read_exact(&mut [0; 12]).unwrap();
     }
-    let server = with_open_files("-n 64", &directory);
+    let server = with_open_files("-n 64", &[], &directory);
     server.logs("limits.clients_max is more than the files");
+    let with_turn = [
+        ("SWITCHBOARD_LIMITS_CLIENTS_MAX", "10"),
+        ("SWITCHBOARD_TURN_ENABLED", "true"),
+        ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0"),
+        ("SWITCHBOARD_TURN_ALLOCATIONS_MAX", "1000"),
+    ];
+    let server = with_open_files("-n 200", &with_turn, &directory);
+    server.logs("limits.clients_max and turn.allocations_max are more than the files");
 }
 
 #[test]

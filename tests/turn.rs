@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use support::{
     RawClient, TestServer,
     authority::Authority,
@@ -28,7 +29,7 @@ use turn_types::AddressFamily;
 /// With what is on the test's machine as peers.
 fn relaying(config: &mut Config) {
     serving(config);
-    config.turn.allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+    config.turn.allow = ["127.0.0.1/32", "::1/128"].map(|host| host.parse().unwrap()).into();
 }
 
 /// By TLS as well, with a certificate of this authority's.
@@ -186,6 +187,27 @@ async fn two_clients_meet_at_the_servers_own_address_where_nothing_else_is_a_pee
     }
 }
 
+/// Whoever lets clients reach a network by its block did not mean the services of this machine, which is in it.
+#[tokio::test]
+async fn a_block_that_is_allowed_opens_no_address_of_the_server_itself() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.turn.allow = ["0.0.0.0/0", "::/0", "127.0.0.0/8"].map(|block| block.parse().unwrap()).into();
+    });
+    let (socket, own) = peer("0.0.0.0:0").await;
+    let mut client = client(&server, PeerId::random()).await;
+    client.allocate().await.unwrap();
+    for (number, address) in (0x4000..).zip(["127.0.0.1", "127.0.0.2", "0.0.0.0"]) {
+        let peer = SocketAddr::new(address.parse().unwrap(), own.port());
+        assert_eq!(client.permit(peer).await, Err(403), "{peer}");
+        assert_eq!(client.bind(number, peer).await, Err(403), "{peer}");
+        client.send_to(peer, b"by send").await;
+        client.send_by(number, b"by channel").await;
+    }
+    client.permit("192.168.7.7:9".parse().unwrap()).await.expect("the network itself is open");
+    assert_eq!(arrived(&socket).await, 0);
+}
+
 /// What a client of somebody else's network could want to reach through a server in it.
 const FORBIDDEN: [&str; 34] = [
     "127.0.0.1",
@@ -326,13 +348,39 @@ async fn a_session_has_so_many_allocations_and_the_server_too() {
     }
 }
 
+/// However many sessions it has, or credentials that were lent to it.
+#[tokio::test]
+async fn an_address_has_so_many_allocations_and_others_have_theirs() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.turn.allocations_per_address_max = 3;
+    });
+    let allocate = async |address: [u8; 4]| {
+        let mut client = TurnClient::connect_from(address.into(), first(&server), By::Udp).await;
+        client.use_credential(credential(&server, PeerId::random()));
+        client.allocate().await.map(|_| client)
+    };
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(allocate([127, 0, 0, 1]).await.unwrap());
+    }
+    assert_eq!(allocate([127, 0, 0, 1]).await.err(), Some(486));
+    allocate([127, 0, 0, 2]).await.unwrap();
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="address-quota"}"#), 1.0);
+    assert_eq!(clients[0].refresh(0).await, Ok(0));
+    allocate([127, 0, 0, 1]).await.unwrap();
+}
+
 /// A request that names so many peers that there is room for some of them only lets none of them in.
 #[tokio::test]
 async fn an_allocation_has_so_many_peers_and_takes_those_of_one_request_together() {
     use stun_types::message::MessageWriteExt as _;
     use turn_types::{attribute::XorPeerAddress, message::CREATE_PERMISSION};
     const PEERS_MAX: u8 = 128;
-    let server = TestServer::with(relaying);
+    let server = TestServer::with(|config| {
+        relaying(config);
+        config.turn.allow.extend((0..=u8::MAX).map(|n| IpNet::from(IpAddr::from([127, 9, 9, n]))));
+    });
     let mut client = client(&server, PeerId::random()).await;
     client.allocate().await.unwrap();
     let port = first(&server).port();
@@ -377,7 +425,8 @@ async fn more_bytes_than_may_pass_are_lost() {
         client.allocate().await.unwrap();
         client.bind(0x4000, peer).await.unwrap();
         for _ in 0..50 {
-            client.send_by(0x4000, &[7; 1000]).await;
+            // A thousand bytes with the headers of UDP and IP.
+            client.send_by(0x4000, &[7; 1000 - 28]).await;
         }
         client.mapped().await;
         let received = arrived(&socket).await;
@@ -385,6 +434,31 @@ async fn more_bytes_than_may_pass_are_lost() {
         let sent = count(&server, r#"switchboard_turn_relayed_packets_total{direction="to-peer"}"#);
         assert!(received >= 11 && lost >= 1.0, "{received} passed, {sent} sent, {lost} lost");
         assert_eq!(received as f64 + lost, 50.0);
+    }
+}
+
+/// Packets without data cost a network as much as others do.
+#[tokio::test]
+async fn more_empty_packets_than_may_pass_are_lost() {
+    for (of_one, of_all, cause) in [(1_000, 1_000_000, "allocation-rate"), (1_000_000, 1_000, "server-rate")] {
+        let server = TestServer::with(|config| {
+            relaying(config);
+            (config.turn.allocation_bytes_per_second, config.turn.bytes_per_second) = (of_one, of_all);
+        });
+        let (_socket, peer) = peer("127.0.0.1:0").await;
+        let mut client = TurnClient::connect(first(&server), By::Tcp, None).await;
+        client.use_credential(credential(&server, PeerId::random()));
+        client.allocate().await.unwrap();
+        client.bind(0x4000, peer).await.unwrap();
+        for _ in 0..400 {
+            client.send_by(0x4000, &[]).await;
+        }
+        client.mapped().await;
+        let lost = count(&server, &format!(r#"switchboard_turn_refusals_total{{cause="{cause}"}}"#));
+        let sent = count(&server, r#"switchboard_turn_relayed_packets_total{direction="to-peer"}"#);
+        assert!(sent >= 36.0 && lost >= 100.0, "{sent} sent, {lost} lost");
+        assert_eq!(sent + lost, 400.0);
+        assert_eq!(count(&server, r#"switchboard_turn_relayed_bytes_total{direction="to-peer"}"#), 0.0, "what is counted is data");
     }
 }
 
@@ -451,6 +525,105 @@ async fn an_allocation_outlives_what_its_credential_says_as_long_as_its_session_
     })
     .await;
     assert_eq!(client.refresh(600).await, Ok(600));
+}
+
+/// What `/ice` answers somebody who has no session.
+async fn asked(server: &TestServer) -> reqwest::Response {
+    within("an answer", support::http().get(format!("{}/ice", server.base())).send()).await.expect("an answer")
+}
+
+/// For how many seconds the credential in an answer is good, and what it is.
+async fn credential_in(answer: reqwest::Response) -> (u64, TurnCredential) {
+    let told: serde_json::Value = within("ICE servers", answer.json()).await.expect("JSON");
+    let text = |key: &str| told["iceServers"][0][key].as_str().expect("a string").to_owned();
+    let credential = TurnCredential { username: text("username"), password: text("credential") };
+    (told["ttl"].as_u64().expect("it runs out"), credential)
+}
+
+/// Nobody ends the use of a credential that belongs to no session, so it ends by itself, with the allocations that it made.
+#[tokio::test]
+async fn what_is_lent_by_http_ends_by_itself_with_all_that_it_relays() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.turn_ttl_ms = 3_000;
+    });
+    let (_, credential) = credential_in(asked(&server).await).await;
+    let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+    client.use_credential(credential);
+    let relayed = client.allocate().await.unwrap();
+    assert_eq!(client.refresh(3600).await, Ok(3600));
+    eventually("the port is free", async || UdpSocket::bind(relayed).await.is_ok()).await;
+    assert_eq!(client.refresh(600).await, Err(401));
+}
+
+/// Whom the embedded server lends nothing more is told of the others all the same.
+#[tokio::test]
+async fn an_address_that_is_lent_nothing_more_is_told_of_other_servers() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.address_credentials_max = 1;
+        config.ice.servers = vec![serde_json::from_value("stun:stun.example.org".into()).unwrap()];
+    });
+    for urls in [2, 1, 1] {
+        let answer = asked(&server).await;
+        assert_eq!(answer.status(), 200);
+        let told: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(told["iceServers"].as_array().map(Vec::len), Some(urls), "{told}");
+        assert_eq!(told["iceServers"][0]["urls"][0], "stun:stun.example.org");
+        assert_eq!(told.get("ttl").is_some(), urls == 2, "{told}");
+    }
+}
+
+/// A socket for all addresses answers by the one that was asked, for clients take no answer from another.
+#[tokio::test]
+async fn whichever_address_of_the_machine_is_asked_answers() {
+    for (listen, hosts) in [("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.9.9.9"][..]), ("[::]:0", &["::1"])] {
+        let server = TestServer::with(|config| {
+            relaying(config);
+            config.turn.listen = Some(listen.parse().unwrap());
+        });
+        for host in hosts {
+            let (socket, peer) = peer("127.0.0.1:0").await;
+            let address = SocketAddr::new(host.parse().unwrap(), first(&server).port());
+            let mut client = TurnClient::connect(address, By::Udp, None).await;
+            assert_eq!(client.mapped().await, client.local(), "{address}");
+            if !address.is_ipv4() {
+                continue;
+            }
+            client.use_credential(credential(&server, PeerId::random()));
+            let relayed = client.allocate().await.unwrap();
+            client.bind(0x4000, peer).await.unwrap();
+            socket.send_to(b"to the client", relayed).await.unwrap();
+            assert_eq!(client.hear().await, Heard::Channel(0x4000, b"to the client".to_vec()), "{address}");
+            client.send_by(0x4000, b"to the peer").await;
+            assert_eq!(receive(&socket).await, (b"to the peer".to_vec(), relayed), "{address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_lent_so_many_credentials_each_for_an_hour() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.ice.address_credentials_max = 2;
+    });
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for _ in 0..2 {
+        let before = now();
+        let (ttl, credential) = credential_in(asked(&server).await).await;
+        let expiry: u64 = credential.username.split_once(':').unwrap().0.parse().unwrap();
+        assert!((3590..=3600).contains(&ttl) && (before + 3600..=now() + 3600).contains(&expiry), "{ttl} {expiry}");
+        let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+        client.use_credential(credential);
+        client.allocate().await.unwrap();
+    }
+    let request = support::http().get(format!("{}/ice", server.base())).header("Origin", "http://localhost:3000");
+    let refused = within("an answer", request.send()).await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let retry_after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((3580..=3600).contains(&retry_after), "{retry_after}");
+    let exposed = refused.headers().get("access-control-expose-headers").map(|names| names.to_str().unwrap().to_owned());
+    assert_eq!(exposed.as_deref(), Some("Retry-After"), "pages of other origins may read it");
 }
 
 #[tokio::test]
@@ -569,6 +742,33 @@ async fn streams_without_an_allocation_are_so_many_for_each_address() {
 /// The shortest message that is answered.
 const BINDING_REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
+/// After a restart of the server every client of an office goes on with credentials of a session that nobody knows, and nobody guesses those.
+#[tokio::test]
+async fn names_without_a_session_make_nobody_of_their_address_wait() {
+    let server = TestServer::with(|config| {
+        serving(config);
+        config.limits.address_failures_max = 2;
+        config.turn.grace_ms = 0;
+    });
+    let (ended, over) = (PeerId::random(), PeerId::random());
+    let credentials = server.turn_credentials().unwrap();
+    let of_ended = credential(&server, ended);
+    credentials.session_ended(&ended);
+    let unknown =
+        TurnCredential { username: of_ended.username.replace(&ended.to_string(), &PeerId::random().to_string()), ..of_ended.clone() };
+    let of_over = credentials.issue(over, std::time::SystemTime::now() - Duration::from_secs(1));
+    for credential in [unknown, of_ended, of_over] {
+        for _ in 0..5 {
+            let mut client = TurnClient::connect(first(&server), By::Udp, None).await;
+            client.use_credential(credential.clone());
+            assert_eq!(client.allocate().await, Err(401));
+        }
+    }
+    client(&server, PeerId::random()).await.allocate().await.unwrap();
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="credentials"}"#), 15.0);
+    assert_eq!(count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#), 0.0);
+}
+
 #[tokio::test]
 async fn what_has_shown_no_credentials_costs_no_memory_and_is_not_amplified() {
     use stun_types::{
@@ -626,7 +826,7 @@ async fn a_million_requests_of_strangers_cost_no_memory_and_no_packet_of_a_clien
     const STRANGERS: usize = 4;
     const ROUNDS: usize = 1_000_000 / STRANGERS / flood::BATCH;
     let settings =
-        [("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0"), ("SWITCHBOARD_TURN_ALLOW", "127.0.0.0/8")];
+        [("SWITCHBOARD_TURN_ENABLED", "true"), ("SWITCHBOARD_TURN_LISTEN", "127.0.0.1:0"), ("SWITCHBOARD_TURN_ALLOW", "127.0.0.1")];
     let server = ServerProcess::with(&settings);
     let (address, credential) = lent(&server).await;
     let mut client = TurnClient::connect(address, By::Udp, None).await;
@@ -796,6 +996,33 @@ async fn coturns_client_loses_nothing() {
         eventually("no allocations", async || allocations() == 0.0).await;
     }
     echo.abort();
+}
+
+/// A request that waits, for wrong credentials came from where it comes from, makes no allocation when the server has ended.
+#[tokio::test]
+async fn requests_that_wait_end_with_the_server() {
+    let mut server = TestServer::with(|config| {
+        serving(config);
+        config.limits.address_failures_max = 1;
+        config.timeouts.failure_delay_ms = 5_000;
+    });
+    let address = first(&server);
+    let good = credential(&server, PeerId::random());
+    let wrong = TurnCredential { password: "guessed".into(), ..good.clone() };
+    let failures = || count(&server, r#"switchboard_turn_refusals_total{cause="failures"}"#);
+    let mut guessing = tokio::task::JoinSet::new();
+    while failures() < 8.0 {
+        let wrong = wrong.clone();
+        guessing.spawn(async move {
+            let mut client = TurnClient::connect(address, By::Udp, None).await;
+            client.use_credential(wrong);
+            client.allocate().await
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.stop();
+    server.wait().await;
+    UdpSocket::bind(address).await.expect("nobody has the socket any more");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Settings that contradict each other, each good by itself.
 
-use super::{Config, Limits, Rates, Timeouts, sources::Conflict};
+use super::{Config, Limits, Rates, Timeouts, Turn, sources::Conflict};
 
 /// Bytes that one peer takes in the list of a room, beside its metadata: its id and the keys around it, in either codec.
 const PEER_ENTRY_BYTES: usize = 96;
@@ -43,6 +43,31 @@ impl Config {
         if let (Some(listen), None) = (self.turn.tls_listen, &self.tls_cert) {
             let problem = format!("tls_listen is {listen}, but there is no TLS without tls_cert");
             add(&["turn.tls_listen", "tls_cert"], problem);
+        }
+
+        // Whoever sets one of these believes that it runs.
+        if !self.turn.enabled {
+            let why = "no TURN server runs without enabled";
+            if let Some(listen) = self.turn.listen {
+                add(&["turn.listen", "turn.enabled"], format!("listen is {listen}, but {why}"));
+            }
+            if let Some(listen) = self.turn.tls_listen {
+                add(&["turn.tls_listen", "turn.enabled"], format!("tls_listen is {listen}, but {why}"));
+            }
+            if let Some(address) = self.turn.external_ip.first() {
+                add(&["turn.external_ip", "turn.enabled"], format!("external_ip names {address}, but {why}"));
+            }
+        }
+
+        let Turn { enabled, ports, allocations_max, .. } = self.turn;
+        if enabled && ports.range().len() < allocations_max {
+            add(
+                &["turn.ports", "turn.allocations_max"],
+                format!(
+                    "ports is {ports}, which are {}, but allocations_max is {allocations_max}: each allocation has a port of its own",
+                    ports.range().len()
+                ),
+            );
         }
 
         let together = "turn_urls and turn_secret_files go together";
@@ -166,6 +191,43 @@ mod tests {
             config.auth.callback_url = Some("https://app.example/may".parse().unwrap());
         };
         assert_eq!(conflict(both), None);
+    }
+
+    #[test]
+    fn settings_of_a_turn_server_that_does_not_run_do_not_go_unnoticed() {
+        let listen = |config: &mut Config| config.turn.listen = Some("127.0.0.1:3478".parse().unwrap());
+        assert_eq!(conflict(listen).unwrap(), "turn.listen: listen is 127.0.0.1:3478, but no TURN server runs without enabled");
+        let tls_listen = |config: &mut Config| {
+            config.turn.tls_listen = Some("127.0.0.1:443".parse().unwrap());
+            (config.tls_cert, config.tls_key) = (Some("chain.pem".into()), Some("key.pem".into()));
+        };
+        assert_eq!(conflict(tls_listen).unwrap(), "turn.tls_listen: tls_listen is 127.0.0.1:443, but no TURN server runs without enabled");
+        let external_ip = |config: &mut Config| config.turn.external_ip = vec!["203.0.113.9".parse().unwrap()];
+        assert_eq!(
+            conflict(external_ip).unwrap(),
+            "turn.external_ip: external_ip names 203.0.113.9, but no TURN server runs without enabled"
+        );
+        let all = |config: &mut Config| {
+            listen(config);
+            tls_listen(config);
+            external_ip(config);
+            config.turn.enabled = true;
+        };
+        assert_eq!(conflict(all), None);
+    }
+
+    #[test]
+    fn there_are_as_many_ports_as_allocations() {
+        let few = |config: &mut Config| (config.turn.enabled, config.turn.ports) = (true, "50000-50099".parse().unwrap());
+        assert_eq!(
+            conflict(few).unwrap(),
+            "turn.ports: ports is 50000-50099, which are 100, but allocations_max is 4000: each allocation has a port of its own"
+        );
+        let as_many = |config: &mut Config| {
+            few(config);
+            config.turn.allocations_max = 100;
+        };
+        assert_eq!(conflict(as_many), None);
     }
 
     #[test]

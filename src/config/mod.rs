@@ -157,9 +157,8 @@ pub struct Ice {
     #[config(env = "SWITCHBOARD_ICE_TURN_URLS", default = [], deserialize_with = turn_urls)]
     pub turn_urls: Vec<IceUrl>,
 
-    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs; beside it may stand what the servers took before, or
-    /// will take next, which has to be good as well. A file that changes is read again. README.md says how a secret is changed. In the environment they are
-    /// separated by commas.
+    /// Files with a secret each that those servers know (`static-auth-secret`), one line. The first signs, and the next one when that is gone; at the start all
+    /// have to be there and good. A file that changes is read again. README.md says how a secret is changed. In the environment they are separated by commas.
     #[config(env = "SWITCHBOARD_ICE_TURN_SECRET_FILES", default = [], deserialize_with = paths)]
     pub turn_secret_files: Vec<PathBuf>,
 
@@ -201,13 +200,14 @@ pub struct Turn {
     #[config(env = "SWITCHBOARD_TURN_EXTERNAL_IP", default = [], deserialize_with = external_addresses)]
     pub external_ip: Vec<IpAddr>,
 
-    /// The UDP ports that packets are relayed by, as FIRST-LAST. Which one an allocation gets nobody can foretell.
+    /// The UDP ports that packets are relayed by, as FIRST-LAST, at least as many as allocations_max says. Which one an allocation gets nobody can foretell.
     #[config(env = "SWITCHBOARD_TURN_PORTS", default = "49152-65535")]
     pub ports: Ports,
 
     /// Peers beside those of the public internet, as CIDR blocks or addresses. By default none is in loopback, link-local, private, carrier-grade, multicast,
     /// broadcast, unspecified, documentation, benchmarking and reserved addresses, nor is this machine itself but for what it relays, nor a cloud's
-    /// metadata service. In the environment they are separated by commas.
+    /// metadata service. A block opens no address of this machine in it, loopback among them: such an address has to be named alone. In the environment they
+    /// are separated by commas.
     #[config(env = "SWITCHBOARD_TURN_ALLOW", default = [], deserialize_with = blocks)]
     pub allow: Vec<IpNet>,
 
@@ -220,17 +220,22 @@ pub struct Turn {
     #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_PER_SESSION_MAX", default = 12, deserialize_with = integer::<_, _, 1, 1000>)]
     pub allocations_per_session_max: usize,
 
+    /// Allocations of the clients of one address, or of one /64 block of IPv6, whatever their sessions. One more is refused with 486.
+    /// Range: 1 to 64000.
+    #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_PER_ADDRESS_MAX", default = 400, deserialize_with = integer::<_, _, 1, 64_000>)]
+    pub allocations_per_address_max: usize,
+
     /// Allocations on this server, each of which is a port and an open file. One more is refused with 508.
     /// Range: 1 to 64000.
     #[config(env = "SWITCHBOARD_TURN_ALLOCATIONS_MAX", default = 4000, deserialize_with = integer::<_, _, 1, 64_000>)]
     pub allocations_max: usize,
 
-    /// Bytes that one allocation relays in a second, both ways together; as many at once. More are lost.
+    /// Bytes that one allocation relays in a second, both ways together, with the headers of IP and UDP; as many at once. More are lost.
     /// Range: 1000 to 10000000000 (10 GB).
     #[config(env = "SWITCHBOARD_TURN_ALLOCATION_BYTES_PER_SECOND", default = 2000000, deserialize_with = integer::<_, _, 1000, 10_000_000_000>)]
     pub allocation_bytes_per_second: u64,
 
-    /// Bytes that all allocations relay in a second, both ways together; as many at once. More are lost.
+    /// Bytes that all allocations relay in a second, both ways together, with the headers of IP and UDP; as many at once. More are lost.
     /// Range: 1000 to 100000000000 (100 GB).
     #[config(env = "SWITCHBOARD_TURN_BYTES_PER_SECOND", default = 100000000, deserialize_with = integer::<_, _, 1000, 100_000_000_000>)]
     pub bytes_per_second: u64,
@@ -458,7 +463,7 @@ mod tests {
         let settings = manual_switched_on();
         // All but tls_cert, tls_key, workers, admin_listen, turn's listen and tls_listen, and auth's jwks_url, issuer, audience, callback_url and callback_secret_file
         // have a default.
-        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 66);
+        assert_eq!(settings.lines().filter(|line| line.starts_with(|char: char| char.is_alphabetic())).count(), 67);
         for text in [Config::manual(), settings] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Sources::new().file(&path).finish(), Ok(Config::default()));

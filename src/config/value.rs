@@ -1,6 +1,11 @@
 //! How single values are read: what a type alone does not say, such as a range. Every refusal names the value.
 
-use std::{fmt, marker::PhantomData, net::IpAddr, path::PathBuf};
+use std::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use reqwest::Url;
@@ -204,10 +209,21 @@ pub(super) fn external_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> 
     let texts = Vec::<String>::deserialize(deserializer)?;
     let address = |text: &String| text.parse().map_err(|_| D::Error::custom(format_args!("{text:?} is no IP address")));
     let addresses: Vec<IpAddr> = texts.iter().map(address).collect::<Result<_, _>>()?;
-    match addresses.iter().filter(|address| address.is_ipv4()).count() {
-        0..=1 if addresses.len() <= 2 && addresses.iter().filter(|address| address.is_ipv6()).count() <= 1 => Ok(addresses),
-        _ => Err(D::Error::custom("there is one address of each family at most")),
+    for (index, address) in addresses.iter().enumerate() {
+        let is_nobodys = address.is_unspecified() || address.is_multicast() || *address == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if is_nobodys {
+            return Err(D::Error::custom(format_args!("nobody knows a machine by {address}")));
+        }
+        if address.to_canonical() != *address {
+            return Err(D::Error::custom(format_args!("{address} is {} in another spelling", address.to_canonical())));
+        }
+        if let Some(before) = addresses[..index].iter().find(|before| before.is_ipv4() == address.is_ipv4()) {
+            return Err(D::Error::custom(format_args!(
+                "{before} and {address} are of one family, and there is one address of each at most"
+            )));
+        }
     }
+    Ok(addresses)
 }
 
 /// Rules for the origins of pages.
@@ -305,6 +321,30 @@ mod tests {
         }
         for text in ["https://alice:secret@id.example/", "https://alice@id.example/"] {
             assert_eq!(url(text), Err("a URL here has no user and no password".into()));
+        }
+    }
+
+    #[test]
+    fn addresses_by_which_others_know_a_machine() {
+        let read = |texts: &[&str]| {
+            let list = format!("[{}]", texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(","));
+            external_addresses(&mut serde_json::Deserializer::from_str(&list)).map_err(|error| error.to_string())
+        };
+        for texts in [&[][..], &["203.0.113.9"], &["2001:db8::1", "203.0.113.9"], &["127.0.0.1"], &["10.0.0.1", "::1"]] {
+            assert_eq!(read(texts).map(|addresses| addresses.len()), Ok(texts.len()), "{texts:?}");
+        }
+        for (texts, told) in [
+            (&["turn.example"][..], "\"turn.example\" is no IP address"),
+            (&["0.0.0.0"], "nobody knows a machine by 0.0.0.0"),
+            (&["::"], "nobody knows a machine by ::"),
+            (&["224.0.0.1"], "nobody knows a machine by 224.0.0.1"),
+            (&["255.255.255.255"], "nobody knows a machine by 255.255.255.255"),
+            (&["ff02::1"], "nobody knows a machine by ff02::1"),
+            (&["::ffff:203.0.113.9"], "::ffff:203.0.113.9 is 203.0.113.9 in another spelling"),
+            (&["203.0.113.9", "203.0.113.8"], "203.0.113.9 and 203.0.113.8 are of one family, and there is one address of each at most"),
+        ] {
+            let problem = read(texts).unwrap_err();
+            assert!(problem.contains(told), "{problem}");
         }
     }
 

@@ -28,7 +28,10 @@ pub trait Issuer: Send + Sync {
     /// The server by all of its ways, with a credential for this session that is good until then.
     fn issue(&self, peer_id: PeerId, expires_at: SystemTime) -> Vec<IceServer>;
 
-    /// The session is over, and its credentials with it.
+    /// The same for somebody who has no session. Then it ends, and all that it is used for.
+    fn lend(&self, peer_id: PeerId, expires_at: SystemTime) -> Vec<IceServer>;
+
+    /// The session, or the time of what was lent, is over, and the credentials with it.
     fn session_ended(&self, peer_id: &PeerId);
 }
 
@@ -80,6 +83,13 @@ pub struct Offer {
     is_to_the_end: bool,
 }
 
+/// When a credential of some lifetime runs out, and whether that is because its client may not stay for longer.
+#[derive(Clone, Copy)]
+struct Term {
+    expires_at: SystemTime,
+    is_to_the_end: bool,
+}
+
 /// For who has no session nobody can tell when its use is over, so a credential of the embedded server is good for so long at the most.
 const LEASE: Duration = Duration::from_secs(3600);
 
@@ -106,7 +116,9 @@ impl IceServers {
 
     /// What the client of this session is told now. Its credentials are good for their lifetime, and not for longer than the client may stay.
     pub fn for_session(&self, peer_id: PeerId, stays_until: Option<SystemTime>, now: SystemTime) -> Offer {
-        self.offer(peer_id, self.terms.lifetime, stays_until, now)
+        let term = Term::new(self.terms.lifetime, stays_until, now);
+        let embedded = self.sources.embedded.iter().flat_map(|embedded| embedded.issue(peer_id, term.expires_at)).collect();
+        self.offer(peer_id, term, embedded)
     }
 
     /// The session is over.
@@ -116,35 +128,35 @@ impl IceServers {
         }
     }
 
-    /// What somebody at this address is told who has no session.
+    /// What somebody at this address is told who has no session. Who has as much of the embedded server as may be is told of the others, if there are any.
     pub fn for_address(&self, address: IpAddr, stays_until: Option<SystemTime>, now: SystemTime) -> Result<Offer, TooMany> {
         let peer_id = PeerId::random();
-        let lifetime = match &self.sources.embedded {
-            None => self.terms.lifetime,
-            Some(embedded) => {
-                let lifetime = self.terms.lifetime.min(LEASE);
-                let (expires_at, _) = expiry(lifetime, stays_until, now);
-                let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-                leases.lend(address, (peer_id, expires_at), now, |ended| embedded.session_ended(ended))?;
-                lifetime
-            }
+        let Some(embedded) = &self.sources.embedded else {
+            return Ok(self.offer(peer_id, Term::new(self.terms.lifetime, stays_until, now), vec![]));
         };
-        Ok(self.offer(peer_id, lifetime, stays_until, now))
+        let term = Term::new(self.terms.lifetime.min(LEASE), stays_until, now);
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_others = self.sources.external.is_some() || !self.sources.fixed.is_empty();
+        match leases.lend(address, (peer_id, term.expires_at), now, |ended| embedded.session_ended(ended)) {
+            Ok(()) => Ok(self.offer(peer_id, term, embedded.lend(peer_id, term.expires_at))),
+            Err(_) if has_others => Ok(self.offer(peer_id, term, vec![])),
+            Err(too_many) => Err(too_many),
+        }
     }
 
-    fn offer(&self, peer_id: PeerId, lifetime: Duration, stays_until: Option<SystemTime>, now: SystemTime) -> Offer {
+    fn offer(&self, peer_id: PeerId, term: Term, embedded: Vec<IceServer>) -> Offer {
         if let Some(servers) = &self.common {
             return Offer { servers: servers.clone(), expires_at: None, is_to_the_end: true };
         }
-        let (expires_at, is_to_the_end) = expiry(lifetime, stays_until, now);
-        let Sources { fixed, external, embedded } = &self.sources;
-        let mut servers = fixed.clone();
-        servers.extend(external.iter().map(|External { urls, secrets }| {
+        let Term { expires_at, is_to_the_end } = term;
+        let mut servers = self.sources.fixed.clone();
+        servers.extend(self.sources.external.iter().map(|External { urls, secrets }| {
             let credential = rest::credential(secrets.signing().as_bytes(), peer_id.hex().as_str(), expires_at);
             IceServer::with_credential(urls.clone(), credential)
         }));
-        servers.extend(embedded.iter().flat_map(|embedded| embedded.issue(peer_id, expires_at)));
-        Offer { servers: spell(&servers), expires_at: Some(expires_at), is_to_the_end }
+        let has_credentials = self.sources.external.is_some() || !embedded.is_empty();
+        servers.extend(embedded);
+        Offer { servers: spell(&servers), expires_at: has_credentials.then_some(expires_at), is_to_the_end }
     }
 }
 
@@ -175,12 +187,13 @@ impl Offer {
     }
 }
 
-/// When a credential of this lifetime runs out, and whether that is because its client may not stay for longer.
-fn expiry(lifetime: Duration, stays_until: Option<SystemTime>, now: SystemTime) -> (SystemTime, bool) {
-    let expires_at = now + lifetime;
-    match stays_until {
-        Some(end) if end <= expires_at => (end, true),
-        _ => (expires_at, false),
+impl Term {
+    fn new(lifetime: Duration, stays_until: Option<SystemTime>, now: SystemTime) -> Self {
+        let expires_at = now + lifetime;
+        match stays_until {
+            Some(end) if end <= expires_at => Self { expires_at: end, is_to_the_end: true },
+            _ => Self { expires_at, is_to_the_end: false },
+        }
     }
 }
 
@@ -208,6 +221,10 @@ mod tests {
             self.issued.lock().unwrap().push((peer_id, expires_at));
             let credential = rest::credential(b"its own", peer_id.hex().as_str(), expires_at);
             vec![IceServer::with_credential(vec!["turn:embedded".parse().unwrap()], credential)]
+        }
+
+        fn lend(&self, peer_id: PeerId, expires_at: SystemTime) -> Vec<IceServer> {
+            self.issue(peer_id, expires_at)
         }
 
         fn session_ended(&self, peer_id: &PeerId) {

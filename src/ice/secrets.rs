@@ -1,7 +1,7 @@
 //! The secrets that external TURN servers know as well, in files that are looked at again while the server runs.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,9 +20,11 @@ pub struct Secret(Arc<str>);
 pub struct SecretError {
     path: PathBuf,
     problem: String,
+    /// Is there no such file?
+    is_gone: bool,
 }
 
-/// Files with a secret each, of which the first signs.
+/// Files with a secret each, of which the first that is there signs.
 pub struct SecretFiles {
     files: Vec<PathBuf>,
     signing: ArcSwap<Secret>,
@@ -78,27 +80,34 @@ impl SecretFiles {
     /// Takes what is new, if it is good. The last good one goes on signing where it is not.
     pub fn refresh(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, (file, seen)) in self.files.iter().zip(seen.iter_mut()).enumerate() {
+        for (file, seen) in self.files.iter().zip(seen.iter_mut()) {
             let found = read(file);
             if found == *seen {
                 continue;
             }
             match &found {
-                Ok(secret) if index == 0 => {
-                    self.signing.store(Arc::new(secret.clone()));
-                    info!(file = %file.display(), "a new secret signs the credentials of TURN servers");
-                }
                 Ok(_) => info!(file = %file.display(), "a secret of TURN servers has changed"),
-                Err(error) => error!(%error, "the new secret of TURN servers is no good, the last good one stays in use"),
+                Err(error) => error!(%error, "a secret of TURN servers is no good, where it signs the last good one stays in use"),
             }
             *seen = found;
+        }
+        // One that is there and no good may be half written.
+        let first = self.files.iter().zip(seen.iter()).find(|(_, found)| !matches!(found, Err(SecretError { is_gone: true, .. })));
+        if let Some((file, Ok(secret))) = first
+            && *secret != *self.signing.load_full()
+        {
+            self.signing.store(Arc::new(secret.clone()));
+            info!(file = %file.display(), "a new secret signs the credentials of TURN servers");
         }
     }
 }
 
 fn read(path: &Path) -> Result<Secret, SecretError> {
-    let fault = |problem: String| SecretError { path: path.to_owned(), problem };
-    let bytes = fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let fault = |problem: String| SecretError { path: path.to_owned(), problem, is_gone: false };
+    let bytes = fs::read(path).map_err(|error| {
+        let is_gone = error.kind() == io::ErrorKind::NotFound;
+        SecretError { is_gone, ..fault(format!("cannot be read: {error}")) }
+    })?;
     let text = String::from_utf8(bytes).ok().filter(|text| text.len() <= FILE_BYTES_MAX);
     text.and_then(|text| Secret::parse(&text)).ok_or_else(|| fault("holds no secret of one line".into()))
 }
@@ -121,9 +130,32 @@ mod tests {
             secrets.refresh();
             assert_eq!(signs(), expected, "{text:?}");
         }
+    }
+
+    /// One of several files was read and never signed, whatever became of those before it.
+    #[test]
+    fn the_next_file_signs_when_the_first_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| directory.path().join(name));
+        fs::write(&files[0], "north").unwrap();
+        fs::write(&files[1], "south").unwrap();
+        let secrets = SecretFiles::load(&files).unwrap().unwrap();
+        let signs = || {
+            secrets.refresh();
+            String::from_utf8(secrets.signing().as_bytes().to_vec()).unwrap()
+        };
         fs::remove_file(&files[0]).unwrap();
-        fs::write(&files[1], "other").unwrap();
-        secrets.refresh();
+        assert_eq!(signs(), "south");
+        fs::write(&files[1], "").unwrap();
+        assert_eq!(signs(), "south", "the last good one");
+        fs::write(&files[1], "east").unwrap();
+        assert_eq!(signs(), "east");
+        fs::write(&files[0], "").unwrap();
+        assert_eq!(signs(), "east", "the first may be half written");
+        fs::write(&files[0], "west").unwrap();
+        assert_eq!(signs(), "west");
+        fs::remove_file(&files[0]).unwrap();
+        fs::remove_file(&files[1]).unwrap();
         assert_eq!(signs(), "west");
     }
 

@@ -332,9 +332,7 @@ async fn ice_servers(request: &HttpRequest, site: &Site) -> HttpResponse {
                 .body(format!("{{\"iceServers\":{servers}{ttl}}}"))
         }
         Err(NoIce::Refused(CloseCode::Unavailable)) => {
-            let mut refusal = plain(StatusCode::SERVICE_UNAVAILABLE, "whoever decides cannot be asked at the moment\n");
-            refusal.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            refusal
+            later(StatusCode::SERVICE_UNAVAILABLE, "whoever decides cannot be asked at the moment\n", Duration::from_secs(1))
         }
         Err(NoIce::Refused(_)) => {
             let mut refusal = plain(StatusCode::UNAUTHORIZED, "not without a good token\n");
@@ -342,11 +340,19 @@ async fn ice_servers(request: &HttpRequest, site: &Site) -> HttpResponse {
             refusal
         }
         Err(NoIce::TooMany(TooMany { retry_after })) => {
-            let mut refusal = plain(StatusCode::TOO_MANY_REQUESTS, "your address has as many credentials as it may\n");
-            refusal.headers_mut().insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
-            refusal
+            later(StatusCode::TOO_MANY_REQUESTS, "your address has as many credentials as it may, or all together have\n", retry_after)
         }
     }
+}
+
+/// An answer to somebody who may ask again then.
+fn later(status: StatusCode, text: &'static str, retry_after: Duration) -> HttpResponse {
+    let mut refusal = plain(status, text);
+    let headers = refusal.headers_mut();
+    headers.insert(header::RETRY_AFTER, retry_after.as_millis().div_ceil(1000).max(1).to_string().parse().expect("digits are a value"));
+    // Pages of other origins are shown few headers by themselves, and not this one.
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, header::HeaderValue::from_static("Retry-After"));
+    refusal
 }
 
 /// The token in `Authorization: Bearer TOKEN`.

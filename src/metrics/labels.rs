@@ -481,7 +481,7 @@ label! {
         SessionQuota = "session-quota",
         /// The server has, or no port for one.
         ServerQuota = "server-quota",
-        /// As many streams without an allocation, or requests that wait, come from the address as may, or from all together.
+        /// The address has as many allocations as it may; or as many streams without an allocation, or requests that wait, as it or all together may.
         AddressQuota = "address-quota",
         /// The peer's address is none that the server relays to.
         ForbiddenPeer = "forbidden-peer",

@@ -12,7 +12,7 @@ use stun_types::message::{IntegrityKey, TransactionId};
 use tokio::{net::UdpSocket, task::AbortHandle};
 
 use super::{
-    Shared,
+    Origin, Shared,
     line::Line,
     message,
     peers::Verdict,
@@ -45,8 +45,27 @@ pub struct Allocation {
     pub port: RelayPort,
     pub socket: UdpSocket,
     /// Given back at the end, before what reads from the socket knows of it.
-    share: Cell<Option<Share<PeerId>>>,
+    shares: Cell<Option<Shares>>,
 }
+
+/// What an allocation is made of.
+pub struct Parts {
+    pub line: Line,
+    pub transport: TurnTransport,
+    pub peer_id: PeerId,
+    pub username: String,
+    pub key: IntegrityKey,
+    pub made_by: TransactionId,
+    pub socket: UdpSocket,
+    pub relayed: SocketAddr,
+    pub port: RelayPort,
+    pub expires_at: Instant,
+    pub pace: OwnPace,
+    pub shares: Shares,
+}
+
+/// The right to one allocation, of its session's and of its address's.
+pub type Shares = (Share<PeerId>, Share<Origin>);
 
 /// A peer from which packets may come and to which they may go.
 struct Permission {
@@ -94,21 +113,16 @@ const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 const PEERS_MAX: usize = 128;
 /// A longer packet has no room in a message, which says in 16 bits how long it is.
 const PACKET_BYTES_MAX: usize = 65_000;
+/// What the headers of IP and UDP take beside each packet's data, so that none is free.
+const HEADERS_BYTES_V4: usize = 20 + 8;
+const HEADERS_BYTES_V6: usize = 40 + 8;
 /// What stands before the data of a channel: its number and how much there is.
 pub const CHANNEL_HEADER_BYTES: usize = 4;
 
 impl Allocation {
-    #[expect(clippy::too_many_arguments)]
-    pub fn new(
-        line: Line,
-        transport: TurnTransport,
-        (peer_id, username, key): (PeerId, String, IntegrityKey),
-        made_by: TransactionId,
-        (socket, relayed, port): (UdpSocket, SocketAddr, RelayPort),
-        expires_at: Instant,
-        pace: OwnPace,
-        share: Share<PeerId>,
-    ) -> Self {
+    /// One without peers.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { line, transport, peer_id, username, key, made_by, socket, relayed, port, expires_at, pace, shares } = parts;
         Self {
             line,
             transport,
@@ -124,7 +138,7 @@ impl Allocation {
             reading: Cell::default(),
             port,
             socket,
-            share: Some(share).into(),
+            shares: Some(shares).into(),
         }
     }
 
@@ -252,13 +266,14 @@ impl Allocation {
 
     /// Nothing is read from the socket any more.
     pub fn end(&self) {
-        self.share.take();
+        self.shares.take();
         if let Some(reading) = self.reading.take() {
             reading.abort();
         }
     }
 
-    fn may_pass(&self, bytes: usize, shared: &Shared, now: Instant) -> bool {
+    fn may_pass(&self, data_bytes: usize, shared: &Shared, now: Instant) -> bool {
+        let bytes = data_bytes + if self.relayed.is_ipv4() { HEADERS_BYTES_V4 } else { HEADERS_BYTES_V6 };
         if !self.pace.pass(bytes, now) {
             shared.metrics.turn_refused(TurnRefusal::AllocationRate);
             return false;

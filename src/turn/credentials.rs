@@ -1,5 +1,5 @@
 //! Credentials for the embedded server: good for as long as the session that has them, and a grace after it, in which a client that comes back may still
-//! restart ICE. The secret is this process's own and never leaves it.
+//! restart ICE; who has no session has them for a while. The secret is this process's own and never leaves it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,10 +22,20 @@ pub struct Credentials {
 
 #[derive(Default)]
 struct Sessions {
-    /// Until when those have it that have ended; those that are alive have no end.
-    known: HashMap<PeerId, Option<SystemTime>>,
+    known: HashMap<PeerId, Life>,
     /// Those that have ended, the first one first.
     ended: VecDeque<(SystemTime, PeerId)>,
+}
+
+/// How long somebody has what was issued.
+#[derive(Clone, Copy)]
+enum Life {
+    /// Until its session ends.
+    Session,
+    /// Its session has ended: until then.
+    Grace(SystemTime),
+    /// It has no session: until then, and what it relays as well.
+    Lent(SystemTime),
 }
 
 /// So many sessions that have ended are remembered; for one more the grace of the oldest is over.
@@ -41,11 +51,17 @@ impl Credentials {
 
     /// Those of a session, good until then at the longest. It is taken to be alive from the first time on, until [`Self::session_ended`].
     pub fn issue(&self, peer_id: PeerId, expires_at: SystemTime) -> TurnCredential {
-        self.sessions().known.entry(peer_id).or_insert(None);
+        self.sessions().known.entry(peer_id).or_insert(Life::Session);
         rest::credential(&self.secret, peer_id.hex().as_str(), expires_at)
     }
 
-    /// From now on the grace runs.
+    /// Those of somebody who has no session. Then they end, and what is relayed with them. Forgotten at [`Self::session_ended`].
+    pub fn lend(&self, peer_id: PeerId, expires_at: SystemTime) -> TurnCredential {
+        self.sessions().known.insert(peer_id, Life::Lent(expires_at));
+        rest::credential(&self.secret, peer_id.hex().as_str(), expires_at)
+    }
+
+    /// From now on the grace runs; what was lent is over.
     pub fn session_ended(&self, peer_id: &PeerId) {
         self.session_ended_at(*peer_id, SystemTime::now());
     }
@@ -53,9 +69,13 @@ impl Credentials {
     fn session_ended_at(&self, peer_id: PeerId, now: SystemTime) {
         let until = now + self.grace;
         let mut sessions = self.sessions();
-        if let Some(end @ None) = sessions.known.get_mut(&peer_id) {
-            *end = Some(until);
-            sessions.ended.push_back((until, peer_id));
+        match sessions.known.get_mut(&peer_id) {
+            Some(life @ Life::Session) => {
+                *life = Life::Grace(until);
+                sessions.ended.push_back((until, peer_id));
+            }
+            Some(Life::Lent(_)) => drop(sessions.known.remove(&peer_id)),
+            Some(Life::Grace(_)) | None => {}
         }
         while let Some((until, peer_id)) = sessions.ended.front().copied()
             && (until <= now || sessions.ended.len() > ENDED_MAX)
@@ -72,10 +92,11 @@ impl Credentials {
         is_good.then(|| rest::password(&self.secret, username))
     }
 
-    /// Is there a session of this peer, or was there one within the grace?
+    /// Is there a session of this peer, or was there one within the grace, or has it what was lent to it?
     pub fn is_good_for(&self, peer_id: &PeerId, now: SystemTime) -> bool {
         match self.sessions().known.get(peer_id) {
-            Some(end) => end.is_none_or(|end| now < end),
+            Some(Life::Session) => true,
+            Some(Life::Grace(until) | Life::Lent(until)) => now < *until,
             None => false,
         }
     }
@@ -126,6 +147,19 @@ mod tests {
         assert_eq!(good(&username, GRACE), None);
         credentials.issue(anna, now + HOUR);
         assert_eq!(good(&username, GRACE), None, "what has ended does not come back");
+    }
+
+    #[test]
+    fn what_is_lent_ends_without_being_ended() {
+        let credentials = Credentials::new(GRACE);
+        let now = SystemTime::now();
+        let peer_id = PeerId::random();
+        let TurnCredential { username, password } = credentials.lend(peer_id, now + HOUR);
+        assert_eq!(credentials.password(&username, now), Some(password));
+        assert!(credentials.is_good_for(&peer_id, now + HOUR - Duration::from_secs(1)));
+        assert!(!credentials.is_good_for(&peer_id, now + HOUR), "there is no grace");
+        credentials.session_ended_at(peer_id, now);
+        assert!(credentials.sessions().known.is_empty());
     }
 
     #[test]

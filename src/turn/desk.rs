@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,7 @@ use stun_types::{
 };
 use tokio::{
     net::UdpSocket,
-    task::{AbortHandle, yield_now},
+    task::{AbortHandle, JoinSet, yield_now},
 };
 use tracing::debug;
 use turn_types::{
@@ -28,11 +28,12 @@ use turn_types::{
 
 use super::{
     Origin, Shared,
-    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, PeerRefused},
+    allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, Parts, PeerRefused},
     credentials,
     line::{Line, Way},
     message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
     quotas::{Exhausted, OwnPace},
+    socket::ClientSocket,
 };
 use crate::{
     metrics::{TurnRefusal, TurnTransport},
@@ -46,10 +47,12 @@ pub struct Desk {
     /// For one packet; nobody waits with it.
     buffers: RefCell<Buffers>,
     next_socket: Cell<u64>,
+    /// Requests that wait.
+    later: RefCell<JoinSet<()>>,
 }
 
-/// A client, as far as an allocation is concerned: by which socket it comes, and from where.
-type Key = (u64, SocketAddr);
+/// A client, as far as an allocation is concerned: by which socket it comes, from where, and to which of several addresses.
+type Key = (u64, SocketAddr, Option<IpAddr>);
 
 struct Buffers {
     packet: Box<[u8]>,
@@ -82,7 +85,13 @@ impl Desk {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let zeros = |bytes: usize| vec![0; bytes].into_boxed_slice();
         let buffers = Buffers { packet: zeros(CHANNEL_HEADER_BYTES + PACKET_BYTES), scratch: zeros(DATA_OVERHEAD_MAX + PACKET_BYTES) };
-        Rc::new(Self { shared, allocations: RefCell::default(), buffers: buffers.into(), next_socket: Cell::new(0) })
+        Rc::new(Self {
+            shared,
+            allocations: RefCell::default(),
+            buffers: buffers.into(),
+            next_socket: Cell::new(0),
+            later: RefCell::default(),
+        })
     }
 
     /// A number for one more socket that clients come by.
@@ -91,15 +100,15 @@ impl Desk {
     }
 
     /// Serves whoever comes by this socket, without end.
-    pub async fn serve_udp(self: Rc<Self>, socket: UdpSocket) {
+    pub async fn serve_udp(self: Rc<Self>, socket: ClientSocket) {
         let (socket, number) = (Rc::new(socket), self.number_socket());
         while socket.readable().await.is_ok() {
             for _ in 0..BATCH_PACKETS {
                 let mut buffers = self.buffers.borrow_mut();
                 // An error is that of an earlier packet, which somebody did not want.
-                match socket.try_recv_from(&mut buffers.packet) {
-                    Ok((bytes, client)) => {
-                        let line = Line { client, socket: number, way: Way::Udp(socket.clone()) };
+                match socket.try_receive(&mut buffers.packet) {
+                    Ok((bytes, client, asked)) => {
+                        let line = Line { client, socket: number, asked, way: Way::Udp(socket.clone()) };
                         self.hear(&line, TurnTransport::Udp, &buffers.packet[..bytes]);
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -155,6 +164,7 @@ impl Desk {
 
     /// Nobody is served any more.
     pub fn close(&self) {
+        self.later.take().abort_all();
         let all: Vec<Key> = self.allocations.borrow().keys().copied().collect();
         all.iter().for_each(|key| self.end(*key));
     }
@@ -256,7 +266,9 @@ impl Desk {
             return;
         }
         let (desk, line, bytes) = (self.clone(), line.clone(), bytes.to_vec());
-        actix_rt::spawn(async move {
+        let mut later = self.later.borrow_mut();
+        while later.try_join_next().is_some() {}
+        later.spawn_local(async move {
             tokio::time::sleep(delay).await;
             drop(place);
             if !line.is_closed()
@@ -341,6 +353,12 @@ impl Desk {
             shared.failures.failed(line.client.ip(), now);
             challenge(ErrorCode::UNAUTHORIZED)
         };
+        // There is no password to guess. After a restart every client of an office goes on with such a name.
+        let nobody = || {
+            self.refused(TurnRefusal::Credentials);
+            shared.failures.failed_among_many(line.client.ip(), now);
+            challenge(ErrorCode::UNAUTHORIZED)
+        };
         let (username, time) = (username.username(), SystemTime::now());
         let peer_id = credentials::peer_of(username).ok_or_else(wrong)?;
         let key = match allocation {
@@ -352,7 +370,7 @@ impl Desk {
                 return Err(incoming.error(ErrorCode::WRONG_CREDENTIALS, None));
             }
             _ => {
-                let password = shared.credentials.password(username, time).ok_or_else(wrong)?;
+                let password = shared.credentials.password(username, time).ok_or_else(nobody)?;
                 LongTermKeyCredentials::new(username.to_owned(), password, REALM.to_owned()).make_key(IntegrityAlgorithm::Sha1)
             }
         };
@@ -397,25 +415,31 @@ impl Desk {
             Exhausted::Own => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
             Exhausted::All => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
         })?;
+        let of_address = shared.of_addresses.take(Origin::of(line.client));
+        let of_address = of_address.map_err(|_| refused(TurnRefusal::AddressQuota, ErrorCode::ALLOCATION_QUOTA_REACHED))?;
         let bound = shared.relays.bind(family, line.client.ip(), is_even).and_then(|(socket, relayed, port)| {
             let socket = UdpSocket::from_std(socket)?;
             Ok((socket, relayed, port))
         });
-        let bound = bound.map_err(|error| {
+        let (socket, relayed, port) = bound.map_err(|error| {
             debug!(%error, "there is no port for an allocation");
             refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY)
         })?;
         let lifetime = requested_lifetime(incoming).max(LIFETIME_DEFAULT);
-        let allocation = Rc::new(Allocation::new(
-            line.clone(),
+        let allocation = Rc::new(Allocation::new(Parts {
+            line: line.clone(),
             transport,
-            (who.peer_id, who.username.clone(), who.key.clone()),
-            message.transaction_id(),
-            bound,
-            now + Duration::from_secs(lifetime.into()),
-            OwnPace::new(shared.allocation_bytes_per_second, now),
-            share,
-        ));
+            peer_id: who.peer_id,
+            username: who.username.clone(),
+            key: who.key.clone(),
+            made_by: message.transaction_id(),
+            socket,
+            relayed,
+            port,
+            expires_at: now + Duration::from_secs(lifetime.into()),
+            pace: OwnPace::new(shared.allocation_bytes_per_second, now),
+            shares: (share, of_address),
+        }));
         let reading: AbortHandle = actix_rt::spawn(self.clone().serve_relay(allocation.clone())).abort_handle();
         allocation.reading.set(Some(reading));
         self.allocations.borrow_mut().insert(line.key(), allocation.clone());
@@ -484,6 +508,6 @@ fn requested_lifetime(incoming: &Incoming<'_>) -> u32 {
 
 impl Line {
     fn key(&self) -> Key {
-        (self.socket, self.client)
+        (self.socket, self.client, self.asked)
     }
 }

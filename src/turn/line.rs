@@ -2,12 +2,14 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
 };
 
 use bytes::BytesMut;
-use tokio::{net::UdpSocket, sync::Notify};
+use tokio::sync::Notify;
+
+use super::socket::ClientSocket;
 
 /// Where a client is, and how it is reached.
 #[derive(Clone)]
@@ -15,13 +17,15 @@ pub struct Line {
     pub client: SocketAddr,
     /// Which of the worker's sockets it comes by.
     pub socket: u64,
+    /// Which address of this machine it asks, where the socket is for several.
+    pub asked: Option<IpAddr>,
     pub way: Way,
 }
 
 /// How a client is reached.
 #[derive(Clone)]
 pub enum Way {
-    Udp(Rc<UdpSocket>),
+    Udp(Rc<ClientSocket>),
     Stream(Rc<Outbox>),
 }
 
@@ -41,7 +45,7 @@ impl Line {
     pub fn send(&self, bytes: &[u8]) -> bool {
         match &self.way {
             // Packets may be lost.
-            Way::Udp(socket) => socket.try_send_to(bytes, self.client).is_ok(),
+            Way::Udp(socket) => socket.try_send(bytes, self.client, self.asked).is_ok(),
             Way::Stream(outbox) => outbox.push(bytes),
         }
     }

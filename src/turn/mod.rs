@@ -6,8 +6,7 @@
 //! lock on its way. A client's allocation lives where its packets arrive. What comes by TCP is dealt out among the workers here.
 //!
 //! Nothing is kept of who has not shown good credentials: [nonces](nonce) are made and recognized, not remembered. Of messages `stun-types` and `turn-types`
-//! know the spelling. The rest of that family, `turn-server-proto`, was looked at (0.7.3) and is not used: it keeps a nonce for every client that asks
-//! anything, cannot forget a user, judges no peer, looks allocations up one by one for each packet, and copies that.
+//! know the spelling, and that alone is taken from them.
 
 pub mod allocation;
 pub mod credentials;
@@ -18,6 +17,7 @@ pub mod nonce;
 pub mod peers;
 pub mod quotas;
 pub mod relays;
+pub mod socket;
 mod source;
 pub mod stream;
 
@@ -46,6 +46,7 @@ use self::{
     peers::PeerRules,
     quotas::{Quotas, Share, SharedPace},
     relays::Relays,
+    socket::ClientSocket,
 };
 use crate::{
     auth::failures::{self, FailureLimits, Failures},
@@ -64,6 +65,8 @@ pub struct Settings {
     /// No peers, whatever else is said of them.
     pub deny: Vec<IpNet>,
     pub allocations_per_session_max: usize,
+    /// Of one IPv4 address, or of one /64 block of IPv6.
+    pub allocations_per_address_max: usize,
     pub allocations_max: usize,
     pub allocation_bytes_per_second: u64,
     pub bytes_per_second: u64,
@@ -86,6 +89,8 @@ pub struct Shared {
     pub peers: PeerRules,
     pub relays: Relays,
     pub quotas: Arc<Quotas<PeerId>>,
+    /// The same allocations, by where their clients are.
+    pub of_addresses: Arc<Quotas<Origin>>,
     /// Streams that have no allocation.
     pub streams: Arc<Quotas<Origin>>,
     /// Requests that wait, for wrong credentials came from where they come from.
@@ -152,6 +157,7 @@ impl Turn {
             peers: PeerRules::new(settings.allow, settings.deny, with_interfaces(&own)),
             relays: Relays::new(&bind, &settings.external_ips, settings.ports),
             quotas: Quotas::new(settings.allocations_per_session_max, settings.allocations_max),
+            of_addresses: Quotas::new(settings.allocations_per_address_max, usize::MAX),
             streams: Quotas::new(STREAMS_OF_ADDRESS_MAX, STREAMS_MAX),
             waiting: Quotas::new(WAITING_OF_ADDRESS_MAX, WAITING_MAX),
             pace: SharedPace::new(settings.bytes_per_second, now),
@@ -209,7 +215,7 @@ impl Turn {
 async fn serve(desk: Rc<Desk>, udp: Vec<UdpSocket>, mut arrivals: mpsc::Receiver<Arrived>, mut stopped: watch::Receiver<bool>) {
     let mut tasks = tokio::task::JoinSet::new();
     for socket in udp {
-        match tokio::net::UdpSocket::from_std(socket) {
+        match ClientSocket::new(socket) {
             Ok(socket) => drop(tasks.spawn_local(desk.clone().serve_udp(socket))),
             Err(error) => tracing::error!(%error, "a socket for TURN is not served"),
         }

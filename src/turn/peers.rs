@@ -66,7 +66,8 @@ const REFUSED: [&str; 21] = [
 ];
 
 impl PeerRules {
-    /// What is in `deny` is refused, what else is in `allow` is not. These addresses are the server's own.
+    /// What is in `deny` is refused, what else is in `allow` is not. These addresses are the server's own, which a block does not open: in `allow` each of
+    /// them has to be named alone.
     pub fn new(allow: Vec<IpNet>, deny: Vec<IpNet>, own: Vec<IpAddr>) -> Self {
         Self { allow, deny, own: ArcSwap::from_pointee(own) }
     }
@@ -83,7 +84,7 @@ impl PeerRules {
         if spellings().any(|address| contains(&self.deny, address)) {
             return Verdict::Refused;
         }
-        if contains(&self.allow, address) {
+        if self.allow.contains(&address.into()) {
             return Verdict::Peer;
         }
         let own = self.own.load();
@@ -91,12 +92,23 @@ impl PeerRules {
             return Verdict::Own;
         }
         // An address with another one inside leads to that.
-        if spellings().any(|address| is_special(address) || own.contains(&address)) { Verdict::Refused } else { Verdict::Peer }
+        if spellings().any(|address| is_here(address) || own.contains(&address)) {
+            return Verdict::Refused;
+        }
+        if !contains(&self.allow, address) && spellings().any(is_special) { Verdict::Refused } else { Verdict::Peer }
     }
 }
 
 fn contains(blocks: &[IpNet], address: IpAddr) -> bool {
     blocks.iter().any(|block| block.contains(&address))
+}
+
+/// On every machine that is the machine itself: loopback, and what systems take for it.
+fn is_here(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.octets()[0] == 0,
+        IpAddr::V6(address) => address.is_loopback() || address.is_unspecified(),
+    }
 }
 
 fn is_special(address: IpAddr) -> bool {
@@ -220,11 +232,46 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_the_servers_own_is_a_peer_only_where_it_is_named_itself() {
+        let own = || vec![ip("10.1.0.9"), ip("9.9.9.9"), ip("fd00::9")];
+        let wide = PeerRules::new(blocks(&["0.0.0.0/0", "::/0"]), vec![], own());
+        for (address, verdict) in [
+            ("10.1.0.8", Verdict::Peer),
+            ("fd00::8", Verdict::Peer),
+            ("10.1.0.9", Verdict::Own),
+            ("9.9.9.9", Verdict::Own),
+            ("fd00::9", Verdict::Own),
+            ("127.0.0.1", Verdict::Refused),
+            ("0.0.0.0", Verdict::Refused),
+            ("0.0.0.1", Verdict::Refused),
+            ("::1", Verdict::Refused),
+            ("::", Verdict::Refused),
+            ("::ffff:127.0.0.1", Verdict::Refused),
+            ("::ffff:10.1.0.9", Verdict::Refused),
+            ("64:ff9b::9.9.9.9", Verdict::Refused),
+            ("2002:a01:9::1", Verdict::Refused),
+        ] {
+            assert_eq!(wide.judge(ip(address)), verdict, "{address}");
+        }
+        let named = PeerRules::new(blocks(&["10.1.0.9/32", "fd00::9/128", "127.0.0.1/32"]), blocks(&["fd00::9/128"]), own());
+        for (address, verdict) in [
+            ("10.1.0.9", Verdict::Peer),
+            ("127.0.0.1", Verdict::Peer),
+            ("127.0.0.2", Verdict::Refused),
+            ("9.9.9.9", Verdict::Own),
+            ("fd00::9", Verdict::Refused),
+        ] {
+            assert_eq!(named.judge(ip(address)), verdict, "{address}");
+        }
+    }
+
+    #[test]
     fn lists_of_the_operator_come_first_and_what_is_denied_is_not_allowed() {
         let rules = PeerRules::new(blocks(&["10.1.0.0/16", "127.0.0.0/8"]), blocks(&["10.1.1.0/24", "8.8.8.8/32"]), vec![ip("127.0.0.1")]);
         for (address, verdict) in [
             ("10.1.2.3", Verdict::Peer),
-            ("127.0.0.1", Verdict::Peer),
+            ("127.0.0.1", Verdict::Own),
+            ("127.0.0.2", Verdict::Refused),
             ("10.1.1.1", Verdict::Refused),
             ("8.8.8.8", Verdict::Refused),
             ("2002:808:808::1", Verdict::Refused),

@@ -38,8 +38,8 @@ pub struct RelayPort {
     port: u16,
 }
 
-/// So many ports are tried before there is none.
-const ATTEMPTS: usize = 128;
+/// So many ports are tried at random before they are tried one after another.
+const RANDOM_ATTEMPTS: u32 = 16;
 /// What the kernel may keep of packets in either direction: 50 ms of 40 Mbit/s.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -67,12 +67,18 @@ impl Relays {
             None => family.bind,
         };
         let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
-        for _ in 0..ATTEMPTS {
-            let mut random = [0; 8];
-            getrandom::fill(&mut random)?;
-            let port = first as u64 + u64::from_ne_bytes(random) % u64::from(last - first + 1);
+        let ports = last - first + 1;
+        let mut start = 0;
+        for attempt in 0..RANDOM_ATTEMPTS + ports {
+            // Where there is hardly a port left, all of them are tried.
+            if attempt <= RANDOM_ATTEMPTS {
+                let mut random = [0; 8];
+                getrandom::fill(&mut random)?;
+                start = u32::try_from(u64::from_ne_bytes(random) % u64::from(ports)).expect("it is below the number of ports");
+            }
+            let port = first + (start + attempt.saturating_sub(RANDOM_ATTEMPTS)) % ports;
             let port = u16::try_from(port).expect("it is in the range");
-            if is_even && port % 2 == 1 {
+            if is_even && port % 2 == 1 || family.is_live(port) {
                 continue;
             }
             match socket((family.bind, port).into()) {
@@ -214,6 +220,13 @@ mod tests {
         let ports: Vec<u16> = bound.iter().map(|(_, address, _)| address.port()).collect();
         assert!(ports.iter().all(|port| (50_000..=50_999).contains(port) && port % 2 == 0), "{ports:?}");
         assert!(!ports.is_sorted(), "{ports:?}");
+        drop(bound);
+        // No other test's, nor the system's for whoever asks for no port in particular.
+        let relays = Relays::new(&[ip("127.0.0.1")], &[], 20_000..=20_399);
+        let family = relays.family(true).unwrap();
+        let bound: Vec<_> = (0..400).map_while(|_| relays.bind(family, ip("127.0.0.1"), false).ok()).collect();
+        assert_eq!(bound.len(), 400, "down to the last one");
+        assert!(relays.bind(family, ip("127.0.0.1"), false).is_err());
         let none = Relays::new(&[ip("127.0.0.1")], &[], bound[0].1.port()..=bound[0].1.port());
         assert!(none.bind(none.family(true).unwrap(), ip("127.0.0.1"), false).is_err(), "the only port is taken");
     }

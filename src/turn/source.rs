@@ -57,6 +57,10 @@ impl Issuer for Source {
         vec![IceServer::with_credential(self.urls.clone(), self.credentials.issue(peer_id, expires_at))]
     }
 
+    fn lend(&self, peer_id: PeerId, expires_at: SystemTime) -> Vec<IceServer> {
+        vec![IceServer::with_credential(self.urls.clone(), self.credentials.lend(peer_id, expires_at))]
+    }
+
     fn session_ended(&self, peer_id: &PeerId) {
         self.credentials.session_ended(peer_id);
     }

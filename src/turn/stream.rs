@@ -1,6 +1,6 @@
 //! Clients that come by TCP, in the clear or by TLS: what they say is cut into messages, and what they are told is written as they read it.
 
-use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -34,7 +34,7 @@ pub async fn serve(
     place: Share<Origin>,
 ) {
     let outbox = Rc::new(Outbox::default());
-    let line = Line { client, socket: desk.number_socket(), way: Way::Stream(outbox.clone()) };
+    let line = Line { client, socket: desk.number_socket(), asked: None, way: Way::Stream(outbox.clone()) };
     let (reader, writer) = tokio::io::split(stream);
     let mut writing = pin!(write(&outbox, writer, transport));
     tokio::select! {
@@ -90,20 +90,34 @@ async fn read(desk: &Rc<Desk>, line: &Line, transport: TurnTransport, mut reader
 async fn write(outbox: &Outbox, mut writer: impl AsyncWrite + Unpin, transport: TurnTransport) {
     loop {
         let mut bytes = outbox.next().await;
-        let written = timeout(WRITE_PATIENCE, async {
-            if transport == TurnTransport::Tls {
-                // Some clients take each record for a message, coturn's own among them.
-                while let Ok(Some(length)) = next_message(&bytes, true) {
-                    writer.write_all(&bytes.split_to(length)).await?;
+        if transport == TurnTransport::Tls {
+            // Some clients take each record for a message, coturn's own among them.
+            while let Ok(Some(length)) = next_message(&bytes, true) {
+                if write_all(bytes.split_to(length), &mut writer).await.is_err() {
+                    return;
                 }
             }
-            writer.write_all(&bytes).await?;
-            writer.flush().await
-        });
-        if !matches!(written.await, Ok(Ok(()))) {
+        }
+        if write_all(bytes, &mut writer).await.is_err() {
             return;
         }
     }
+}
+
+/// Writes all of it, as long as the client goes on taking some.
+async fn write_all(mut bytes: BytesMut, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(WRITE_PATIENCE, async {
+            let written = writer.write_buf(&mut bytes).await?;
+            // TLS keeps what the socket does not take.
+            writer.flush().await?;
+            io::Result::Ok(written)
+        });
+        if written.await?? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(())
 }
 
 /// What is not the beginning of a message that this client may send.
@@ -137,5 +151,41 @@ mod tests {
         assert_eq!(next_message(&[0, 1, 0xff, 0xff], false), Err(Unframed), "nobody sends requests of that length");
         assert_eq!(next_message(b"GET / HTTP/1.1", false), Err(Unframed));
         assert_eq!(next_message(&[0x80, 0, 0, 0], true), Err(Unframed));
+    }
+
+    /// A line of a few hundred bytes in a second is slow, and a live one.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_little_again_and_again_is_written_to() {
+        for transport in [TurnTransport::Tcp, TurnTransport::Tls] {
+            let outbox = Rc::new(Outbox::default());
+            let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, asked: None, way: Way::Stream(outbox.clone()) };
+            let message = [&[0x40, 0, 0x0f, 0xfc][..], &[7; 4092]].concat();
+            (0..4).for_each(|_| assert!(line.send(&message)));
+            let (near, mut far) = tokio::io::duplex(1024);
+            let reading = async {
+                let mut taken = 0;
+                let mut bytes = [0; 1024];
+                while taken < 4 * message.len() {
+                    tokio::time::sleep(WRITE_PATIENCE / 2).await;
+                    taken += far.read(&mut bytes).await.unwrap();
+                }
+                tokio::time::sleep(2 * WRITE_PATIENCE).await;
+            };
+            tokio::select! {
+                () = reading => {}
+                () = write(&outbox, near, transport) => panic!("{transport:?}: it was left"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_any_more_is_left() {
+        let outbox = Rc::new(Outbox::default());
+        let line = Line { client: ([127, 0, 0, 1], 9).into(), socket: 0, asked: None, way: Way::Stream(outbox.clone()) };
+        assert!(line.send(&[0; 4096]));
+        let (near, _far) = tokio::io::duplex(1024);
+        let since = Instant::now();
+        write(&outbox, near, TurnTransport::Tcp).await;
+        assert!((WRITE_PATIENCE..2 * WRITE_PATIENCE).contains(&since.elapsed()));
     }
 }

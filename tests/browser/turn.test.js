@@ -76,7 +76,7 @@ function startRelay(t, settings = {}) {
   return startServer(t, {
     SWITCHBOARD_TURN_ENABLED: "true",
     SWITCHBOARD_TURN_LISTEN: "127.0.0.1:0",
-    SWITCHBOARD_TURN_ALLOW: "127.0.0.0/8",
+    SWITCHBOARD_TURN_ALLOW: "127.0.0.1",
     SWITCHBOARD_TURN_GRACE_MS: "0",
     SWITCHBOARD_ICE_RELAY_ONLY_ROOMS: "shelter",
     SWITCHBOARD_ADMIN_LISTEN: "127.0.0.1:0",
