@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("turn", &["auth", "ice", "metrics", "protocol"]),
     ("client", &["ice", "protocol"]),
     ("load", &["client", "protocol"]),
-    ("webrtc", &["client", "protocol"]),
+    ("webrtc", &["client", "ice", "protocol"]),
     ("dialect", &["metrics", "protocol"]),
     ("registry", &["auth", "metrics", "protocol"]),
     ("session", &["auth", "dialect", "ice", "metrics", "protocol", "registry"]),
