@@ -463,6 +463,87 @@ async fn only_who_made_an_allocation_changes_it() {
     assert_eq!(client.refresh(0).await, Err(441));
 }
 
+/// What a client says that makes its messages itself, of RFC 8489 and RFC 8656 alone.
+mod by_hand {
+    use stun_types::{
+        attribute::{AttributeType, ErrorCode, Nonce, RawAttribute, Realm, Username},
+        message::{IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials, Message, MessageWriteExt as _, MessageWriteVec, Method},
+        prelude::*,
+    };
+    use switchboard::ice::TurnCredential;
+    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
+
+    use super::support::turn::TurnClient;
+
+    /// An attribute by its number and its bytes, whatever they mean.
+    pub fn raw(kind: u16, value: &'static [u8]) -> RawAttribute<'static> {
+        RawAttribute::new(AttributeType::new(kind), value)
+    }
+
+    /// What signs the messages of who has this credential.
+    pub fn key(credential: &TurnCredential) -> IntegrityKey {
+        let TurnCredential { username, password } = credential.clone();
+        LongTermKeyCredentials::new(username, password, "turn".into()).make_key(IntegrityAlgorithm::Sha1)
+    }
+
+    /// A nonce for this client, which has not said yet who it is.
+    pub async fn nonce(client: &mut TurnClient) -> String {
+        let udp = RequestedTransport::new(RequestedTransport::UDP);
+        let challenge = client.ask_once(ALLOCATE, |request| request.add_attribute(&udp).unwrap()).await;
+        Message::from_bytes(&challenge).unwrap().attribute::<Nonce>().unwrap().nonce().to_owned()
+    }
+
+    /// A request that is signed by who has this credential.
+    pub fn signed(method: Method, credential: &TurnCredential, nonce: &str, with: &[RawAttribute<'_>]) -> Vec<u8> {
+        let mut request = Message::builder_request(method, MessageWriteVec::new());
+        with.iter().for_each(|attribute| request.add_attribute(attribute).unwrap());
+        request.add_attribute(&Username::new(&credential.username).unwrap()).unwrap();
+        request.add_attribute(&Realm::new("turn").unwrap()).unwrap();
+        request.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
+        request.add_message_integrity_with_key(&key(credential), IntegrityAlgorithm::Sha1).unwrap();
+        request.finish()
+    }
+
+    /// The message with more behind it, which its length tells of.
+    pub fn followed_by(mut message: Vec<u8>, attribute: &RawAttribute<'_>) -> Vec<u8> {
+        message.extend(attribute.to_bytes());
+        let claimed = u16::try_from(message.len() - 20).unwrap();
+        message[2..4].copy_from_slice(&claimed.to_be_bytes());
+        message
+    }
+
+    /// By what code this is refused, if it is.
+    pub fn refusal(answer: &[u8]) -> Option<u16> {
+        Message::from_bytes(answer).unwrap().attribute::<ErrorCode>().ok().map(|error| error.code())
+    }
+}
+
+/// A message used to get no answer at all if its client wrote SOFTWARE, or anything else, behind the signature. RFC 8489 §14.5 has that ignored, and the message
+/// counts.
+#[tokio::test]
+async fn what_stands_behind_a_signature_is_ignored_and_the_message_answered() {
+    use stun_types::message::Message;
+    use turn_types::{
+        attribute::Lifetime,
+        message::{ALLOCATE, REFRESH},
+    };
+    let server = TestServer::with(serving);
+    for by in [By::Udp, By::Tcp] {
+        let mut client = TurnClient::connect(first(&server), by, None).await;
+        let credential = credential(&server, PeerId::random());
+        let nonce = by_hand::nonce(&mut client).await;
+        let udp = by_hand::raw(0x0019, &[17, 0, 0, 0]);
+        let unsigned = [by_hand::raw(0x8022, b"abcd"), by_hand::raw(0x000d, &[0; 4]), by_hand::raw(0x7ffe, b"unknown")];
+        let requests = [(ALLOCATE, &[udp][..]), (REFRESH, &[]), (REFRESH, &[])];
+        for ((method, with), behind) in requests.into_iter().zip(&unsigned) {
+            client.say(&by_hand::followed_by(by_hand::signed(method, &credential, &nonce, with), behind)).await;
+            let answer = within("an answer", client.heard()).await.expect("a connection");
+            assert_eq!(by_hand::refusal(&answer), None, "{behind}");
+            assert_eq!(Message::from_bytes(&answer).unwrap().attribute::<Lifetime>().unwrap().seconds(), 600, "{behind}");
+        }
+    }
+}
+
 /// From one address come guesses, from the same address a genuine client.
 #[tokio::test]
 async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {

@@ -31,7 +31,7 @@ use super::{
     allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, PeerRefused},
     credentials,
     line::{Line, Way},
-    message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
+    message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature, signed_part},
     quotas::{Exhausted, OwnPace},
 };
 use crate::{
@@ -171,10 +171,13 @@ impl Desk {
     pub fn hear(self: &Rc<Self>, line: &Line, transport: TurnTransport, bytes: &[u8]) {
         match bytes {
             [0x40..=0x7f, _, _, _, ..] => self.hear_channel(line, bytes),
-            [0..=0x3f, ..] => match Incoming::read(bytes) {
-                Some(incoming) => self.hear_message(line, transport, &incoming, bytes),
-                None => self.refused(TurnRefusal::Malformed),
-            },
+            [0..=0x3f, ..] => {
+                let bytes = &signed_part(bytes);
+                match Incoming::read(bytes) {
+                    Some(incoming) => self.hear_message(line, transport, &incoming, bytes),
+                    None => self.refused(TurnRefusal::Malformed),
+                }
+            }
             _ => self.refused(TurnRefusal::Malformed),
         }
     }
