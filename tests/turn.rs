@@ -544,6 +544,33 @@ async fn what_stands_behind_a_signature_is_ignored_and_the_message_answered() {
     }
 }
 
+/// Whoever has a credential of its own for another's allocation used to be told 441 without a signature, which a client that keeps to RFC 8489 §9.2.5 drops; and
+/// who had none was told so as well. §9.2.4 has the key looked at first.
+#[tokio::test]
+async fn another_users_credential_is_refused_by_a_signed_answer_and_a_wrong_one_as_any_other() {
+    use stun_types::message::Message;
+    use turn_types::message::REFRESH;
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    client.allocate().await.unwrap();
+    let nonce = by_hand::nonce(&mut TurnClient::connect(first(&server), By::Udp, None).await).await;
+    let stale = by_hand::signed(REFRESH, &credential(&server, PeerId::random()), &nonce, &[]);
+    client.say(&stale).await;
+    let challenge = within("an answer", client.heard()).await.unwrap();
+    let nonce = Message::from_bytes(&challenge).unwrap().attribute::<stun_types::attribute::Nonce>().unwrap().nonce().to_owned();
+    let good = credential(&server, PeerId::random());
+    let wrong = TurnCredential { password: "guessed".into(), ..good.clone() };
+    let unknown = TurnCredential { username: format!("4000000000:{}", "ab".repeat(16)), password: "guessed".into() };
+    for (other, code) in [(&good, 441), (&wrong, 401), (&unknown, 401)] {
+        client.say(&by_hand::signed(REFRESH, other, &nonce, &[])).await;
+        let answer = within("an answer", client.heard()).await.unwrap();
+        assert_eq!(by_hand::refusal(&answer), Some(code), "{}", other.username);
+        let is_signed = Message::from_bytes(&answer).unwrap().validate_integrity_with_key(&by_hand::key(other)).is_ok();
+        assert_eq!(is_signed, code == 441, "{}", other.username);
+    }
+    assert_eq!(client.refresh(600).await, Ok(600), "the allocation is whose it was");
+}
+
 /// From one address come guesses, from the same address a genuine client.
 #[tokio::test]
 async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {

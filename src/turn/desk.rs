@@ -280,12 +280,17 @@ impl Desk {
         };
         let signature = Signature { key: &who.key, algorithm: who.algorithm };
         let refuse = |code| incoming.error(code, Some(&signature));
+        let method = incoming.message.method();
+        // Who only wants one of its own is told that the place is taken, and comes from another (RFC 8656 §5).
+        if method != ALLOCATE && allocation.as_ref().is_some_and(|allocation| allocation.username != who.username) {
+            self.refused(TurnRefusal::Credentials);
+            return refuse(ErrorCode::WRONG_CREDENTIALS);
+        }
         let unknown = incoming.unknown();
         if !unknown.is_empty() {
             self.refused(TurnRefusal::Unsupported);
             return incoming.unknown_attributes(&unknown, Some(&signature));
         }
-        let method = incoming.message.method();
         match (method, allocation) {
             (ALLOCATE, Some(allocation))
                 if allocation.made_by == incoming.message.transaction_id() && allocation.username == who.username =>
@@ -349,11 +354,6 @@ impl Desk {
         let key = match allocation {
             // Good for as long as the session is, whatever the user name says: it has been good before.
             Some(allocation) if allocation.username == username && shared.credentials.is_good_for(&peer_id, time) => allocation.key.clone(),
-            // Who only wants one of its own is told that the place is taken, and comes from another (RFC 8656 §5).
-            Some(allocation) if allocation.username != username && message.method() != ALLOCATE => {
-                self.refused(TurnRefusal::Credentials);
-                return Err(incoming.error(ErrorCode::WRONG_CREDENTIALS, None));
-            }
             _ => {
                 let password = shared.credentials.password(username, time).ok_or_else(wrong)?;
                 LongTermKeyCredentials::new(username.to_owned(), password, REALM.to_owned()).make_key(IntegrityAlgorithm::Sha1)
