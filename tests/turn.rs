@@ -571,6 +571,30 @@ async fn another_users_credential_is_refused_by_a_signed_answer_and_a_wrong_one_
     assert_eq!(client.refresh(600).await, Ok(600), "the allocation is whose it was");
 }
 
+/// A lifetime of two bytes used to be taken for none, and so were others.
+#[tokio::test]
+async fn a_malformed_attribute_is_refused_and_not_taken_for_none() {
+    use stun_types::message::MessageWriteExt as _;
+    use turn_types::message::{ALLOCATE, REFRESH};
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    let udp = || by_hand::raw(0x0019, &[17, 0, 0, 0]);
+    let malformed = [(0x000d, &[0xff; 2][..], 400), (0x000d, &[0, 0, 0, 1, 0], 400), (0x0018, &[], 400), (0x0017, &[3, 0, 0, 0], 440)];
+    for (kind, value, code) in malformed {
+        let answer = client.ask(ALLOCATE, |request| {
+            request.add_attribute(&udp()).unwrap();
+            request.add_attribute(&by_hand::raw(kind, value)).unwrap();
+        });
+        assert_eq!(answer.await, Err(code), "{kind:#x} {value:?}");
+    }
+    client.allocate().await.unwrap();
+    for (kind, value, code) in malformed.into_iter().filter(|(kind, ..)| *kind != 0x0018) {
+        let answer = client.ask(REFRESH, |request| request.add_attribute(&by_hand::raw(kind, value)).unwrap()).await;
+        assert_eq!(answer, Err(code), "{kind:#x} {value:?}");
+    }
+    assert_eq!(client.refresh(600).await, Ok(600));
+}
+
 /// From one address come guesses, from the same address a genuine client.
 #[tokio::test]
 async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {

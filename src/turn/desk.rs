@@ -382,25 +382,21 @@ impl Desk {
         if requested.protocol() != RequestedTransport::UDP {
             return Err(refused(TurnRefusal::Unsupported, ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL));
         }
-        let is_v4 = match message.attribute::<RequestedAddressFamily>() {
-            Ok(family) => family.family() == AddressFamily::IPV4,
-            Err(_) if message.has_attribute(RequestedAddressFamily::TYPE) => {
-                return Err(refused(TurnRefusal::Unsupported, ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED));
-            }
-            Err(_) => true,
-        };
         let unsupported = || refused(TurnRefusal::Unsupported, ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
+        let family = incoming.optional::<RequestedAddressFamily>(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED).map_err(|_| unsupported())?;
+        let is_v4 = family.is_none_or(|family| family.family() == AddressFamily::IPV4);
+        let lifetime = requested_lifetime(incoming)?.max(LIFETIME_DEFAULT);
         let family = shared.relays.family(is_v4).ok_or_else(unsupported)?;
-        let is_even = match message.attribute::<EvenPort>() {
+        let even = incoming.optional::<EvenPort>(ErrorCode::BAD_REQUEST)?;
+        if even.as_ref().is_some_and(EvenPort::requested) {
             // No port is kept for another allocation.
-            Ok(even) if even.requested() => return Err(refused(TurnRefusal::Unsupported, ErrorCode::INSUFFICIENT_CAPACITY)),
-            even => even.is_ok(),
-        };
+            return Err(refused(TurnRefusal::Unsupported, ErrorCode::INSUFFICIENT_CAPACITY));
+        }
         let share = shared.quotas.take(who.peer_id).map_err(|exhausted| match exhausted {
             Exhausted::Own => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
             Exhausted::All => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
         })?;
-        let bound = shared.relays.bind(family, line.client.ip(), is_even).and_then(|(socket, relayed, port)| {
+        let bound = shared.relays.bind(family, line.client.ip(), even.is_some()).and_then(|(socket, relayed, port)| {
             let socket = UdpSocket::from_std(socket)?;
             Ok((socket, relayed, port))
         });
@@ -408,7 +404,6 @@ impl Desk {
             debug!(%error, "there is no port for an allocation");
             refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY)
         })?;
-        let lifetime = requested_lifetime(incoming).max(LIFETIME_DEFAULT);
         let allocation = Rc::new(Allocation::new(
             line.clone(),
             transport,
@@ -443,10 +438,10 @@ impl Desk {
         let message = &incoming.message;
         if method == REFRESH {
             let is_other = |family: RequestedAddressFamily| (family.family() == AddressFamily::IPV4) != allocation.relayed.is_ipv4();
-            if message.attribute::<RequestedAddressFamily>().is_ok_and(is_other) {
+            if incoming.optional(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)?.is_some_and(is_other) {
                 return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
             }
-            let lifetime = requested_lifetime(incoming);
+            let lifetime = requested_lifetime(incoming)?;
             let lifetime = if lifetime == 0 { 0 } else { lifetime.max(LIFETIME_DEFAULT) };
             allocation.expires_at.set(now + Duration::from_secs(lifetime.into()));
             return Ok(Some(lifetime));
@@ -481,8 +476,9 @@ impl Desk {
 pub const REQUEST_BYTES_MAX: usize = 2048;
 
 /// The lifetime that is asked for, as far as there is such a one.
-fn requested_lifetime(incoming: &Incoming<'_>) -> u32 {
-    incoming.message.attribute::<Lifetime>().map_or(LIFETIME_DEFAULT, |lifetime| lifetime.seconds().min(LIFETIME_MAX))
+fn requested_lifetime(incoming: &Incoming<'_>) -> Result<u32, u16> {
+    let lifetime = incoming.optional::<Lifetime>(ErrorCode::BAD_REQUEST)?;
+    Ok(lifetime.map_or(LIFETIME_DEFAULT, |lifetime| lifetime.seconds().min(LIFETIME_MAX)))
 }
 
 impl Line {

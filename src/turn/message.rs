@@ -100,6 +100,15 @@ impl<'a> Incoming<'a> {
         kinds.filter(|kind| kind.comprehension_required() && !KNOWN.contains(kind)).collect()
     }
 
+    /// An attribute that need not be there. One that is there and is none is a mistake of this code.
+    pub fn optional<A: AttributeFromRaw<'a> + AttributeStaticType>(&'a self, mistake: u16) -> Result<Option<A>, u16> {
+        match self.message.attribute::<A>() {
+            Ok(attribute) => Ok(Some(attribute)),
+            Err(_) if self.message.has_attribute(A::TYPE) => Err(mistake),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// All peers that it names; nothing if one of them is no address.
     pub fn peers(&self) -> Option<Vec<SocketAddr>> {
         let attributes = self.message.iter_attributes().map(|(_, attribute)| attribute);
