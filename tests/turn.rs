@@ -595,6 +595,41 @@ async fn a_malformed_attribute_is_refused_and_not_taken_for_none() {
     assert_eq!(client.refresh(600).await, Ok(600));
 }
 
+/// RFC 8656 §7.2 on a client that wants relays of both families at once: what it may not ask is refused, and of what it may it gets one and is told why not two.
+#[tokio::test]
+async fn who_wants_relays_of_both_families_at_once_gets_one_and_is_told_so() {
+    use stun_types::message::{Message, MessageWriteExt as _};
+    use turn_types::{
+        attribute::{AddressErrorCode, XorRelayedAddress},
+        message::ALLOCATE,
+    };
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    let mistakes: [&[(u16, &'static [u8])]; 5] = [
+        &[(0x8000, &[1, 0, 0, 0])],
+        &[(0x8000, &[3, 0, 0, 0])],
+        &[(0x8000, &[2])],
+        &[(0x0017, &[1, 0, 0, 0]), (0x8000, &[2, 0, 0, 0])],
+        &[(0x0018, &[0x80]), (0x8000, &[2, 0, 0, 0])],
+    ];
+    let right: &[(u16, &'static [u8])] = &[(0x8000, &[2, 0, 0, 0])];
+    let request = async |client: &mut TurnClient, with: &[(u16, &'static [u8])]| {
+        let with_all = |request: &mut stun_types::message::MessageWriteVec| {
+            request.add_attribute(&by_hand::raw(0x0019, &[17, 0, 0, 0])).unwrap();
+            with.iter().for_each(|(kind, value)| request.add_attribute(&by_hand::raw(*kind, value)).unwrap());
+        };
+        client.ask(ALLOCATE, with_all).await
+    };
+    for with in mistakes {
+        assert_eq!(request(&mut client, with).await, Err(400), "{with:?}");
+    }
+    let answer = request(&mut client, right).await.unwrap();
+    let answer = Message::from_bytes(&answer).unwrap();
+    assert!(answer.attribute::<XorRelayedAddress>().unwrap().addr(answer.transaction_id()).is_ipv4());
+    let error = answer.attribute::<AddressErrorCode>().unwrap();
+    assert_eq!((error.family(), error.error().code()), (AddressFamily::IPV6, 440));
+}
+
 /// From one address come guesses, from the same address a genuine client.
 #[tokio::test]
 async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {

@@ -22,7 +22,10 @@ use tokio::{
 use tracing::debug;
 use turn_types::{
     AddressFamily,
-    attribute::{ChannelNumber, Data, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport, XorPeerAddress, XorRelayedAddress},
+    attribute::{
+        AdditionalAddressFamily, AddressErrorCode, ChannelNumber, Data, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport,
+        XorPeerAddress, XorRelayedAddress,
+    },
     message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH, SEND},
 };
 
@@ -388,7 +391,16 @@ impl Desk {
         let lifetime = requested_lifetime(incoming)?.max(LIFETIME_DEFAULT);
         let family = shared.relays.family(is_v4).ok_or_else(unsupported)?;
         let even = incoming.optional::<EvenPort>(ErrorCode::BAD_REQUEST)?;
-        if even.as_ref().is_some_and(EvenPort::requested) {
+        let wants_two = even.as_ref().is_some_and(EvenPort::requested);
+        if message.has_attribute(AdditionalAddressFamily::TYPE) {
+            // RFC 8656 §7.2.
+            let is_v6 = |additional: AdditionalAddressFamily| additional.family() == AddressFamily::IPV6;
+            let is_right = message.attribute().is_ok_and(is_v6) && !message.has_attribute(RequestedAddressFamily::TYPE) && !wants_two;
+            if !is_right {
+                return Err(refused(TurnRefusal::Unsupported, ErrorCode::BAD_REQUEST));
+            }
+        }
+        if wants_two {
             // No port is kept for another allocation.
             return Err(refused(TurnRefusal::Unsupported, ErrorCode::INSUFFICIENT_CAPACITY));
         }
@@ -425,11 +437,17 @@ impl Desk {
     fn allocated(&self, incoming: &Incoming<'_>, allocation: &Allocation, now: Instant, signature: &Signature<'_>) -> Answer {
         let transaction = incoming.message.transaction_id();
         let left = allocation.expires_at.get().saturating_duration_since(now).as_secs();
-        let attributes: [&dyn AttributeWrite; 3] = [
-            &XorRelayedAddress::new(allocation.relayed, transaction),
-            &Lifetime::new(u32::try_from(left).unwrap_or(LIFETIME_MAX)),
-            &XorMappedAddress::new(allocation.line.client, transaction),
-        ];
+        let relayed = XorRelayedAddress::new(allocation.relayed, transaction);
+        let lifetime = Lifetime::new(u32::try_from(left).unwrap_or(LIFETIME_MAX));
+        let mapped = XorMappedAddress::new(allocation.line.client, transaction);
+        let mut attributes: Vec<&dyn AttributeWrite> = vec![&relayed, &lifetime, &mapped];
+        // An allocation has one relay. Who wants a second one of IPv6 takes another allocation for it (RFC 8656 §7.2).
+        let code = ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED;
+        let error = ErrorCode::new(code, ErrorCode::default_reason_for_code(code)).expect("it is a code");
+        let no_second = AddressErrorCode::new(AddressFamily::IPV6, error);
+        if incoming.message.has_attribute(AdditionalAddressFamily::TYPE) {
+            attributes.push(&no_second);
+        }
         incoming.success(&attributes, Some(signature))
     }
 
