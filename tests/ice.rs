@@ -271,6 +271,21 @@ async fn whoever_could_come_in_is_told_by_http() {
     assert_eq!(ask(&server, Method::POST, "/ice", &[]).await.status(), 405);
 }
 
+/// A HEAD used to take one of the few credentials that an address may have at once, of which its answer shows nothing.
+#[tokio::test]
+async fn who_asks_for_the_head_of_an_answer_takes_no_credential() {
+    let server = server(|config| {
+        config.turn.enabled = true;
+        config.turn.listen = Some("127.0.0.1:0".parse().unwrap());
+        config.ice.address_credentials_max = 1;
+    });
+    for method in [Method::HEAD, Method::POST] {
+        let answer = ask(&server, method, "/ice", &[]).await;
+        assert_eq!((answer.status().as_u16(), told(&answer, header::ALLOW)), (405, Some("GET")));
+    }
+    assert_eq!(ask(&server, Method::GET, "/ice", &[]).await.status(), 200, "there is one left");
+}
+
 /// One without a token, one that is good, and one for which nobody can be asked.
 struct Moody;
 

@@ -636,6 +636,173 @@ async fn only_who_made_an_allocation_changes_it() {
     assert_eq!(client.refresh(0).await, Err(441));
 }
 
+/// What a client says that makes its messages itself, of RFC 8489 and RFC 8656 alone.
+mod by_hand {
+    use stun_types::{
+        attribute::{AttributeType, ErrorCode, Nonce, RawAttribute, Realm, Username},
+        message::{IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials, Message, MessageWriteExt as _, MessageWriteVec, Method},
+        prelude::*,
+    };
+    use switchboard::ice::TurnCredential;
+    use turn_types::{attribute::RequestedTransport, message::ALLOCATE};
+
+    use super::support::turn::TurnClient;
+
+    /// An attribute by its number and its bytes, whatever they mean.
+    pub fn raw(kind: u16, value: &'static [u8]) -> RawAttribute<'static> {
+        RawAttribute::new(AttributeType::new(kind), value)
+    }
+
+    /// What signs the messages of who has this credential.
+    pub fn key(credential: &TurnCredential) -> IntegrityKey {
+        let TurnCredential { username, password } = credential.clone();
+        LongTermKeyCredentials::new(username, password, "turn".into()).make_key(IntegrityAlgorithm::Sha1)
+    }
+
+    /// A nonce for this client, which has not said yet who it is.
+    pub async fn nonce(client: &mut TurnClient) -> String {
+        let udp = RequestedTransport::new(RequestedTransport::UDP);
+        let challenge = client.ask_once(ALLOCATE, |request| request.add_attribute(&udp).unwrap()).await;
+        Message::from_bytes(&challenge).unwrap().attribute::<Nonce>().unwrap().nonce().to_owned()
+    }
+
+    /// A request that is signed by who has this credential.
+    pub fn signed(method: Method, credential: &TurnCredential, nonce: &str, with: &[RawAttribute<'_>]) -> Vec<u8> {
+        let mut request = Message::builder_request(method, MessageWriteVec::new());
+        with.iter().for_each(|attribute| request.add_attribute(attribute).unwrap());
+        request.add_attribute(&Username::new(&credential.username).unwrap()).unwrap();
+        request.add_attribute(&Realm::new("turn").unwrap()).unwrap();
+        request.add_attribute(&Nonce::new(nonce).unwrap()).unwrap();
+        request.add_message_integrity_with_key(&key(credential), IntegrityAlgorithm::Sha1).unwrap();
+        request.finish()
+    }
+
+    /// The message with more behind it, which its length tells of.
+    pub fn followed_by(mut message: Vec<u8>, attribute: &RawAttribute<'_>) -> Vec<u8> {
+        message.extend(attribute.to_bytes());
+        let claimed = u16::try_from(message.len() - 20).unwrap();
+        message[2..4].copy_from_slice(&claimed.to_be_bytes());
+        message
+    }
+
+    /// By what code this is refused, if it is.
+    pub fn refusal(answer: &[u8]) -> Option<u16> {
+        Message::from_bytes(answer).unwrap().attribute::<ErrorCode>().ok().map(|error| error.code())
+    }
+}
+
+/// A message used to get no answer at all if its client wrote SOFTWARE, or anything else, behind the signature. RFC 8489 §14.5 has that ignored, and the message
+/// counts.
+#[tokio::test]
+async fn what_stands_behind_a_signature_is_ignored_and_the_message_answered() {
+    use stun_types::message::Message;
+    use turn_types::{
+        attribute::Lifetime,
+        message::{ALLOCATE, REFRESH},
+    };
+    let server = TestServer::with(serving);
+    for by in [By::Udp, By::Tcp] {
+        let mut client = TurnClient::connect(first(&server), by, None).await;
+        let credential = credential(&server, PeerId::random());
+        let nonce = by_hand::nonce(&mut client).await;
+        let udp = by_hand::raw(0x0019, &[17, 0, 0, 0]);
+        let unsigned = [by_hand::raw(0x8022, b"abcd"), by_hand::raw(0x000d, &[0; 4]), by_hand::raw(0x7ffe, b"unknown")];
+        let requests = [(ALLOCATE, &[udp][..]), (REFRESH, &[]), (REFRESH, &[])];
+        for ((method, with), behind) in requests.into_iter().zip(&unsigned) {
+            client.say(&by_hand::followed_by(by_hand::signed(method, &credential, &nonce, with), behind)).await;
+            let answer = within("an answer", client.heard()).await.expect("a connection");
+            assert_eq!(by_hand::refusal(&answer), None, "{behind}");
+            assert_eq!(Message::from_bytes(&answer).unwrap().attribute::<Lifetime>().unwrap().seconds(), 600, "{behind}");
+        }
+    }
+}
+
+/// Whoever has a credential of its own for another's allocation used to be told 441 without a signature, which a client that keeps to RFC 8489 §9.2.5 drops; and
+/// who had none was told so as well. §9.2.4 has the key looked at first.
+#[tokio::test]
+async fn another_users_credential_is_refused_by_a_signed_answer_and_a_wrong_one_as_any_other() {
+    use stun_types::message::Message;
+    use turn_types::message::REFRESH;
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    client.allocate().await.unwrap();
+    let nonce = by_hand::nonce(&mut TurnClient::connect(first(&server), By::Udp, None).await).await;
+    let stale = by_hand::signed(REFRESH, &credential(&server, PeerId::random()), &nonce, &[]);
+    client.say(&stale).await;
+    let challenge = within("an answer", client.heard()).await.unwrap();
+    let nonce = Message::from_bytes(&challenge).unwrap().attribute::<stun_types::attribute::Nonce>().unwrap().nonce().to_owned();
+    let good = credential(&server, PeerId::random());
+    let wrong = TurnCredential { password: "guessed".into(), ..good.clone() };
+    let unknown = TurnCredential { username: format!("4000000000:{}", "ab".repeat(16)), password: "guessed".into() };
+    for (other, code) in [(&good, 441), (&wrong, 401), (&unknown, 401)] {
+        client.say(&by_hand::signed(REFRESH, other, &nonce, &[])).await;
+        let answer = within("an answer", client.heard()).await.unwrap();
+        assert_eq!(by_hand::refusal(&answer), Some(code), "{}", other.username);
+        let is_signed = Message::from_bytes(&answer).unwrap().validate_integrity_with_key(&by_hand::key(other)).is_ok();
+        assert_eq!(is_signed, code == 441, "{}", other.username);
+    }
+    assert_eq!(client.refresh(600).await, Ok(600), "the allocation is whose it was");
+}
+
+/// A lifetime of two bytes used to be taken for none, and so were others.
+#[tokio::test]
+async fn a_malformed_attribute_is_refused_and_not_taken_for_none() {
+    use stun_types::message::MessageWriteExt as _;
+    use turn_types::message::{ALLOCATE, REFRESH};
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    let udp = || by_hand::raw(0x0019, &[17, 0, 0, 0]);
+    let malformed = [(0x000d, &[0xff; 2][..], 400), (0x000d, &[0, 0, 0, 1, 0], 400), (0x0018, &[], 400), (0x0017, &[3, 0, 0, 0], 440)];
+    for (kind, value, code) in malformed {
+        let answer = client.ask(ALLOCATE, |request| {
+            request.add_attribute(&udp()).unwrap();
+            request.add_attribute(&by_hand::raw(kind, value)).unwrap();
+        });
+        assert_eq!(answer.await, Err(code), "{kind:#x} {value:?}");
+    }
+    client.allocate().await.unwrap();
+    for (kind, value, code) in malformed.into_iter().filter(|(kind, ..)| *kind != 0x0018) {
+        let answer = client.ask(REFRESH, |request| request.add_attribute(&by_hand::raw(kind, value)).unwrap()).await;
+        assert_eq!(answer, Err(code), "{kind:#x} {value:?}");
+    }
+    assert_eq!(client.refresh(600).await, Ok(600));
+}
+
+/// RFC 8656 §7.2 on a client that wants relays of both families at once: what it may not ask is refused, and of what it may it gets one and is told why not two.
+#[tokio::test]
+async fn who_wants_relays_of_both_families_at_once_gets_one_and_is_told_so() {
+    use stun_types::message::{Message, MessageWriteExt as _};
+    use turn_types::{
+        attribute::{AddressErrorCode, XorRelayedAddress},
+        message::ALLOCATE,
+    };
+    let server = TestServer::with(serving);
+    let mut client = client(&server, PeerId::random()).await;
+    let mistakes: [&[(u16, &'static [u8])]; 5] = [
+        &[(0x8000, &[1, 0, 0, 0])],
+        &[(0x8000, &[3, 0, 0, 0])],
+        &[(0x8000, &[2])],
+        &[(0x0017, &[1, 0, 0, 0]), (0x8000, &[2, 0, 0, 0])],
+        &[(0x0018, &[0x80]), (0x8000, &[2, 0, 0, 0])],
+    ];
+    let right: &[(u16, &'static [u8])] = &[(0x8000, &[2, 0, 0, 0])];
+    let request = async |client: &mut TurnClient, with: &[(u16, &'static [u8])]| {
+        let with_all = |request: &mut stun_types::message::MessageWriteVec| {
+            request.add_attribute(&by_hand::raw(0x0019, &[17, 0, 0, 0])).unwrap();
+            with.iter().for_each(|(kind, value)| request.add_attribute(&by_hand::raw(*kind, value)).unwrap());
+        };
+        client.ask(ALLOCATE, with_all).await
+    };
+    for with in mistakes {
+        assert_eq!(request(&mut client, with).await, Err(400), "{with:?}");
+    }
+    let answer = request(&mut client, right).await.unwrap();
+    let answer = Message::from_bytes(&answer).unwrap();
+    assert!(answer.attribute::<XorRelayedAddress>().unwrap().addr(answer.transaction_id()).is_ipv4());
+    let error = answer.attribute::<AddressErrorCode>().unwrap();
+    assert_eq!((error.family(), error.error().code()), (AddressFamily::IPV6, 440));
+}
+
 /// From one address come guesses, from the same address a genuine client.
 #[tokio::test]
 async fn after_wrong_credentials_the_next_of_that_address_wait_and_are_heard() {

@@ -205,10 +205,15 @@ async fn answer_anybody(request: &HttpRequest, body: web::Payload, site: &Site) 
         return preflight();
     }
     let known = file.is_some() || peerjs.is_some() || PATHS.lines().any(|line| line.split(' ').next() == Some(request.path()));
-    if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let text = format!("{} takes GET and HEAD, not {}\n", request.path(), request.method());
+    // At `/ice` an answer to HEAD would lend what nobody gets to see.
+    let (methods, allow): (&[Method], _) = match request.path() {
+        ICE_PATH => (&[Method::GET], "GET"),
+        _ => (&[Method::GET, Method::HEAD], "GET, HEAD"),
+    };
+    if known && !methods.contains(request.method()) {
+        let text = format!("{} takes {}, not {}\n", request.path(), allow.replace(", ", " and "), request.method());
         let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, text);
-        refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        refusal.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
         return refusal;
     }
     if let (None, Some(peerjs)) = (&file, peerjs) {

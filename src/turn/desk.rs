@@ -22,7 +22,10 @@ use tokio::{
 use tracing::debug;
 use turn_types::{
     AddressFamily,
-    attribute::{ChannelNumber, Data, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport, XorPeerAddress, XorRelayedAddress},
+    attribute::{
+        AdditionalAddressFamily, AddressErrorCode, ChannelNumber, Data, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport,
+        XorPeerAddress, XorRelayedAddress,
+    },
     message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH, SEND},
 };
 
@@ -31,7 +34,7 @@ use super::{
     allocation::{Allocation, CHANNEL_HEADER_BYTES, NoPeer, Parts, PeerRefused},
     credentials,
     line::{Line, Way},
-    message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature},
+    message::{DATA_OVERHEAD_MAX, Incoming, REALM, Signature, signed_part},
     quotas::{Exhausted, OwnPace},
     socket::ClientSocket,
 };
@@ -181,10 +184,13 @@ impl Desk {
     pub fn hear(self: &Rc<Self>, line: &Line, transport: TurnTransport, bytes: &[u8]) {
         match bytes {
             [0x40..=0x7f, _, _, _, ..] => self.hear_channel(line, bytes),
-            [0..=0x3f, ..] => match Incoming::read(bytes) {
-                Some(incoming) => self.hear_message(line, transport, &incoming, bytes),
-                None => self.refused(TurnRefusal::Malformed),
-            },
+            [0..=0x3f, ..] => {
+                let bytes = &signed_part(bytes);
+                match Incoming::read(bytes) {
+                    Some(incoming) => self.hear_message(line, transport, &incoming, bytes),
+                    None => self.refused(TurnRefusal::Malformed),
+                }
+            }
             _ => self.refused(TurnRefusal::Malformed),
         }
     }
@@ -289,12 +295,17 @@ impl Desk {
         };
         let signature = Signature { key: &who.key, algorithm: who.algorithm };
         let refuse = |code| incoming.error(code, Some(&signature));
+        let method = incoming.message.method();
+        // Who only wants one of its own is told that the place is taken, and comes from another (RFC 8656 §5).
+        if method != ALLOCATE && allocation.as_ref().is_some_and(|allocation| allocation.username != who.username) {
+            self.refused(TurnRefusal::Credentials);
+            return refuse(ErrorCode::WRONG_CREDENTIALS);
+        }
         let unknown = incoming.unknown();
         if !unknown.is_empty() {
             self.refused(TurnRefusal::Unsupported);
             return incoming.unknown_attributes(&unknown, Some(&signature));
         }
-        let method = incoming.message.method();
         match (method, allocation) {
             (ALLOCATE, Some(allocation))
                 if allocation.made_by == incoming.message.transaction_id() && allocation.username == who.username =>
@@ -364,11 +375,6 @@ impl Desk {
         let key = match allocation {
             // Good for as long as the session is, whatever the user name says: it has been good before.
             Some(allocation) if allocation.username == username && shared.credentials.is_good_for(&peer_id, time) => allocation.key.clone(),
-            // Who only wants one of its own is told that the place is taken, and comes from another (RFC 8656 §5).
-            Some(allocation) if allocation.username != username && message.method() != ALLOCATE => {
-                self.refused(TurnRefusal::Credentials);
-                return Err(incoming.error(ErrorCode::WRONG_CREDENTIALS, None));
-            }
             _ => {
                 let password = shared.credentials.password(username, time).ok_or_else(nobody)?;
                 LongTermKeyCredentials::new(username.to_owned(), password, REALM.to_owned()).make_key(IntegrityAlgorithm::Sha1)
@@ -397,27 +403,32 @@ impl Desk {
         if requested.protocol() != RequestedTransport::UDP {
             return Err(refused(TurnRefusal::Unsupported, ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL));
         }
-        let is_v4 = match message.attribute::<RequestedAddressFamily>() {
-            Ok(family) => family.family() == AddressFamily::IPV4,
-            Err(_) if message.has_attribute(RequestedAddressFamily::TYPE) => {
-                return Err(refused(TurnRefusal::Unsupported, ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED));
-            }
-            Err(_) => true,
-        };
         let unsupported = || refused(TurnRefusal::Unsupported, ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
+        let family = incoming.optional::<RequestedAddressFamily>(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED).map_err(|_| unsupported())?;
+        let is_v4 = family.is_none_or(|family| family.family() == AddressFamily::IPV4);
+        let lifetime = requested_lifetime(incoming)?.max(LIFETIME_DEFAULT);
         let family = shared.relays.family(is_v4).ok_or_else(unsupported)?;
-        let is_even = match message.attribute::<EvenPort>() {
+        let even = incoming.optional::<EvenPort>(ErrorCode::BAD_REQUEST)?;
+        let wants_two = even.as_ref().is_some_and(EvenPort::requested);
+        if message.has_attribute(AdditionalAddressFamily::TYPE) {
+            // RFC 8656 §7.2.
+            let is_v6 = |additional: AdditionalAddressFamily| additional.family() == AddressFamily::IPV6;
+            let is_right = message.attribute().is_ok_and(is_v6) && !message.has_attribute(RequestedAddressFamily::TYPE) && !wants_two;
+            if !is_right {
+                return Err(refused(TurnRefusal::Unsupported, ErrorCode::BAD_REQUEST));
+            }
+        }
+        if wants_two {
             // No port is kept for another allocation.
-            Ok(even) if even.requested() => return Err(refused(TurnRefusal::Unsupported, ErrorCode::INSUFFICIENT_CAPACITY)),
-            even => even.is_ok(),
-        };
+            return Err(refused(TurnRefusal::Unsupported, ErrorCode::INSUFFICIENT_CAPACITY));
+        }
         let share = shared.quotas.take(who.peer_id).map_err(|exhausted| match exhausted {
             Exhausted::Own => refused(TurnRefusal::SessionQuota, ErrorCode::ALLOCATION_QUOTA_REACHED),
             Exhausted::All => refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY),
         })?;
         let of_address = shared.of_addresses.take(Origin::of(line.client));
         let of_address = of_address.map_err(|_| refused(TurnRefusal::AddressQuota, ErrorCode::ALLOCATION_QUOTA_REACHED))?;
-        let bound = shared.relays.bind(family, line.client.ip(), is_even).and_then(|(socket, relayed, port)| {
+        let bound = shared.relays.bind(family, line.client.ip(), even.is_some()).and_then(|(socket, relayed, port)| {
             let socket = UdpSocket::from_std(socket)?;
             Ok((socket, relayed, port))
         });
@@ -425,7 +436,6 @@ impl Desk {
             debug!(%error, "there is no port for an allocation");
             refused(TurnRefusal::ServerQuota, ErrorCode::INSUFFICIENT_CAPACITY)
         })?;
-        let lifetime = requested_lifetime(incoming).max(LIFETIME_DEFAULT);
         let allocation = Rc::new(Allocation::new(Parts {
             line: line.clone(),
             transport,
@@ -451,11 +461,17 @@ impl Desk {
     fn allocated(&self, incoming: &Incoming<'_>, allocation: &Allocation, now: Instant, signature: &Signature<'_>) -> Answer {
         let transaction = incoming.message.transaction_id();
         let left = allocation.expires_at.get().saturating_duration_since(now).as_secs();
-        let attributes: [&dyn AttributeWrite; 3] = [
-            &XorRelayedAddress::new(allocation.relayed, transaction),
-            &Lifetime::new(u32::try_from(left).unwrap_or(LIFETIME_MAX)),
-            &XorMappedAddress::new(allocation.line.client, transaction),
-        ];
+        let relayed = XorRelayedAddress::new(allocation.relayed, transaction);
+        let lifetime = Lifetime::new(u32::try_from(left).unwrap_or(LIFETIME_MAX));
+        let mapped = XorMappedAddress::new(allocation.line.client, transaction);
+        let mut attributes: Vec<&dyn AttributeWrite> = vec![&relayed, &lifetime, &mapped];
+        // An allocation has one relay. Who wants a second one of IPv6 takes another allocation for it (RFC 8656 §7.2).
+        let code = ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED;
+        let error = ErrorCode::new(code, ErrorCode::default_reason_for_code(code)).expect("it is a code");
+        let no_second = AddressErrorCode::new(AddressFamily::IPV6, error);
+        if incoming.message.has_attribute(AdditionalAddressFamily::TYPE) {
+            attributes.push(&no_second);
+        }
         incoming.success(&attributes, Some(signature))
     }
 
@@ -464,10 +480,10 @@ impl Desk {
         let message = &incoming.message;
         if method == REFRESH {
             let is_other = |family: RequestedAddressFamily| (family.family() == AddressFamily::IPV4) != allocation.relayed.is_ipv4();
-            if message.attribute::<RequestedAddressFamily>().is_ok_and(is_other) {
+            if incoming.optional(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)?.is_some_and(is_other) {
                 return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
             }
-            let lifetime = requested_lifetime(incoming);
+            let lifetime = requested_lifetime(incoming)?;
             let lifetime = if lifetime == 0 { 0 } else { lifetime.max(LIFETIME_DEFAULT) };
             allocation.expires_at.set(now + Duration::from_secs(lifetime.into()));
             return Ok(Some(lifetime));
@@ -502,8 +518,9 @@ impl Desk {
 pub const REQUEST_BYTES_MAX: usize = 2048;
 
 /// The lifetime that is asked for, as far as there is such a one.
-fn requested_lifetime(incoming: &Incoming<'_>) -> u32 {
-    incoming.message.attribute::<Lifetime>().map_or(LIFETIME_DEFAULT, |lifetime| lifetime.seconds().min(LIFETIME_MAX))
+fn requested_lifetime(incoming: &Incoming<'_>) -> Result<u32, u16> {
+    let lifetime = incoming.optional::<Lifetime>(ErrorCode::BAD_REQUEST)?;
+    Ok(lifetime.map_or(LIFETIME_DEFAULT, |lifetime| lifetime.seconds().min(LIFETIME_MAX)))
 }
 
 impl Line {

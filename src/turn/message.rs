@@ -1,6 +1,6 @@
 //! Messages of STUN as they come and as they are answered: strict about what is read, and sparing with what is said. No answer names the software.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use stun_types::{
     attribute::{
@@ -100,6 +100,15 @@ impl<'a> Incoming<'a> {
         kinds.filter(|kind| kind.comprehension_required() && !KNOWN.contains(kind)).collect()
     }
 
+    /// An attribute that need not be there. One that is there and is none is a mistake of this code.
+    pub fn optional<A: AttributeFromRaw<'a> + AttributeStaticType>(&'a self, mistake: u16) -> Result<Option<A>, u16> {
+        match self.message.attribute::<A>() {
+            Ok(attribute) => Ok(Some(attribute)),
+            Err(_) if self.message.has_attribute(A::TYPE) => Err(mistake),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// All peers that it names; nothing if one of them is no address.
     pub fn peers(&self) -> Option<Vec<SocketAddr>> {
         let attributes = self.message.iter_attributes().map(|(_, attribute)| attribute);
@@ -155,6 +164,48 @@ impl<'a> Incoming<'a> {
         let answer = answer.finish();
         (signature.is_some() || 2 * answer.len() <= ANSWER_HALVES_MAX * self.bytes).then_some(answer)
     }
+}
+
+/// The part of a message that counts: what stands behind its signature does not, but for a fingerprint (RFC 8489 §14.5 and §14.6), which is that of the part
+/// then. Whatever is no message stays as it is.
+pub fn signed_part(bytes: &[u8]) -> Cow<'_, [u8]> {
+    cut_behind_signature(bytes).map_or(bytes.into(), Cow::Owned)
+}
+
+/// Nothing if there is nothing to be cut off.
+fn cut_behind_signature(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut signed_by, mut has_more, mut has_fingerprint) = (None, false, false);
+    let mut at = HEADER_BYTES;
+    while at < bytes.len() {
+        let &[kind_high, kind_low, high, low] = bytes.get(at..at + 4)? else { return None };
+        let kind = AttributeType::new(u16::from_be_bytes([kind_high, kind_low]));
+        let end = at + 4 + usize::from(u16::from_be_bytes([high, low])).next_multiple_of(4);
+        match (kind, signed_by) {
+            (Fingerprint::TYPE, _) => {
+                let is_right = end == bytes.len() && bytes[at..] == *fingerprint(&bytes[..at]);
+                has_fingerprint = is_right.then_some(true)?;
+            }
+            (MessageIntegrity::TYPE | MessageIntegritySha256::TYPE, None) => signed_by = Some((kind, end)),
+            // It may follow that of SHA-1.
+            (MessageIntegritySha256::TYPE, Some((MessageIntegrity::TYPE, signed))) if signed == at => {}
+            _ => has_more |= signed_by.is_some(),
+        }
+        at = end;
+    }
+    let (_, signed) = signed_by.filter(|_| has_more && at == bytes.len())?;
+    let mut part = bytes[..signed].to_vec();
+    let claimed = signed - HEADER_BYTES + if has_fingerprint { 8 } else { 0 };
+    part[2..4].copy_from_slice(&u16::try_from(claimed).ok()?.to_be_bytes());
+    if has_fingerprint {
+        let fingerprint = fingerprint(&part);
+        part.extend(fingerprint);
+    }
+    Some(part)
+}
+
+/// The attribute that says what stands before it.
+fn fingerprint(before: &[u8]) -> Box<[u8]> {
+    Fingerprint::new(Fingerprint::compute(&[before])).to_raw().to_bytes().into()
 }
 
 /// Writes what a client is told of a packet from this peer, and returns how long that is. There have to be [`DATA_OVERHEAD_MAX`] bytes more than the packet has.
@@ -219,6 +270,38 @@ mod tests {
         let bare = Message::builder_request(BINDING, MessageWriteVec::new()).finish();
         assert!(Incoming::read(&with_more(bare.clone(), &[0, 6, 0, 5, 1, 2, 3, 4])).is_none(), "an attribute that ends behind the message");
         assert!(Incoming::read(&with_more(bare, &[0, 6, 0, 3, 1, 2, 3, 0])).is_some());
+    }
+
+    /// Of a client that adds its SOFTWARE last, and of one that somebody adds to on the way.
+    #[test]
+    fn what_stands_behind_the_signature_does_not_count_but_for_a_fingerprint() {
+        let lifetime = [0, 0x0d, 0, 4, 0, 0, 0, 0];
+        for has_fingerprint in [false, true] {
+            let mut request = Message::builder_request(ALLOCATE, MessageWriteVec::new());
+            request.add_message_integrity_with_key(&key(), IntegrityAlgorithm::Sha1).unwrap();
+            let mut bytes = with_more(request.finish(), &lifetime);
+            if has_fingerprint {
+                bytes = with_more(bytes, &[0; 8]);
+                let at = bytes.len() - 8;
+                let right = fingerprint(&bytes[..at]);
+                bytes[at..].copy_from_slice(&right);
+            }
+            let part = signed_part(&bytes);
+            let incoming = Incoming::read(&part).unwrap();
+            assert_eq!(incoming.message.has_attribute(Fingerprint::TYPE), has_fingerprint);
+            assert!(!incoming.message.has_attribute(Lifetime::TYPE));
+            assert!(incoming.message.validate_integrity_with_key(&key()).is_ok());
+            if has_fingerprint {
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                assert!(Incoming::read(&signed_part(&bytes)).is_none(), "the fingerprint is wrong");
+            }
+        }
+        let good = signed();
+        assert!(matches!(signed_part(&good), Cow::Borrowed(_)));
+        for cut in 0..good.len() {
+            assert!(Incoming::read(&signed_part(&good[..cut])).is_none(), "cut at {cut}");
+        }
     }
 
     #[test]
