@@ -25,6 +25,7 @@ use switchboard::{
     Server,
     admin::Program,
     config::{Config, Sources},
+    ice::IceUrl,
 };
 use tracing::warn;
 
@@ -63,12 +64,18 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 warn_of_few_files(open_files, &config);
             }
             let program = Program { settings: config.in_force(&origins), log: Some(logging.level.clone()) };
+            let relay_ports = config.turn.ports;
             let server = Server::start_in(config, None, program)?;
             // Nobody has to read it.
             Ok(server.serve(|server| {
                 let administration = server.admin_addresses().first().map(|address| format!("Its administration: http://{address}/\n"));
                 let administration = administration.unwrap_or_default();
-                drop(print(&format!("Switchboard is open: {}\n{}.\n{administration}", server.url(), server.admits())));
+                let turn: Vec<&str> = server.turn_urls().iter().map(IceUrl::as_str).collect();
+                let turn = match &turn[..] {
+                    [] => String::new(),
+                    urls => format!("Its STUN and TURN server: {}; relays have the UDP ports {relay_ports}\n", urls.join(", ")),
+                };
+                drop(print(&format!("Switchboard is open: {}\n{}.\n{administration}{turn}", server.url(), server.admits())));
             })?)
         }
     }

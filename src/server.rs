@@ -27,7 +27,7 @@ use crate::{
         origin::Origins,
     },
     config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
-    ice::{External, IceServers, Issuer, SecretError, SecretFiles, Sources, Terms},
+    ice::{External, IceServers, IceUrl, Issuer, SecretError, SecretFiles, Sources, Terms},
     ingress::{
         Clients, Doorkeeper,
         address::{AddressLimits, Addresses},
@@ -60,6 +60,7 @@ pub struct Server {
     admin_addresses: Vec<SocketAddr>,
     turn_addresses: TurnAddresses,
     turn_credentials: Option<Arc<Credentials>>,
+    turn_urls: Vec<IceUrl>,
     admits: String,
     registry: Addr<RoomRegistry>,
     metrics: Arc<Metrics>,
@@ -139,9 +140,11 @@ impl Server {
         let turn_credentials = turn.as_ref().map(|(_, credentials)| credentials.clone());
         let embedded = turn_credentials.clone().zip(turn_addresses.as_ref()).map(|(credentials, addresses)| {
             let TurnAddresses { clear, tls } = addresses;
-            let source = turn::Source::new(credentials, &config.turn.external_ip, clear, tls, certificates.name().as_deref());
-            Arc::new(source) as Arc<dyn Issuer>
+            turn::Source::new(credentials, &config.turn.external_ip, clear, tls, certificates.name().as_deref())
         });
+        let turn_urls = embedded.as_ref().map(|source| source.urls.clone()).unwrap_or_default();
+        warn_of_inner_addresses(config.listen, &turn_urls);
+        let embedded = embedded.map(|source| Arc::new(source) as Arc<dyn Issuer>);
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let listening = Listening { doors: listeners, turn };
         let scheme = if certificates.is_self_signed() { "http" } else { "https" };
@@ -184,6 +187,7 @@ impl Server {
             admits,
             turn_addresses: turn_addresses.unwrap_or_default(),
             turn_credentials,
+            turn_urls,
             registry,
             metrics,
             stop,
@@ -215,6 +219,11 @@ impl Server {
     /// Who may use that.
     pub fn turn_credentials(&self) -> Option<&Arc<Credentials>> {
         self.turn_credentials.as_ref()
+    }
+
+    /// By what URLs clients are told of it: none without that setting.
+    pub fn turn_urls(&self) -> &[IceUrl] {
+        &self.turn_urls
     }
 
     /// Who may come in, as a sentence without its full stop.
@@ -541,6 +550,15 @@ fn decider(auth: &Auth, tokens: Option<Arc<Tokens>>) -> Result<Option<Arc<dyn Au
     let settings = CallbackSettings { url, secret, deadline, concurrent_max: auth.callback_concurrent_max, kept_for };
     let failed = |error: FetchError| StartError::Auth { setting: "auth.callback_url", problem: error.to_string() };
     Ok(Some(Arc::new(Application::new(settings, tokens).map_err(failed)?)))
+}
+
+/// Whoever listens for others than this machine wants calls between networks.
+fn warn_of_inner_addresses(listen: Listen, urls: &[IceUrl]) {
+    let is_inner = |url: &IceUrl| url.host().parse().is_ok_and(|address| !turn::is_public(address));
+    let listens_for_others = listen.addresses().iter().any(|address| !address.ip().is_loopback());
+    if let Some(url) = urls.first().filter(|_| listens_for_others && urls.iter().all(is_inner)) {
+        warn!(%url, "clients are told of the TURN server by addresses of an inner network alone; if it is to be reached from others, set turn.external_ip");
+    }
 }
 
 /// What clients are told of STUN and TURN servers.

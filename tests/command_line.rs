@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     thread,
@@ -33,6 +33,33 @@ fn ended(command: &mut Command) -> Output {
         thread::sleep(Duration::from_millis(5));
     }
     child.wait_with_output().unwrap()
+}
+
+/// Whoever runs it has firewalls to open, and clients to be told the right address.
+#[test]
+fn with_turn_it_prints_by_what_addresses_clients_are_told_of_it_and_warns_of_inner_ones() {
+    for (external, is_warned) in [("10.1.2.3", true), ("203.0.113.9", true), ("9.9.9.9", false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut child = switchboard(&directory)
+            .args(["--listen", "0.0.0.0:0", "--turn", "--turn-listen", "127.0.0.1:0", "--turn-external-ip", external])
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        thread::spawn(move || drop(sender.send(BufReader::new(stdout).lines().nth(2))));
+        let line = receiver.recv_timeout(support::DEADLINE).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let line = line.expect("a third line").unwrap();
+        assert!(line.starts_with(&format!("Its STUN and TURN server: turn:{external}:")), "{line}");
+        assert!(line.ends_with("; relays have the UDP ports 49152-65535"), "{line}");
+        // It is said before anything is printed.
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(said.contains("set turn.external_ip"), is_warned, "{external}: {said}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use switchboard::{
         turn::{By, Heard, TurnClient, TurnError},
     },
     ice::{IceUrl, TurnCredential},
-    turn::peers::{PeerRules, Verdict},
+    turn::is_public,
 };
 use tokio::{
     net::{UdpSocket, lookup_host},
@@ -209,11 +209,6 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, TurnError>>) -> Result<T, Fault> {
     Ok(timeout(limit, work).await.map_err(|_| Fault::Silent(limit))??)
-}
-
-/// Is it one of those that every TURN server relays to?
-fn is_public(ip: IpAddr) -> bool {
-    PeerRules::new(vec![], vec![], vec![]).judge(ip) == Verdict::Peer
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use self::value::{
-    blocks, certificate_names, dialects, external_addresses, ice_servers, integer, log_filter, origins, path, paths, texts, turn_urls,
-    url_path, url_segment,
+    blocks, certificate_names, dialects, external_addresses, ice_servers, integer, log_filter, origins, path, paths, room_patterns,
+    turn_urls, url_path, url_segment,
 };
 pub use self::{
     auth::Auth,
@@ -169,7 +169,7 @@ pub struct Ice {
 
     /// Rooms whose peers are told to show nobody their addresses, and to connect through TURN servers alone (`iceTransportPolicy: "relay"`): names, a `*` at the end
     /// of one stands for whatever follows. In the environment they are separated by commas.
-    #[config(env = "SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", default = [], deserialize_with = texts)]
+    #[config(env = "SWITCHBOARD_ICE_RELAY_ONLY_ROOMS", default = [], deserialize_with = room_patterns)]
     pub relay_only_rooms: Vec<String>,
 
     /// Credentials of the embedded TURN server that clients of one address may have at once from /ice, an hour each. One more is refused with status 429.

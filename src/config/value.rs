@@ -107,9 +107,20 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 /// A list of texts, none of which is empty.
-pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     if texts.iter().any(String::is_empty) { Err(D::Error::custom("\"\" is no text")) } else { Ok(texts) }
+}
+
+/// Names of rooms, each perhaps with a `*` at its end. Whoever writes one elsewhere means more than it would do.
+pub(super) fn room_patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let patterns = texts(deserializer)?;
+    match patterns.iter().find(|pattern| pattern.trim_end_matches('*').contains('*') || pattern.ends_with("**")) {
+        Some(pattern) => {
+            Err(D::Error::custom(format_args!("\"{pattern}\" has a * that is not at its end, where alone it stands for something")))
+        }
+        None => Ok(patterns),
+    }
 }
 
 /// Servers of STUN and TURN, as clients are told of them.
@@ -346,6 +357,21 @@ mod tests {
             let problem = read(texts).unwrap_err();
             assert!(problem.contains(told), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_star_stands_at_the_end_of_a_room_alone() {
+        let read = |text: &str| {
+            let list = format!("[{text:?}]");
+            room_patterns(&mut serde_json::Deserializer::from_str(&list)).map_err(|error| error.to_string())
+        };
+        for text in ["shelter", "private-*", "*"] {
+            assert_eq!(read(text), Ok(vec![text.to_owned()]));
+        }
+        for text in ["*secret", "a*b", "a*b*", "a**"] {
+            assert!(read(text).unwrap_err().contains(&format!("\"{text}\" has a * that is not at its end")), "{text}");
+        }
+        assert!(read("").is_err());
     }
 
     #[test]

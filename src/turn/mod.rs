@@ -38,7 +38,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-pub use self::source::Source;
 use self::{
     credentials::Credentials,
     desk::Desk,
@@ -48,6 +47,7 @@ use self::{
     relays::Relays,
     socket::ClientSocket,
 };
+pub use self::{peers::is_public, source::Source};
 use crate::{
     auth::failures::{self, FailureLimits, Failures},
     metrics::{Metrics, TurnRefusal, TurnTransport},

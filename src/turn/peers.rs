@@ -99,6 +99,11 @@ impl PeerRules {
     }
 }
 
+/// Does the whole internet reach this address?
+pub fn is_public(address: IpAddr) -> bool {
+    ![Some(address), embedded(address)].into_iter().flatten().any(|address| is_here(address) || is_special(address))
+}
+
 fn contains(blocks: &[IpNet], address: IpAddr) -> bool {
     blocks.iter().any(|block| block.contains(&address))
 }
