@@ -209,6 +209,20 @@ test("a browser, a page or a server without WebTransport is no failure", { timeo
   assert.equal(JSON.parse(await insecure.getByTestId("json").inputValue()).findings.length, 8);
 });
 
+test("a door whose URL no browser can open fails for that, and the rest goes by the other", { timeout: 60_000 }, async (t) => {
+  const server = await startServer(t, SERVES);
+  const page = await opened(t, server.url);
+  await page.route("**/.well-known/switchboard", async (route) => {
+    const response = await route.fetch();
+    const document = await response.json();
+    const transports = document.transports.map((entry) => (entry.type === "webtransport" ? { ...entry, url: "https://a b/wt" } : entry));
+    await route.fulfill({ response, json: { ...document, transports } });
+  });
+  const [{ detail, advice }] = failures(await checked(page), ["webtransport"]);
+  assert.match(detail, /names it as https:\/\/a b\/wt/);
+  assert.match(advice, /X-Forwarded-Proto/);
+});
+
 test("a TURN server with another secret, and one that is not there, fail each for its own reason", { timeout: 180_000 }, async (t) => {
   const relaying = await startServer(t, RELAYS);
   const { iceServers } = await (await fetch(`${relaying.url}/ice`)).json();
