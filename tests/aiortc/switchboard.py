@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 ANSWER_S = 15
 # So many candidates may wait for the description that they belong to.
 WAITING_MAX = 256
+# So many signals of a peer may wait until those before them are carried out.
+SIGNALS_MAX = 256
 
 
 class Refused(Exception):
@@ -181,9 +183,10 @@ class Line(Emitter):
         self.room, self.peer_id = room, peer_id
         self._client = client
         self._waiting = []
-        self._signals = asyncio.Queue()
+        self._signals = asyncio.Queue(SIGNALS_MAX)
         self._worker = asyncio.create_task(self._work())
         self._is_over = False
+        self._ending = None
         client.lines[room, peer_id] = self
         self._begin()
 
@@ -203,8 +206,12 @@ class Line(Emitter):
         self.tell("close")
 
     def take(self, type, payload):
-        """A signal from the peer, or a wish of ours. They are carried out one after another, in the order in which they came."""
-        self._signals.put_nowait((type, payload))
+        """A signal from the peer, or a wish of ours. They are carried out one after another, in the order in which they came;
+        where too many wait, the line ends."""
+        try:
+            self._signals.put_nowait((type, payload))
+        except asyncio.QueueFull:
+            self._ending = self._ending or asyncio.create_task(self.close())
 
     def _begin(self):
         policy = RTCIceTransportPolicy(self._client.rooms[self.room].get("iceTransportPolicy", "all"))
