@@ -218,6 +218,28 @@ for (const order of ["lower", "higher"]) {
   });
 }
 
+/** What a listener raised ended the task that reads: the client heard nothing any more, and kept its connection. */
+test("a listener in Python that raises is logged, and the client goes on", { timeout: 60_000 }, async (t) => {
+  const server = await startServer(t);
+  const guest = await startGuest(t, server);
+  const page = await inRoom(t, server);
+  for (const [i, payload] of ["one", "two"].entries()) {
+    await page.evaluate((payload) => globalThis.client.send("message", { room: "calls", payload }), payload);
+    assert.equal((await guest.told("said", i + 1))[i].payload, payload);
+  }
+  await eventually(() => assert.equal(guest.log().match(/ValueError: a mistake of the listener/g)?.length, 2, guest.log()));
+});
+
+test("a line in Python ends when its peer signals faster than it can take", { timeout: 30_000 }, async () => {
+  const child = spawn(PYTHON, [fileURLToPath(new URL("flood.py", import.meta.url))], { stdio: ["ignore", "ignore", "pipe"] });
+  guests.add(child);
+  let log = "";
+  child.stderr.on("data", (chunk) => (log += chunk));
+  const code = await within(new Promise((resolve) => child.once("close", resolve)), "the end of the Python program").finally(() => child.kill("SIGKILL"));
+  guests.delete(child);
+  assert.equal(code, 0, log);
+});
+
 test("two in Python", { timeout: 90_000 }, async (t) => {
   const server = await startServer(t);
   const guests = [await startGuest(t, server), await startGuest(t, server)];

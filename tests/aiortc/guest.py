@@ -35,6 +35,12 @@ async def main(base_url, room):
 
     client.on("peer-left", lambda message: tell("peer-left", reason=message["reason"]))
     client.on("close", lambda _: tell("gone"))
+
+    @client.on("message")
+    def on_message(message):
+        tell("said", payload=message["payload"])
+        raise ValueError("a mistake of the listener")
+
     joined = await client.join(room)
     tell("joined", peerId=client.peer_id, peers=[peer["peerId"] for peer in joined["peers"]])
 

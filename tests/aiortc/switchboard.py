@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 ANSWER_S = 15
 # So many candidates may wait for the description that they belong to.
 WAITING_MAX = 256
+# So many signals of a peer may wait until those before them are carried out.
+SIGNALS_MAX = 256
 
 
 class Refused(Exception):
@@ -40,7 +42,16 @@ class Refused(Exception):
         self.code, self.retryable = message["code"], message["retryable"]
 
 
-class Client(AsyncIOEventEmitter):
+class Emitter(AsyncIOEventEmitter):
+    def tell(self, event, *about):
+        """Emits. What a listener raises is its own affair: it is logged, and ends nothing here."""
+        try:
+            self.emit(event, *about)
+        except Exception:
+            logger.exception("a listener to %s", event)
+
+
+class Client(Emitter):
     """Events: the server's messages by their `type` (`peer-joined`, `message`, …), each a dict; `line`, with a Line that a peer has begun; and `close`
     when the connection is over, with the `goodbye` if there was one."""
 
@@ -125,7 +136,9 @@ class Client(AsyncIOEventEmitter):
             for answer in self._questions.values():
                 if not answer.done():
                     answer.set_exception(ConnectionError("the connection is over"))
-            self.emit("close", goodbye)
+            # Where a message was none of the protocol, it is still open.
+            await self._socket.close()
+            self.tell("close", goodbye)
 
     def _take(self, message):
         match message["type"]:
@@ -148,7 +161,7 @@ class Client(AsyncIOEventEmitter):
                 self.ice_servers = message["iceServers"]
             case "offer" | "answer" | "ice-candidate":
                 self._signal(message)
-        self.emit(message["type"], message)
+        self.tell(message["type"], message)
 
     def _end_lines(self, concerned):
         for key in [key for key in self.lines if concerned(*key)]:
@@ -157,12 +170,12 @@ class Client(AsyncIOEventEmitter):
     def _signal(self, message):
         key = message["room"], message["from"]
         if key not in self.lines and message["type"] == "offer" and self.listeners("line"):
-            self.emit("line", Line(self, *key))
+            self.tell("line", Line(self, *key))
         if key in self.lines:
             self.lines[key].take(message["type"], message["payload"])
 
 
-class Line(AsyncIOEventEmitter):
+class Line(Emitter):
     """A data channel with one peer, as the browser client has them. Events: `open`, `message` (a str, or bytes), `close`."""
 
     def __init__(self, client, room, peer_id):
@@ -170,9 +183,10 @@ class Line(AsyncIOEventEmitter):
         self.room, self.peer_id = room, peer_id
         self._client = client
         self._waiting = []
-        self._signals = asyncio.Queue()
+        self._signals = asyncio.Queue(SIGNALS_MAX)
         self._worker = asyncio.create_task(self._work())
         self._is_over = False
+        self._ending = None
         client.lines[room, peer_id] = self
         self._begin()
 
@@ -189,11 +203,15 @@ class Line(AsyncIOEventEmitter):
         if asyncio.current_task() is not self._worker:
             self._worker.cancel()
         await self.connection.close()
-        self.emit("close")
+        self.tell("close")
 
     def take(self, type, payload):
-        """A signal from the peer, or a wish of ours. They are carried out one after another, in the order in which they came."""
-        self._signals.put_nowait((type, payload))
+        """A signal from the peer, or a wish of ours. They are carried out one after another, in the order in which they came;
+        where too many wait, the line ends."""
+        try:
+            self._signals.put_nowait((type, payload))
+        except asyncio.QueueFull:
+            self._ending = self._ending or asyncio.create_task(self.close())
 
     def _begin(self):
         policy = RTCIceTransportPolicy(self._client.rooms[self.room].get("iceTransportPolicy", "all"))
@@ -201,8 +219,8 @@ class Line(AsyncIOEventEmitter):
         connection = RTCPeerConnection(RTCConfiguration(ice_servers(self._client.ice_servers), iceTransportPolicy=policy))
         # Both sides open it by its number, so that it does not matter who offers.
         channel = connection.createDataChannel("switchboard", negotiated=True, id=0)
-        channel.on("open", lambda: self.emit("open"))
-        channel.on("message", lambda data: self.emit("message", data))
+        channel.on("open", lambda: self.tell("open"))
+        channel.on("message", lambda data: self.tell("message", data))
         channel.on("close", lambda: connection is self.connection and self.take("close", None))
 
         @connection.on("connectionstatechange")

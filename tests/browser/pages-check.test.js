@@ -209,6 +209,52 @@ test("a browser, a page or a server without WebTransport is no failure", { timeo
   assert.equal(JSON.parse(await insecure.getByTestId("json").inputValue()).findings.length, 8);
 });
 
+test("a door whose URL no browser can open fails for that, and the rest goes by the other", { timeout: 60_000 }, async (t) => {
+  const server = await startServer(t, SERVES);
+  const page = await opened(t, server.url);
+  await page.route("**/.well-known/switchboard", async (route) => {
+    const response = await route.fetch();
+    const document = await response.json();
+    const transports = document.transports.map((entry) => (entry.type === "webtransport" ? { ...entry, url: "https://127.0.0.1:99999/wt" } : entry));
+    await route.fulfill({ response, json: { ...document, transports } });
+  });
+  const [{ detail, advice }] = failures(await checked(page), ["webtransport"]);
+  assert.match(detail, /names it as https:\/\/127\.0\.0\.1:99999\/wt/);
+  assert.match(advice, /X-Forwarded-Proto/);
+});
+
+/** Either left the page in the midst of it for ever, with nothing to press but "Stop". */
+test("a list that is none fails, and a mistake of the page ends it with a word", { timeout: 60_000 }, async (t) => {
+  const server = await startServer(t, SERVES);
+  const listless = await opened(t, server.url, {
+    prepare: () => {
+      // Connections take a set for a list, and so the line of this page to itself works.
+      const { parse } = JSON;
+      JSON.parse = (...values) => {
+        const read = parse(...values);
+        return read?.type === "welcome" ? { ...read, iceServers: new Set() } : read;
+      };
+    },
+  });
+  const [{ detail, advice }] = failures(await checked(listless), ["turn"]);
+  assert.match(detail, /no list of STUN and TURN servers/);
+  assert.match(advice, /urls/);
+
+  const broken = await opened(t, server.url, {
+    prepare: () =>
+      Object.defineProperty(globalThis, "WebTransport", {
+        get() {
+          throw new Error("a mistake");
+        },
+      }),
+  });
+  assert.deepEqual(outcomes(await checked(broken)), ok(...DOORS.slice(0, 3)));
+  assert.match(await broken.getByTestId("verdict").innerText(), /mistake of this page: a mistake/);
+  assert.equal(await broken.getByTestId("verdict").getAttribute("data-outcome"), "failed");
+  assert.ok(await broken.getByTestId("start").isVisible());
+  assert.equal(await broken.getByTestId("copy").isVisible(), false, "half of it would look like the whole");
+});
+
 test("a TURN server with another secret, and one that is not there, fail each for its own reason", { timeout: 180_000 }, async (t) => {
   const relaying = await startServer(t, RELAYS);
   const { iceServers } = await (await fetch(`${relaying.url}/ice`)).json();

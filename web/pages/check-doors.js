@@ -7,7 +7,7 @@ import * as msgpack from "../src/codec/msgpack.js";
 import { withDeadline } from "../src/deadline.js";
 import { available as hasWebSocket, open as openWebSocket } from "../src/transport/websocket.js";
 import { available as hasWebTransport, open as openWebTransport } from "../src/transport/webtransport.js";
-import { adviceOf, clockOf, detailOf, isRefusal, noDocument } from "./faults.js";
+import { adviceOf, clockOf, detailOf, isDoorUrl, isRefusal, noDocument } from "./faults.js";
 import { failed, millis, nothing, ok } from "./findings.js";
 
 /** Back and forth so often. */
@@ -103,6 +103,7 @@ export async function tryDoor(patient, transports, type, tell) {
     tell(isSecureContext ? nothing(type, ["check.door-unsupported"]) : nothing(type, ["check.door-insecure"], ["check.advice-insecure"]));
     return undefined;
   }
+  if (!isDoorUrl(type, entry.url)) return void tell(failed(type, ["check.door-url", { url: String(entry.url) }], ["check.advice-door-url"]));
   const door = { type, entry };
   try {
     const { greeting, round } = await inTime(patient, (signal) => visit(patient, door, signal));

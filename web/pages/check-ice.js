@@ -33,6 +33,7 @@ export async function askIceServers(patient, door, tell, begin) {
   }
   try {
     const servers = oneByOne(client.welcome.iceServers ?? []);
+    if (!servers) return tell(failed(check, ["check.ice-list"], ["check.advice-ice-list"]));
     if (servers.length === 0) tell(nothing(check, ["check.no-ice"], ["check.advice-no-ice"]));
     for (const server of servers) {
       begin(server.urls);

@@ -57,9 +57,14 @@ async function begin() {
     await examine(patient, { ...doors, ...sessions, ...ice }, { found: add, begin: advance });
     show("checked", conclusion());
   } catch (error) {
-    // Anything else would be a mistake of the page.
-    if (!signal.aborted) throw error;
-    show(findings.length > 0 ? "checked" : "idle", text.say("check.stopped"));
+    const isMistake = !signal.aborted;
+    // What is still open is given up as well.
+    current.abort();
+    const { message = String(error) } = /** @type {Error} */ (error);
+    show(findings.length > 0 ? "checked" : "idle", isMistake ? text.say("check.mistake", { message }) : text.say("check.stopped"));
+    if (!isMistake) return;
+    verdict.dataset.outcome = "failed";
+    console.error(error);
   }
 }
 

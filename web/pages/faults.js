@@ -20,7 +20,8 @@ export function detailOf(fault, seconds) {
   if (code === "connect-timeout" || code === "timed-out") return ["check.silent", { seconds }];
   if (code === "unreachable" && cause) return ["check.no-connection-because", { message: String(cause.message ?? cause) }];
   if (code === "unreachable") return ["check.no-connection"];
-  if (code === undefined) return ["check.unexpected", { message: String(message) }];
+  // The browser's own faults have numbers there.
+  if (typeof code !== "string") return ["check.unexpected", { message: String(message) }];
   return ["check.refused", { code, message: String(message) }];
 }
 
@@ -32,7 +33,15 @@ export function adviceOf(fault) {
 
 /** Did the server itself answer, and with no? @param {any} fault */
 export function isRefusal({ code }) {
-  return code !== undefined && !["unreachable", "connect-timeout", "timed-out", "connection-lost"].includes(code);
+  return typeof code === "string" && !["unreachable", "connect-timeout", "timed-out", "connection-lost"].includes(code);
+}
+
+/** By what a URL of each door begins. */
+const DOOR_PROTOCOLS = { websocket: ["ws:", "wss:"], webtransport: ["https:"] };
+
+/** Is this a URL by which a browser can try that door? @param {keyof typeof DOOR_PROTOCOLS} type @param {any} url as the document has it */
+export function isDoorUrl(type, url) {
+  return URL.canParse(url) && DOOR_PROTOCOLS[type].includes(new URL(url).protocol);
 }
 
 /**

@@ -38,8 +38,10 @@ export function parseIceUrl(url) {
   return { host: host.replace(/[[\]]/g, ""), port: number, by, relays: scheme.toLowerCase().startsWith("turn") };
 }
 
-/** Every URL of a list by itself, with its credentials. @param {readonly RTCIceServer[]} servers @returns {IceServer[]} */
+/** Every URL of a list by itself, with its credentials; undefined if it is no such list. @param {any} servers @returns {IceServer[] | undefined} */
 export function oneByOne(servers) {
+  const isServer = (/** @type {any} */ server) => [server?.urls].flat().every((url) => typeof url === "string");
+  if (!Array.isArray(servers) || !servers.every(isServer)) return undefined;
   return servers.flatMap(({ urls, username, credential }) => [urls].flat().map((url) => ({ urls: url, username, credential })));
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { adviceOf, clockOf, detailOf, isRefusal, noDocument } from "../pages/faults.js";
+import { adviceOf, clockOf, detailOf, isDoorUrl, isRefusal, noDocument } from "../pages/faults.js";
 import { TABLES } from "../pages/i18n.js";
 import { CLOSE_CODES, ERROR_CODES, failure } from "../src/codes.js";
 
@@ -47,6 +47,21 @@ test("who does not answer has refused nothing", () => {
   assert.deepEqual(detailOf(failure("unreachable", "", { cause: new Error("Opening handshake failed.") }), 7), ["check.no-connection-because", { message: "Opening handshake failed." }]);
   assert.deepEqual(detailOf(failure("unreachable", ""), 7), ["check.no-connection"]);
   assert.deepEqual(detailOf(new TypeError("a mistake"), 7), ["check.unexpected", { message: "a mistake" }]);
+});
+
+/** A browser's own faults have numbers for codes, and one was told as the server's: "refused as 12". */
+test("what the browser itself throws is no refusal of the server", () => {
+  const fault = new DOMException("not a URL", "SyntaxError");
+  assert.equal(fault.code, 12);
+  assert.equal(isRefusal(fault), false);
+  assert.deepEqual(detailOf(fault, 7), ["check.unexpected", { message: "not a URL" }]);
+});
+
+test("a door's URL is one that the browser can open", () => {
+  for (const url of ["ws://localhost:8080/ws", "wss://example.org/ws"]) assert.ok(isDoorUrl("websocket", url), url);
+  assert.ok(isDoorUrl("webtransport", "https://[::1]:8080/wt"));
+  for (const url of [undefined, "", "/ws", "wss://", "https://example.org/ws"]) assert.equal(isDoorUrl("websocket", url), false, url);
+  for (const url of [undefined, "https://a b/wt", "http://localhost/wt", "wss://example.org/wt"]) assert.equal(isDoorUrl("webtransport", url), false, url);
 });
 
 test("each answer that is no document has its own way out", () => {

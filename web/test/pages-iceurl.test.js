@@ -26,6 +26,13 @@ test("each URL is asked by itself, with its credentials", () => {
   ]);
 });
 
+test("what is no list of servers is told from an empty one", () => {
+  assert.deepEqual(oneByOne([]), []);
+  for (const servers of ["stun:a", {}, 7, [null], ["stun:a"], [{}], [{ urls: 7 }], [{ urls: [STUN, null] }]]) {
+    assert.equal(oneByOne(/** @type {any} */ (servers)), undefined, JSON.stringify(servers));
+  }
+});
+
 test("an inner address is known from one of the world", () => {
   for (const inner of ["127.0.0.1", "10.9.8.7", "172.16.0.1", "172.31.9.9", "192.168.1.1", "169.254.1.1", "100.64.0.1", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]) {
     assert.equal(isInner(inner), true, inner);
