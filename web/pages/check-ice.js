@@ -62,7 +62,8 @@ async function ask(patient, server) {
 
 /** By what address a STUN server sees this browser. @param {Patient} patient @param {IceServer} server */
 async function reflect(patient, server) {
-  const seen = { mapped: /** @type {string | undefined} */ (undefined), isComplete: false, errors: /** @type {IceError[]} */ ([]) };
+  const tellsErrors = "onicecandidateerror" in RTCPeerConnection.prototype;
+  const seen = { mapped: /** @type {string | undefined} */ (undefined), isComplete: false, tellsErrors, errors: /** @type {IceError[]} */ ([]) };
   const connection = new RTCPeerConnection({ iceServers: [server] });
   try {
     await untilOver(patient, async (signal) => {

@@ -61,14 +61,16 @@ export function isInner(address) {
 /**
  * @param {string} url
  * @param {Target} target
- * @param {{mapped?: string, isComplete: boolean, errors: IceError[]}} seen `isComplete`: the browser has asked everybody and has nothing more to tell
+ * @param {{mapped?: string, isComplete: boolean, tellsErrors: boolean, errors: IceError[]}} seen `isComplete`: the browser has asked everybody and has nothing more to tell;
+ *   `tellsErrors`: it would tell who has not answered
  * @param {number} seconds that there were
  * @returns {Finding}
  */
-export function judgeStun(url, target, { mapped, isComplete, errors }, seconds) {
+export function judgeStun(url, target, { mapped, isComplete, tellsErrors, errors }, seconds) {
   if (mapped) return ok("stun", ["check.stun-ok", { url, mapped }]);
   // A browser shows no address twice, and one that has the world's has shown it already.
-  if (isComplete && errors.length === 0) return ok("stun", ["check.stun-same", { url }]);
+  if (isComplete && errors.length === 0 && tellsErrors) return ok("stun", ["check.stun-same", { url }]);
+  if (isComplete && errors.length === 0) return warning("stun", ["check.stun-unsure", { url }], ["check.advice-unsure"]);
   return notReached("stun", url, target, { errors, isComplete }, seconds);
 }
 

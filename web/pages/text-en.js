@@ -341,6 +341,7 @@ export const en = {
   "check.ice-error": "{url}: not reached ({code}: {text})",
   "check.ice-refused": "{url}: refused with {code} {text}",
   "check.stun-ok": "{url}: sees this browser as {mapped}",
+  "check.stun-unsure": "{url}: has shown no address; either it sees this browser by the one that it has here, or it did not answer",
   "check.stun-same": "{url}: sees this browser by the address that it has here",
   "check.turn-ok": "{url}: relays at {relayed}, there and back in {ms}",
   "check.turn-inner": "{url}: relays at {relayed}, an address of an inner network, and a packet from one relay to another does not come through",
@@ -381,5 +382,6 @@ export const en = {
   "check.advice-relays": "it has as many relays as it may: raise its bounds, or wait",
   "check.advice-turn-log": "the log of the TURN server says why",
   "check.advice-unreachable": "is {address} the address by which the world knows it (turn.external_ip; coturn: external-ip), and are its UDP ports for relays open (turn.ports; coturn: min-port, max-port)?",
+  "check.advice-unsure": "this browser does not tell who did not answer: ask again with another one, or with switchboard check",
   "check.advice-inner": "for clients on other networks {address} must be one that they reach (turn.external_ip; coturn: external-ip); to relay on an inner network name it in turn.allow",
 };

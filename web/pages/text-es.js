@@ -341,6 +341,7 @@ export const es = {
   "check.ice-error": "{url}: no se alcanza ({code}: {text})",
   "check.ice-refused": "{url}: rechazado con {code} {text}",
   "check.stun-ok": "{url}: ve este navegador como {mapped}",
+  "check.stun-unsure": "{url}: no ha mostrado ninguna dirección; o ve este navegador por la que tiene aquí, o no respondió",
   "check.stun-same": "{url}: ve este navegador por la dirección que tiene aquí",
   "check.turn-ok": "{url}: retransmite en {relayed}, ida y vuelta en {ms}",
   "check.turn-inner": "{url}: retransmite en {relayed}, una dirección de una red interna, y un paquete de un repetidor a otro no pasa",
@@ -381,5 +382,6 @@ export const es = {
   "check.advice-relays": "tiene tantos repetidores como puede: sube sus límites, o espera",
   "check.advice-turn-log": "el registro del servidor TURN dice por qué",
   "check.advice-unreachable": "¿es {address} la dirección por la que el mundo lo conoce (turn.external_ip; coturn: external-ip), y están abiertos sus puertos UDP para retransmitir (turn.ports; coturn: min-port, max-port)?",
+  "check.advice-unsure": "este navegador no dice quién no respondió: pregunta otra vez con otro, o con switchboard check",
   "check.advice-inner": "para clientes de otras redes, {address} tiene que ser una que alcancen (turn.external_ip; coturn: external-ip); para retransmitir en una red interna, nómbrala en turn.allow",
 };

@@ -44,9 +44,12 @@ test("an inner address is known from one of the world", () => {
 });
 
 test("STUN works where it tells an address, or nothing that the browser has not shown", () => {
-  const judge = (seen) => judgeStun(STUN, target(STUN), { isComplete: false, errors: [], ...seen }, 10);
+  const judge = (seen) => judgeStun(STUN, target(STUN), { isComplete: false, tellsErrors: true, errors: [], ...seen }, 10);
   assert.equal(judge({ mapped: "1.2.3.4:5", errors: [{ code: 701, text: "another network" }] }).outcome, "ok");
   assert.deepEqual(judge({ isComplete: true }).detail, ["check.stun-same", { url: STUN }]);
+  // A browser that would not tell of silence has told nothing.
+  const unsure = judge({ isComplete: true, tellsErrors: false });
+  assert.deepEqual([unsure.outcome, unsure.detail], ["warning", ["check.stun-unsure", { url: STUN }]]);
   assert.deepEqual(judge({}).detail, ["check.ice-silent", { url: STUN, seconds: 10 }]);
   assert.equal(judge({ isComplete: true, errors: [{ code: 701, text: "timed out" }] }).outcome, "failed");
 });
