@@ -33,8 +33,8 @@ use super::{
     relay::{Relay, Relayed},
 };
 use crate::{
-    client,
-    ice::{By, IceServer},
+    client::{self, turn::TurnError},
+    ice::{By, IceServer, IceUrl},
 };
 
 /// A data channel of a connection.
@@ -78,7 +78,7 @@ pub enum Event {
     /// A candidate to tell the other, beside those in the description.
     Candidate(String),
     /// An ICE server is of no use, and why.
-    Useless(String),
+    Useless(IceUrl, TurnError),
     /// There is a way to the other.
     Found,
     /// The handshake of DTLS is done.
@@ -127,7 +127,7 @@ pub enum Fault {
 enum Finding {
     Stun(SocketAddr),
     Relay(Relay),
-    Useless(String),
+    Useless(IceUrl, TurnError),
 }
 
 /// A connection.
@@ -170,18 +170,12 @@ impl Connection {
         let (hears, relayed) = mpsc::channel(RELAYED_MAX);
         let mut tasks = JoinSet::new();
         let servers = options.ice_servers.iter().flat_map(|server| server.urls.iter().map(move |url| (server, url)));
+        let mut relaying = vec![];
         for (server, url) in servers.take(SERVERS_MAX) {
             let Some(by) = url.by() else { continue };
-            let (url, credential, tells, hears) = (url.clone(), server.credential(), tells.clone(), hears.clone());
-            let options = client::Options { roots: options.roots.clone(), ..client::Options::default() };
+            let (url, tells) = (url.clone(), tells.clone());
             if url.is_turn() {
-                tasks.spawn(async move {
-                    // Who does not want to know any more has gone.
-                    let tell = async |relay| drop(tells.send(Finding::Relay(relay)).await);
-                    if let Err(error) = Relay::keep(&url, by, credential, options, tell, hears).await {
-                        let _ = tells.send(Finding::Useless(format!("{url}: {error}"))).await;
-                    }
-                });
+                relaying.push((url, by, server.credential()));
             } else if by == By::Udp && !hosts.is_empty() {
                 tasks.spawn(async move {
                     for server in lookup_host((url.host(), url.port())).await.into_iter().flatten() {
@@ -190,6 +184,25 @@ impl Connection {
                 });
             }
         }
+        let of_clients = client::Options { roots: options.roots.clone(), ..client::Options::default() };
+        // One after the other until there is a relay: servers count them, and one is enough.
+        tasks.spawn(async move {
+            for (url, by, credential) in relaying {
+                let mut is_told = false;
+                let tell = async |relay| {
+                    is_told = true;
+                    // Who does not want to know any more has gone.
+                    let _ = tells.send(Finding::Relay(relay)).await;
+                };
+                let kept = Relay::keep(&url, by, credential, of_clients.clone(), tell, hears.clone()).await;
+                if let Err(error) = kept {
+                    let _ = tells.send(Finding::Useless(url, error)).await;
+                }
+                if is_told {
+                    break;
+                }
+            }
+        });
         let mut connection = Self {
             rtc,
             options,
@@ -319,7 +332,7 @@ impl Connection {
                             self.add(candidate);
                         }
                     }
-                    Finding::Useless(why) => return Event::Useless(why),
+                    Finding::Useless(url, error) => return Event::Useless(url, error),
                 },
                 () = sleep_until(deadline.into()) => {
                     self.ask_again();

@@ -216,7 +216,7 @@ impl Line {
                 },
                 event = self.connection.next() => match event {
                     Event::Candidate(text) => tell(&self.tells, Kind::IceCandidate, spell_candidate(&text)).await,
-                    Event::Useless(why) => info!(%peer, "{why}"),
+                    Event::Useless(url, error) => info!(%peer, "{url}: {error}"),
                     Event::Found if is_connected => patience = None,
                     Event::Found => {}
                     Event::Lost => patience = Some(Instant::now() + PATIENCE),
