@@ -348,6 +348,8 @@ impl Connection {
         let _ = self.rtc.close();
         self.begin();
         self.flush().await;
+        // A relay that waits for a packet to be taken would not be given back.
+        self.relayed.close();
         self.relays.clear();
         let _ = timeout(PARTING, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
