@@ -3,9 +3,10 @@
 
 mod support;
 
+use serde_json::json;
 use support::within;
 use switchboard::{
-    protocol::{Kind, PeerId},
+    protocol::{Kind, Payload, PeerId},
     webrtc::{Channel, Connection, Description, Echo, Event, Limits, Message, Options, candidate_text, spell_candidate},
 };
 
@@ -165,6 +166,24 @@ async fn more_peers_and_channels_than_there_may_be_are_refused_and_hurt_nobody()
     let offer = scene.callers[stranger].connection.offer("again");
     scene.echo.take(scene.callers[stranger].id, Kind::Offer, &Description::spell("offer", &offer));
     scene.opened(stranger).await;
+}
+
+#[tokio::test]
+async fn the_channels_of_our_browser_client_are_beside_those_that_there_may_be() {
+    let mut scene = Scene::new(Limits { channels: 1, ..Limits::default() });
+    let mut connection = Connection::new(options()).unwrap();
+    let id = PeerId::random();
+    let [_, control] = [connection.agree(0, "switchboard"), connection.agree(1, "switchboard.control")];
+    let offer = json!({ "type": "offer", "sdp": connection.offer("one of its own"), "turns": true });
+    scene.echo.take(id, Kind::Offer, &Payload::from_serialize(&offer).unwrap());
+    scene.callers.push(Caller { id, connection });
+    let mut open = vec![];
+    while open.len() < 3 {
+        open.push(scene.opened(0).await);
+    }
+    for channel in open.into_iter().filter(|channel| *channel != control) {
+        scene.says(0, channel, &text("here")).await;
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub peers: usize,
 
-    /// Channels that a peer may have open; one more is closed
+    /// Channels that a peer may have open, beside the two of Switchboard's own client; one more is closed
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub channels: usize,
 

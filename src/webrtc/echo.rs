@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
-    connection::{Connection, Event, Options},
+    connection::{Channel, Connection, Event, Options},
     signal::{Description, candidate_text, spell_candidate},
 };
 use crate::protocol::{Kind, Payload, PeerId};
@@ -32,7 +32,7 @@ const PARTING: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Peers at once; the offer of one more is not answered.
     pub peers: usize,
-    /// Channels of one peer; one more is closed.
+    /// Channels of one peer, beside the two of our browser client; one more is closed.
     pub channels: usize,
     /// Bytes that wait for one peer, beside 1 MiB on its way; more end its connection.
     pub queued_bytes: usize,
@@ -166,7 +166,7 @@ impl Echo {
         self.made += 1;
         let number = self.made;
         self.peers.insert(from, Peer { signals, session, number });
-        let line = Line { id: from, connection, tells: self.tells.clone(), channels: HashSet::new(), channels_max: self.limits.channels };
+        let line = Line { id: from, connection, tells: self.tells.clone(), agreed: vec![], agreed: vec![], channels: HashSet::new(), channels_max: self.limits.channels };
         self.tasks.spawn(async move {
             line.serve(hears).await;
             (from, number)
@@ -179,15 +179,15 @@ struct Line {
     id: PeerId,
     connection: Connection,
     tells: mpsc::Sender<Outgoing>,
-    channels: HashSet<super::Channel>,
+    /// Those of our browser client, which are there beside its own. The second is for the two clients alone.
+    agreed: Vec<Channel>,
+    channels: HashSet<Channel>,
     channels_max: usize,
 }
 
 impl Line {
     async fn serve(mut self, mut signals: mpsc::Receiver<Signal>) {
         let peer = self.id;
-        // Of our browser client: that one is for the two clients alone.
-        let mut control = None;
         let (mut is_new, mut is_connected) = (true, false);
         let mut patience = Some(Instant::now() + PATIENCE);
         let tell = async |tells: &mpsc::Sender<Outgoing>, kind, payload| {
@@ -201,8 +201,7 @@ impl Line {
                     Some(Signal::Candidate(text)) => self.connection.take_candidate(&text),
                     Some(Signal::Offer(description)) => {
                         if description.turns && is_new {
-                            self.connection.agree(0, "switchboard");
-                            control = Some(self.connection.agree(1, "switchboard.control"));
+                            self.agreed = vec![self.connection.agree(0, "switchboard"), self.connection.agree(1, "switchboard.control")];
                         }
                         is_new = false;
                         match self.connection.answer(&description.sdp) {
@@ -224,6 +223,7 @@ impl Line {
                         (is_connected, patience) = (true, None);
                         info!(%peer, "connected");
                     }
+                    Event::Opened(channel, _) if self.agreed.contains(&channel) => {}
                     Event::Opened(channel, _) if self.channels.len() >= self.channels_max => {
                         info!(%peer, channels = self.channels.len(), "there are as many channels as there may be");
                         self.connection.close_channel(channel);
@@ -234,8 +234,7 @@ impl Line {
                     }
                     Event::Closed(channel) => drop(self.channels.remove(&channel)),
                     Event::Message(channel, message) => {
-                        if self.channels.contains(&channel)
-                            && Some(channel) != control
+                        if (self.channels.contains(&channel) || self.agreed.first() == Some(&channel))
                             && let Err(error) = self.connection.send(channel, message)
                         {
                             info!(%peer, %error, "it sends and does not read");
