@@ -168,6 +168,24 @@ async fn more_peers_and_channels_than_there_may_be_are_refused_and_hurt_nobody()
     scene.opened(stranger).await;
 }
 
+/// An offer of a new connection ended the last one and began at once, and what the last one held was counted no more.
+#[tokio::test]
+async fn a_connection_begins_when_there_is_room_and_the_last_of_its_peer_has_ended() {
+    let mut scene = Scene::new(Limits { peers: 1, ..Limits::default() });
+    let ann = scene.call("");
+    scene.opened(ann).await;
+    for _ in 0..20 {
+        let mut connection = Connection::new(options()).unwrap();
+        let offer = connection.offer("once more");
+        scene.callers[ann].connection = connection;
+        scene.echo.take(scene.callers[ann].id, Kind::Offer, &Description::spell("offer", &offer));
+        assert_eq!((scene.echo.peers(), scene.echo.connections()), (1, 1));
+    }
+    let channel = scene.opened(ann).await;
+    scene.says(ann, channel, &text("here again")).await;
+    assert_eq!((scene.echo.peers(), scene.echo.connections()), (1, 1));
+}
+
 #[tokio::test]
 async fn the_channels_of_our_browser_client_are_beside_those_that_there_may_be() {
     let mut scene = Scene::new(Limits { channels: 1, ..Limits::default() });
