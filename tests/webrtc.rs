@@ -112,6 +112,18 @@ async fn what_goes_through_a_channel_comes_back_as_it_was() {
     scene.says(bob, to_bob, &text("still there")).await;
 }
 
+/// The SCTP below counts an empty message and does not send it: whoever listened waited for it, and heard nothing behind it.
+#[tokio::test]
+async fn an_empty_message_holds_up_none_behind_it() {
+    let mut scene = Scene::new(Limits::default());
+    let ann = scene.call("");
+    let channel = scene.opened(ann).await;
+    for is_binary in [false, true] {
+        scene.callers[ann].connection.send(channel, Message { is_binary, data: vec![] }).unwrap();
+        scene.says(ann, channel, &text("x")).await;
+    }
+}
+
 #[tokio::test]
 async fn what_waits_for_a_peer_that_does_not_read_is_bounded() {
     const IN_FLIGHT_BYTES: usize = 1024 * 1024;

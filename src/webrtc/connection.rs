@@ -1,5 +1,6 @@
 //! One connection to one peer: str0m, which knows neither socket nor clock, on the sockets of this machine. No task runs behind it but those that look for
-//! servers: it goes on while [`Connection::next`] is waited for. An empty message arrives, but none is sent: the SCTP below leaves it out.
+//! servers: it goes on while [`Connection::next`] is waited for. An empty message arrives, but none is sent: the SCTP below would count it and leave it
+//! out, and the other would wait for it before all that come behind.
 
 use std::{
     collections::VecDeque,
@@ -279,8 +280,12 @@ impl Connection {
         }
     }
 
-    /// Sends a message, now or when there is room for it.
+    /// Sends a message, now or when there is room for it. An empty one is left out.
     pub fn send(&mut self, channel: Channel, message: Message) -> Result<(), Fault> {
+        if message.data.is_empty() {
+            debug!("an empty message is left out");
+            return Ok(());
+        }
         let queued_bytes = self.queued_bytes + message.data.len() + size_of::<Message>();
         if queued_bytes > self.options.queued_bytes_max {
             return Err(Fault::TooMuch(queued_bytes));
