@@ -7,7 +7,7 @@ use serde_json::json;
 use support::within;
 use switchboard::{
     protocol::{Kind, Payload, PeerId},
-    webrtc::{Channel, Connection, Description, Echo, Event, Limits, Message, Options, candidate_text, spell_candidate},
+    webrtc::{Channel, Connection, Description, Echo, Event, Fault, Limits, Message, Options, candidate_text, spell_candidate},
 };
 
 /// An echo on this machine, and those who call it.
@@ -122,6 +122,25 @@ async fn an_empty_message_holds_up_none_behind_it() {
         scene.callers[ann].connection.send(channel, Message { is_binary, data: vec![] }).unwrap();
         scene.says(ann, channel, &text("x")).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_sent_before_its_channel_is_open_waits_and_what_is_too_large_is_refused() {
+    let mut scene = Scene::new(Limits::default());
+    let ann = scene.call("one");
+    let one = scene.opened(ann).await;
+    let connection = &mut scene.callers[ann].connection;
+    assert!(matches!(connection.send(one, bytes(256 * 1024 + 1)), Err(Fault::TooLarge(_))));
+    let two = connection.open("two");
+    connection.send(two, text("early")).unwrap();
+    connection.send(one, text("meanwhile")).unwrap();
+    let mut came = [scene.answered(ann).await, scene.answered(ann).await];
+    came.sort_by_key(|message| message.data.len());
+    assert_eq!(came, [text("early"), text("meanwhile")]);
+    // What waits for a channel that is closed is no longer kept.
+    scene.callers[ann].connection.close_channel(two);
+    scene.callers[ann].connection.send(two, text("late")).unwrap();
+    scene.says(ann, one, &text("still there")).await;
 }
 
 #[tokio::test]

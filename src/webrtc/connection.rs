@@ -3,7 +3,7 @@
 //! out, and the other would wait for it before all that come behind.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -45,6 +45,8 @@ pub use str0m::channel::ChannelId as Channel;
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// The largest message that is taken, as browsers have it.
 const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
+/// What the other takes in one message where it does not say so (RFC 8841 §6.1).
+const MESSAGE_BYTES_UNSAID: usize = 64 * 1024;
 /// So many candidates are taken from a peer, until it begins anew with ICE; a browser has a dozen.
 const CANDIDATES_MAX: usize = 64;
 /// So many ways to STUN and TURN servers are tried.
@@ -122,6 +124,9 @@ pub enum Fault {
     /// More waits than [`Options::queued_bytes_max`].
     #[error("{0} bytes wait to be sent")]
     TooMuch(usize),
+    /// More than the other takes in one message.
+    #[error("the other takes {0} bytes at once")]
+    TooLarge(usize),
 }
 
 /// What comes of looking for a server.
@@ -145,9 +150,13 @@ pub struct Connection {
     offered: Option<SdpPendingOffer>,
     /// Those of the other.
     candidates: HashSet<Candidate>,
+    /// As much as the other takes in one message, or has room for here.
+    message_bytes_max: usize,
     packets: VecDeque<Transmit>,
     events: VecDeque<Event>,
     queue: VecDeque<(Channel, Message)>,
+    /// What waits for channels of ours that are not open yet.
+    early: HashMap<Channel, Vec<Message>>,
     queued_bytes: usize,
     deadline: Instant,
     buffer: Vec<u8>,
@@ -216,9 +225,11 @@ impl Connection {
             tasks,
             offered: None,
             candidates: HashSet::new(),
+            message_bytes_max: MESSAGE_BYTES_UNSAID,
             packets: VecDeque::new(),
             events: VecDeque::new(),
             queue: VecDeque::new(),
+            early: HashMap::new(),
             queued_bytes: 0,
             deadline: now,
             buffer: vec![0; PACKET_BYTES_MAX],
@@ -241,6 +252,7 @@ impl Connection {
     pub fn open(&mut self, label: &str) -> Channel {
         let config = ChannelConfig { label: label.to_owned(), ..ChannelConfig::default() };
         let channel = self.rtc.direct_api().create_data_channel(config);
+        self.early.insert(channel, vec![]);
         self.begin();
         channel
     }
@@ -252,7 +264,7 @@ impl Connection {
         let pending = self.offered.take().ok_or(Fault::NotOffered)?;
         let credentials = self.rtc.direct_api().local_ice_credentials();
         let taken = self.rtc.sdp_api().accept_answer(pending, answer);
-        self.go_on(&credentials, &candidates);
+        self.go_on(&credentials, &sdp, &candidates);
         Ok(taken?)
     }
 
@@ -262,7 +274,7 @@ impl Connection {
         let offer = SdpOffer::from_sdp_string(&sdp)?;
         let credentials = self.rtc.direct_api().local_ice_credentials();
         let answered = self.rtc.sdp_api().accept_offer(offer);
-        self.go_on(&credentials, &candidates);
+        self.go_on(&credentials, &sdp, &candidates);
         Ok(answered?.to_sdp_string())
     }
 
@@ -270,6 +282,7 @@ impl Connection {
     pub fn agree(&mut self, number: u16, label: &str) -> Channel {
         let config = ChannelConfig { label: label.to_owned(), negotiated: Some(number), ..ChannelConfig::default() };
         let channel = self.rtc.direct_api().create_data_channel(config);
+        self.early.insert(channel, vec![]);
         self.begin();
         channel
     }
@@ -279,24 +292,31 @@ impl Connection {
         self.take_candidates(&[text]);
     }
 
-    /// Sends a message, now or when there is room for it. An empty one is left out.
+    /// Sends a message, now or when its channel is open and there is room for it. An empty one is left out.
     pub fn send(&mut self, channel: Channel, message: Message) -> Result<(), Fault> {
         if message.data.is_empty() {
             debug!("an empty message is left out");
             return Ok(());
+        }
+        if message.data.len() > self.message_bytes_max {
+            return Err(Fault::TooLarge(self.message_bytes_max));
         }
         let queued_bytes = self.queued_bytes + message.data.len() + size_of::<Message>();
         if queued_bytes > self.options.queued_bytes_max {
             return Err(Fault::TooMuch(queued_bytes));
         }
         self.queued_bytes = queued_bytes;
-        self.queue.push_back((channel, message));
+        match self.early.get_mut(&channel) {
+            Some(messages) => messages.push(message),
+            None => self.queue.push_back((channel, message)),
+        }
         self.begin();
         Ok(())
     }
 
     /// Closes a channel.
     pub fn close_channel(&mut self, channel: Channel) {
+        self.forget(channel);
         self.rtc.direct_api().close_data_channel(channel);
         self.begin();
     }
@@ -359,10 +379,13 @@ impl Connection {
     }
 
     /// What follows from a description, whose candidates are taken as if they came one by one: so many that there is an end of it.
-    fn go_on(&mut self, credentials: &IceCreds, candidates: &[&str]) {
+    fn go_on(&mut self, credentials: &IceCreds, sdp: &str, candidates: &[&str]) {
         // It has begun anew, and knows none any more.
         if self.rtc.direct_api().local_ice_credentials() != *credentials {
             self.candidates.clear();
+        }
+        if let Some(said) = sdp.lines().find_map(|line| line.strip_prefix("a=max-message-size:")?.trim().parse::<usize>().ok()) {
+            self.message_bytes_max = if said == 0 { IN_FLIGHT_BYTES_MAX } else { said.min(IN_FLIGHT_BYTES_MAX) };
         }
         self.begin();
         self.take_candidates(candidates);
@@ -381,6 +404,13 @@ impl Connection {
             }
         }
         self.begin();
+    }
+
+    /// Lets go of what waits for a channel to be open.
+    fn forget(&mut self, channel: Channel) {
+        for message in self.early.remove(&channel).into_iter().flatten() {
+            self.queued_bytes -= message.data.len() + size_of::<Message>();
+        }
     }
 
     /// A packet from a peer, or from a STUN server.
@@ -469,8 +499,15 @@ impl Connection {
             Told::IceConnectionStateChange(Ice::Connected | Ice::Completed) => Some(Event::Found),
             Told::IceConnectionStateChange(Ice::Disconnected) => Some(Event::Lost),
             Told::Connected => Some(Event::Connected),
-            Told::ChannelOpen(channel, label) => Some(Event::Opened(channel, label)),
-            Told::ChannelClose(channel) => Some(Event::Closed(channel)),
+            Told::ChannelOpen(channel, label) => {
+                let early = self.early.remove(&channel).into_iter().flatten();
+                self.queue.extend(early.map(|message| (channel, message)));
+                Some(Event::Opened(channel, label))
+            }
+            Told::ChannelClose(channel) => {
+                self.forget(channel);
+                Some(Event::Closed(channel))
+            }
             Told::ChannelData(came) => Some(Event::Message(came.id, Message { is_binary: came.binary, data: came.data })),
             Told::MediaData(frame) if self.options.echoes_media => {
                 self.send_frame(frame);
@@ -506,7 +543,7 @@ impl Connection {
     fn send_queued(&mut self) -> bool {
         let mut has_sent = false;
         while let Some((channel, message)) = self.queue.front() {
-            // To one that is closed nothing can be sent, and what is more than the other takes neither.
+            // To one that is closed nothing can be sent.
             let written = self.rtc.channel(*channel).map(|mut channel| channel.write(message.is_binary, &message.data));
             match written {
                 Some(Ok(false)) => break,
