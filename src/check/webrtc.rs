@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use switchboard::{
-    client::{Client, Connector, Door},
+    client::{Client, Connector, Door, turn::TurnError},
     ice::{IceServer, IceUrl},
     protocol::{ClientMessage, Kind, Payload, PeerId, Request, ServerMessage},
     webrtc::{Connection, Description, Echo, Event, Limits, Message, Options, Outgoing, candidate_text, spell_candidate},
@@ -196,9 +196,10 @@ async fn go_on(sides: &mut [Side; 2], connection: &mut Connection, echo: &mut Ec
                     None
                 }
                 Event::Useless(url, error) => {
+                    // There is no other server, and what it has answered is all that comes of it.
+                    let is_over = call.relays_only && call.own == 0 && !matches!(error, TurnError::Io(_));
                     call.useless.push((url, error.into()));
-                    // There is no other server, and nothing to wait for.
-                    if call.relays_only && call.own == 0 {
+                    if is_over {
                         call.step = Step::Way;
                         return Err("there is no relay".into());
                     }
