@@ -476,6 +476,14 @@ async fn calls_are_held_by_any_way_and_by_each_relay() {
     let (_, said) = check(&[stranger.base(), "--webrtc", "--timeout", "3"]).await;
     let found = finding(&said, "webrtc-relay");
     assert!(found["detail"].as_str().unwrap().contains("refused with 401"), "{found}");
+    assert!(found["advice"].as_str().unwrap().contains("do both know the same secret"), "{found}");
+
+    // Nobody ever answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unheard = naming(silent.local_addr().unwrap(), "a secret that nobody is asked for");
+    let (_, said) = check(&[unheard.base(), "--webrtc", "--timeout", "3"]).await;
+    let found = finding(&said, "webrtc-relay");
+    assert!(found["advice"].as_str().unwrap().contains("in every firewall on the way"), "{found}");
 
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_, said) = check(&[&format!("http://{free}"), "--webrtc"]).await;

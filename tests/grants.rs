@@ -8,7 +8,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::{Value, json};
 use switchboard::{
     auth::{Authorize, Denied, Grant, RateLimits, Rights, RoomGrant, RoomPattern, Visitor},
-    client::Door,
+    client::{Connector, Door, Options, ResumingClient},
     protocol::{CloseCode, PeerId},
 };
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use self::support::{
     foreign::ForeignClient,
     goodbye,
     guest_list::{GuestList, grant, lasting, with_rights},
+    within,
 };
 
 fn server(list: GuestList) -> TestServer {
@@ -53,6 +54,21 @@ async fn without_a_good_token_nobody_comes_in() {
             assert_eq!(goodbye(&mut client.client).await, CloseCode::Unauthorized, "{door}");
         }
         welcomed(&server, door, "good").await;
+    }
+}
+
+/// It came back without its token, which only a session that is still there does not ask for.
+#[tokio::test]
+async fn who_comes_back_too_late_shows_the_token_again() {
+    let list = GuestList::default().put("good", grant("ann", &["r"]));
+    let server = TestServer::asking(Some(Arc::new(list)), |config| config.timeouts.resume_window_ms = 0);
+    let connector = Arc::new(Connector::new(server.base(), Options::default()).await.unwrap());
+    for door in Door::ALL {
+        let mut ann = within("a welcome", ResumingClient::connect_with(&connector, door, Some("good"))).await.unwrap();
+        let first = ann.peer_id;
+        drop(ann.leave_behind());
+        assert!(!within("a welcome", ann.resume(door)).await.unwrap(), "{door}");
+        assert_ne!(ann.peer_id, first, "{door}");
     }
 }
 

@@ -3,10 +3,11 @@
 
 mod support;
 
+use serde_json::json;
 use support::within;
 use switchboard::{
-    protocol::{Kind, PeerId},
-    webrtc::{Channel, Connection, Description, Echo, Event, Limits, Message, Options, candidate_text, spell_candidate},
+    protocol::{Kind, Payload, PeerId},
+    webrtc::{Channel, Connection, Description, Echo, Event, Fault, Limits, Message, Options, candidate_text, spell_candidate},
 };
 
 /// An echo on this machine, and those who call it.
@@ -111,6 +112,37 @@ async fn what_goes_through_a_channel_comes_back_as_it_was() {
     scene.says(bob, to_bob, &text("still there")).await;
 }
 
+/// The SCTP below counts an empty message and does not send it: whoever listened waited for it, and heard nothing behind it.
+#[tokio::test]
+async fn an_empty_message_holds_up_none_behind_it() {
+    let mut scene = Scene::new(Limits::default());
+    let ann = scene.call("");
+    let channel = scene.opened(ann).await;
+    for is_binary in [false, true] {
+        scene.callers[ann].connection.send(channel, Message { is_binary, data: vec![] }).unwrap();
+        scene.says(ann, channel, &text("x")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_before_its_channel_is_open_waits_and_what_is_too_large_is_refused() {
+    let mut scene = Scene::new(Limits::default());
+    let ann = scene.call("one");
+    let one = scene.opened(ann).await;
+    let connection = &mut scene.callers[ann].connection;
+    assert!(matches!(connection.send(one, bytes(256 * 1024 + 1)), Err(Fault::TooLarge(_))));
+    let two = connection.open("two");
+    connection.send(two, text("early")).unwrap();
+    connection.send(one, text("meanwhile")).unwrap();
+    let mut came = [scene.answered(ann).await, scene.answered(ann).await];
+    came.sort_by_key(|message| message.data.len());
+    assert_eq!(came, [text("early"), text("meanwhile")]);
+    // What waits for a channel that is closed is no longer kept.
+    scene.callers[ann].connection.close_channel(two);
+    scene.callers[ann].connection.send(two, text("late")).unwrap();
+    scene.says(ann, one, &text("still there")).await;
+}
+
 #[tokio::test]
 async fn what_waits_for_a_peer_that_does_not_read_is_bounded() {
     const IN_FLIGHT_BYTES: usize = 1024 * 1024;
@@ -165,6 +197,42 @@ async fn more_peers_and_channels_than_there_may_be_are_refused_and_hurt_nobody()
     let offer = scene.callers[stranger].connection.offer("again");
     scene.echo.take(scene.callers[stranger].id, Kind::Offer, &Description::spell("offer", &offer));
     scene.opened(stranger).await;
+}
+
+/// An offer of a new connection ended the last one and began at once, and what the last one held was counted no more.
+#[tokio::test]
+async fn a_connection_begins_when_there_is_room_and_the_last_of_its_peer_has_ended() {
+    let mut scene = Scene::new(Limits { peers: 1, ..Limits::default() });
+    let ann = scene.call("");
+    scene.opened(ann).await;
+    for _ in 0..20 {
+        let mut connection = Connection::new(options()).unwrap();
+        let offer = connection.offer("once more");
+        scene.callers[ann].connection = connection;
+        scene.echo.take(scene.callers[ann].id, Kind::Offer, &Description::spell("offer", &offer));
+        assert_eq!((scene.echo.peers(), scene.echo.connections()), (1, 1));
+    }
+    let channel = scene.opened(ann).await;
+    scene.says(ann, channel, &text("here again")).await;
+    assert_eq!((scene.echo.peers(), scene.echo.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_channels_of_our_browser_client_are_beside_those_that_there_may_be() {
+    let mut scene = Scene::new(Limits { channels: 1, ..Limits::default() });
+    let mut connection = Connection::new(options()).unwrap();
+    let id = PeerId::random();
+    let [_, control] = [connection.agree(0, "switchboard"), connection.agree(1, "switchboard.control")];
+    let offer = json!({ "type": "offer", "sdp": connection.offer("one of its own"), "turns": true });
+    scene.echo.take(id, Kind::Offer, &Payload::from_serialize(&offer).unwrap());
+    scene.callers.push(Caller { id, connection });
+    let mut open = vec![];
+    while open.len() < 3 {
+        open.push(scene.opened(0).await);
+    }
+    for channel in open.into_iter().filter(|channel| *channel != control) {
+        scene.says(0, channel, &text("here")).await;
+    }
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn look_at(
 }
 
 /// Where the server itself was found.
-async fn whereabouts(patient: &Patient, connector: &Connector) -> Whereabouts {
+pub async fn whereabouts(patient: &Patient, connector: &Connector) -> Whereabouts {
     let place = (bare_host(&patient.url), patient.url.port_or_known_default().unwrap_or_default());
     let found = timeout(patient.options.timeout, lookup_host(place)).await;
     let found: Vec<IpAddr> = found.ok().and_then(Result::ok).into_iter().flatten().map(|address| address.ip()).collect();

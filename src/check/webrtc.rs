@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use switchboard::{
-    client::{Client, Connector, Door},
+    client::{Client, Connector, Door, turn::TurnError},
     ice::{IceServer, IceUrl},
     protocol::{ClientMessage, Kind, Payload, PeerId, Request, ServerMessage},
     webrtc::{Connection, Description, Echo, Event, Limits, Message, Options, Outgoing, candidate_text, spell_candidate},
@@ -14,6 +14,8 @@ use super::{
     Patient,
     doors::{Fault, greet, millis},
     findings::Findings,
+    ice::whereabouts,
+    turn,
 };
 
 /// What the findings are called: by any way, and by relays alone.
@@ -43,9 +45,13 @@ struct Call {
     step: Step,
     /// When each step was done, in the order of the steps.
     times: Vec<Duration>,
-    /// What was told of servers that are of no use.
-    useless: Vec<String>,
+    /// Servers that are of no use, and why.
+    useless: Vec<(IceUrl, turn::Fault)>,
     candidates: usize,
+    /// How many of them are the caller's.
+    own: usize,
+    /// By relays alone.
+    relays_only: bool,
     fault: Option<String>,
 }
 
@@ -82,6 +88,7 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
     } else {
         findings.ok(any, call.detail())?;
     }
+    let whereabouts = whereabouts(patient, connector).await;
     let urls = sides[0].ice_servers.iter().flat_map(|server| server.urls.clone());
     let relaying: Vec<IceUrl> = urls.filter(|url| url.is_turn() && url.by().is_some()).collect();
     if call.step == Step::Answer {
@@ -96,7 +103,14 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
             });
             let call = hold(patient, &mut sides, options).await;
             if let Some((detail, advice)) = call.failure(patient) {
-                findings.failed(relay, format!("{url}: {detail}"), advice.unwrap_or(WHY_NO_RELAY))?;
+                let advice = match (call.useless.first(), url.by()) {
+                    (Some((_, fault)), Some(by)) if call.own == 0 => fault.advice(&url, by, &whereabouts),
+                    (None, Some(by)) if call.own == 0 && call.step == Step::Way => {
+                        turn::Fault::Silent(patient.options.timeout).advice(&url, by, &whereabouts)
+                    }
+                    _ => advice.unwrap_or(WHY_NO_RELAY).to_owned(),
+                };
+                findings.failed(relay, format!("{url}: {detail}"), advice)?;
             } else {
                 findings.ok(relay, format!("{url}: {}", call.detail()))?;
             }
@@ -122,7 +136,8 @@ async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<S
 
 /// Offers from the first to the second.
 async fn hold(patient: &Patient, sides: &mut [Side; 2], [offering, answering]: [Options; 2]) -> Call {
-    let mut call = Call { step: Step::Answer, times: vec![], useless: vec![], candidates: 0, fault: None };
+    let relays_only = offering.relays_only;
+    let mut call = Call { step: Step::Answer, times: vec![], useless: vec![], candidates: 0, own: 0, relays_only, fault: None };
     let mut connection = match Connection::new(offering) {
         Ok(connection) => connection,
         Err(error) => {
@@ -175,12 +190,19 @@ async fn go_on(sides: &mut [Side; 2], connection: &mut Connection, echo: &mut Ec
             },
             event = connection.next() => match event {
                 Event::Candidate(text) => {
+                    call.own += 1;
                     call.candidates += 1;
                     send(caller, Kind::IceCandidate, *callee_id, spell_candidate(&text)).await?;
                     None
                 }
-                Event::Useless(why) => {
-                    call.useless.push(why);
+                Event::Useless(url, error) => {
+                    // There is no other server, and what it has answered is all that comes of it.
+                    let is_over = call.relays_only && call.own == 0 && !matches!(error, TurnError::Io(_));
+                    call.useless.push((url, error.into()));
+                    if is_over {
+                        call.step = Step::Way;
+                        return Err("there is no relay".into());
+                    }
                     None
                 }
                 Event::Found if call.step == Step::Way => Some(Step::Handshake),
@@ -247,7 +269,8 @@ impl Call {
             detail = format!("{detail}, with {} candidates beside those of the descriptions", self.candidates);
         }
         if !self.useless.is_empty() {
-            detail = format!("{detail} ({})", self.useless.join("; "));
+            detail =
+                format!("{detail} ({})", self.useless.iter().map(|(url, fault)| format!("{url}: {fault}")).collect::<Vec<_>>().join("; "));
         }
         Some((detail, advice))
     }

@@ -6,12 +6,14 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use super::{Client, ConnectError, Connector, Disconnected, Door, KEPT_MESSAGES_MAX};
-use crate::protocol::{ClientMessage, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage, Token, Welcome};
+use crate::protocol::{ClientMessage, CloseCode, Payload, PeerId, Request, Resume, ResumeToken, ServerMessage, Token, Welcome};
 
 /// A client over all of its connections.
 pub struct ResumingClient {
     connector: Arc<Connector>,
     client: Option<Client>,
+    /// What the server wants to know of whoever comes in, if it does.
+    admission: Option<String>,
     /// Who it is for others.
     pub peer_id: PeerId,
     /// The secret of its session.
@@ -38,18 +40,32 @@ pub enum ComeInError {
     Disconnected(#[from] Disconnected),
 }
 
+impl ComeInError {
+    /// May the next attempt go better?
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Disconnected(Disconnected { code, .. }) => {
+                let code = CloseCode::ALL.iter().find(|known| Some(known.number()) == *code);
+                code.is_none_or(|code| code.reconnect())
+            }
+        }
+    }
+}
+
 impl ResumingClient {
     /// Comes in by this door, and is welcomed.
     pub async fn connect(connector: &Arc<Connector>, door: Door) -> Result<Self, ComeInError> {
         Self::connect_with(connector, door, None).await
     }
 
-    /// The same at a server that may want to know who this is. To come back no token is needed.
+    /// The same at a server that may want to know who this is. It hears so again from whoever comes back: the session may be gone by then.
     pub async fn connect_with(connector: &Arc<Connector>, door: Door, token: Option<&str>) -> Result<Self, ComeInError> {
         let (client, welcome) = greet(connector, door, token, None).await?;
         Ok(Self {
             connector: connector.clone(),
             client: Some(client),
+            admission: token.map(str::to_owned),
             peer_id: welcome.peer_id,
             token: welcome.resume_token,
             ice_servers: welcome.ice_servers,
@@ -111,7 +127,7 @@ impl ResumingClient {
     /// in no room, and what was not acknowledged is forgotten.
     pub async fn resume(&mut self, door: Door) -> Result<bool, ComeInError> {
         let resume = Resume { token: Some(self.token), received: self.received };
-        let (mut client, welcome) = greet(&self.connector, door, None, Some(resume)).await?;
+        let (mut client, welcome) = greet(&self.connector, door, self.admission.as_deref(), Some(resume)).await?;
         (self.peer_id, self.token, self.ice_servers) = (welcome.peer_id, welcome.resume_token, welcome.ice_servers);
         if welcome.resumed {
             if !(self.arrived()..=self.sent).contains(&welcome.received) {

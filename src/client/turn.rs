@@ -57,6 +57,8 @@ pub struct TurnClient {
     signing: Option<Signing>,
     /// What came while an answer was waited for.
     kept: VecDeque<Vec<u8>>,
+    /// Has the server shown that it speaks STUN?
+    has_answered: bool,
 }
 
 /// What comes from a peer.
@@ -130,6 +132,7 @@ impl TurnClient {
             credential: None,
             signing: None,
             kept: VecDeque::new(),
+            has_answered: false,
         })
     }
 
@@ -317,8 +320,16 @@ impl TurnClient {
         loop {
             let heard = self.next().await?;
             let is_of_a_peer = matches!(heard[..], [0x40..=0x7f, ..]);
-            if !is_of_a_peer && Message::from_bytes(&heard).map_err(|_| TurnError::NoStun)?.transaction_id() == transaction {
-                return Ok(heard);
+            if !is_of_a_peer {
+                match Message::from_bytes(&heard) {
+                    Ok(message) if message.transaction_id() == transaction => {
+                        self.has_answered = true;
+                        return Ok(heard);
+                    }
+                    Ok(_) => {}
+                    Err(_) if self.has_answered => continue,
+                    Err(_) => return Err(TurnError::NoStun),
+                }
             }
             if self.kept.len() < KEPT_PACKETS_MAX {
                 self.kept.push_back(heard);
@@ -360,6 +371,34 @@ fn add(message: &mut MessageWriteVec, attribute: &dyn stun_types::attribute::Att
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One packet that is no STUN ended a relay while the client waited for an answer.
+    #[tokio::test]
+    async fn what_is_malformed_is_no_answer_of_a_server_that_has_answered() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap();
+        let mut client = TurnClient::connect(address, By::Udp, "127.0.0.1", &Options::default()).await.unwrap();
+        let answering = async {
+            for before in [&[][..], b"\x00", b"no STUN, and long enough for it"] {
+                let mut request = [0; 100];
+                let (length, from) = server.recv_from(&mut request).await.unwrap();
+                if !before.is_empty() {
+                    server.send_to(before, from).await.unwrap();
+                }
+                let mut answer = Message::builder_success(&Message::from_bytes(&request[..length]).unwrap(), MessageWriteVec::new());
+                let mapped = XorMappedAddress::new(from, answer.transaction_id());
+                add(&mut answer, &mapped);
+                server.send_to(&answer.finish(), from).await.unwrap();
+            }
+        };
+        let asking = async {
+            for _ in 0..3 {
+                let mapped = timeout(Duration::from_secs(10), client.mapped()).await.expect("an answer").expect("an address");
+                assert_eq!(mapped, client.local_address());
+            }
+        };
+        tokio::join!(answering, asking);
+    }
 
     /// One byte from a server once ended the program.
     #[tokio::test]

@@ -10,7 +10,9 @@ use clap::{Args, builder::RangedU64ValueParser};
 
 const AFTER_HELP: &str = "\
 Every offer is answered; whatever comes through a data channel goes back through it, text as text and bytes as bytes, and pictures and
-sound as they are. Candidates are those of this machine's addresses, and by the ICE servers that the server tells its clients of.
+sound as they are. An empty message does not come back: SCTP, as it is here, leaves it out. Candidates are those of this machine's
+addresses, and by the ICE servers that the server tells its clients of. Each peer takes one relay, of the first TURN server that gives
+one; the embedded server gives one client turn.allocations_per_session_max of them.
 
 A peer that leaves the room, or is not there within half a minute, is let go. So is one that sends and does not read: --queued-bytes
 says how much is kept for it. A lost connection to the server is taken up again; ctrl-c ends it, and the peers are told.
@@ -54,7 +56,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub peers: usize,
 
-    /// Channels that a peer may have open; one more is closed
+    /// Channels that a peer may have open, beside the two of Switchboard's own client; one more is closed
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub channels: usize,
 

@@ -1,11 +1,11 @@
 //! The session of an echo: it takes signals from the server to the echo and back, and comes back when the connection is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{anyhow, bail};
 use serde_json::json;
 use switchboard::{
-    client::{ComeInError, Connector, Door, Options, ResumingClient},
+    client::{ComeInError, Connector, Disconnected, Door, Options, ResumingClient},
     config::Config,
     ice::IceServer,
     protocol::{ClientMessage, Codec, Kind, Payload, ServerMessage},
@@ -13,7 +13,7 @@ use switchboard::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tracing::{debug, info, warn};
 
@@ -22,6 +22,10 @@ use crate::{logging, roots};
 
 /// What has been heard and said is acknowledged so often.
 const ACKNOWLEDGING: Duration = Duration::from_secs(10);
+/// After so long without a word from the server, which answers each of those, the connection is lost.
+const SILENCE: Duration = Duration::from_secs(25);
+/// So many signals are kept while there is no connection; more are lost.
+const KEPT_MAX: usize = 1024;
 /// After a lost connection another is tried so often, with that in between: as long as a session waits for its client by default, and twice that.
 const ATTEMPTS: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -56,12 +60,17 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::new()?;
     let roots = arguments.ca.as_deref().map(roots::read).transpose()?.unwrap_or_default();
     let options = Options { roots: roots.clone(), origin: arguments.origin.clone(), ..Options::default() };
-    let connector = Arc::new(Connector::new(&arguments.url, options).await?);
-    let discovery = connector.discovery();
-    let door = [Door::WebSocket(Codec::Json), Door::WebTransport].into_iter().find(|door| discovery.transport(*door).is_some());
-    let door = door.ok_or_else(|| anyhow!("{} offers neither WebSocket nor WebTransport", arguments.url))?;
-    let loopback = discovery.answered_by.is_some_and(|address| address.is_loopback());
-    let mut client = ResumingClient::connect_with(&connector, door, arguments.token.as_deref()).await?;
+    let entered = async {
+        let connector = Arc::new(Connector::new(&arguments.url, options).await?);
+        let door = door(&connector, arguments)?;
+        let client = ResumingClient::connect_with(&connector, door, arguments.token.as_deref()).await?;
+        anyhow::Ok((connector, door, client))
+    };
+    let (connector, door, mut client) = tokio::select! {
+        () = interrupt.come() => return Ok(()),
+        entered = entered => entered?,
+    };
+    let loopback = connector.discovery().answered_by.is_some_and(|address| address.is_loopback());
     let ice_servers = read(&client.ice_servers);
     let limits = Limits { peers: arguments.peers, channels: arguments.channels, queued_bytes: arguments.queued_bytes };
     let mut echo = Echo::new(webrtc::Options { ice_servers, loopback, roots, ..webrtc::Options::default() }, limits);
@@ -69,6 +78,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let mut acknowledging = interval(ACKNOWLEDGING);
     acknowledging.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut may_return = true;
+    let mut heard_at = Instant::now();
     let ended = loop {
         tokio::select! {
             () = interrupt.come() => break Ok(()),
@@ -76,21 +86,36 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
             Outgoing { to, kind, payload } = echo.next() => {
                 client.send(None, ClientMessage::Forward { kind, to, room: None, payload }).await;
             }
-            message = client.receive() => match message {
-                Ok(ServerMessage::Goodbye { code, .. }) => {
-                    warn!(code = code.slug(), "the server says goodbye");
-                    may_return = code.reconnect();
+            message = hear(&mut client, heard_at + SILENCE) => match message {
+                Ok(message) => {
+                    heard_at = Instant::now();
+                    match message {
+                        ServerMessage::Goodbye { code, .. } => {
+                            warn!(code = code.slug(), "the server says goodbye");
+                            may_return = code.reconnect();
+                        }
+                        ServerMessage::Error(refusal) if refusal.id == Some(JOIN) => {
+                            break Err(anyhow!("room {:?}: refused as {}: {}", arguments.room, refusal.code, refusal.message));
+                        }
+                        message => if let Err(error) = take(message, &mut echo, arguments) {
+                            break Err(error);
+                        },
+                    }
                 }
-                Ok(ServerMessage::Error(refusal)) if refusal.id == Some(JOIN) => {
-                    break Err(anyhow!("room {:?}: refused as {}: {}", arguments.room, refusal.code, refusal.message));
-                }
-                Ok(message) => take(message, &mut echo, arguments)?,
                 Err(disconnected) if !may_return => break Err(disconnected.into()),
                 Err(disconnected) => {
                     warn!(%disconnected, "trying to come back");
-                    tokio::select! {
+                    drop(client.leave_behind());
+                    let kept = tokio::select! {
                         () = interrupt.come() => break Ok(()),
-                        back = come_back(&mut client, door, arguments) => back?,
+                        back = keep_on(&mut echo, come_back(&mut client, door, arguments)) => match back {
+                            Ok(kept) => kept,
+                            Err(error) => break Err(error),
+                        },
+                    };
+                    heard_at = Instant::now();
+                    for Outgoing { to, kind, payload } in kept {
+                        client.send(None, ClientMessage::Forward { kind, to, room: None, payload }).await;
                     }
                     echo.options().ice_servers = read(&client.ice_servers);
                 }
@@ -100,6 +125,33 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     echo.close().await;
     client.close().await;
     ended
+}
+
+/// By which door to come in.
+fn door(connector: &Connector, Arguments { url, .. }: &Arguments) -> anyhow::Result<Door> {
+    let doors = [Door::WebSocket(Codec::Json), Door::WebTransport];
+    let door = doors.into_iter().find(|door| connector.discovery().transport(*door).is_some());
+    door.ok_or_else(|| anyhow!("{url} offers neither WebSocket nor WebTransport"))
+}
+
+/// The next message, if it comes in time: a connection that is lost without a word says nothing of it.
+async fn hear(client: &mut ResumingClient, deadline: Instant) -> Result<ServerMessage, Disconnected> {
+    let heard = timeout_at(deadline, client.receive()).await;
+    heard.unwrap_or_else(|_| Err(Disconnected { code: None, reason: format!("nothing is heard for {} s", SILENCE.as_secs()) }))
+}
+
+/// Goes on with the lines until this is done, and keeps their signals.
+async fn keep_on(echo: &mut Echo, back: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Vec<Outgoing>> {
+    let mut back = pin!(back);
+    let mut kept = vec![];
+    loop {
+        tokio::select! {
+            back = &mut back => return back.map(|()| kept),
+            signal = echo.next() => if kept.len() < KEPT_MAX {
+                kept.push(signal);
+            },
+        }
+    }
 }
 
 async fn join(client: &mut ResumingClient, Arguments { room, name, .. }: &Arguments) {
@@ -137,6 +189,7 @@ async fn come_back(client: &mut ResumingClient, door: Door, arguments: &Argument
                 join(client, arguments).await;
                 return Ok(());
             }
+            Err(error) if !error.may_pass() => return Err(error.into()),
             Err(error) => last = Some(error),
         }
         sleep(PAUSE).await;

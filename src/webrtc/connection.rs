@@ -1,8 +1,9 @@
 //! One connection to one peer: str0m, which knows neither socket nor clock, on the sockets of this machine. No task runs behind it but those that look for
-//! servers: it goes on while [`Connection::next`] is waited for. An empty message arrives, but none is sent: the SCTP below leaves it out.
+//! servers: it goes on while [`Connection::next`] is waited for. An empty message arrives, but none is sent: the SCTP below would count it and leave it
+//! out, and the other would wait for it before all that come behind.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -12,7 +13,7 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 use str0m::{
-    Candidate, Input, Output, Rtc, RtcError,
+    Candidate, IceCreds, Input, Output, Rtc, RtcError,
     change::{SdpAnswer, SdpOffer, SdpPendingOffer},
     channel::ChannelConfig,
     error::SdpError,
@@ -33,8 +34,8 @@ use super::{
     relay::{Relay, Relayed},
 };
 use crate::{
-    client,
-    ice::{By, IceServer},
+    client::{self, turn::TurnError},
+    ice::{By, IceServer, IceUrl},
 };
 
 /// A data channel of a connection.
@@ -44,7 +45,9 @@ pub use str0m::channel::ChannelId as Channel;
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// The largest message that is taken, as browsers have it.
 const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
-/// So many candidates are taken from a peer; a browser has a dozen.
+/// What the other takes in one message where it does not say so (RFC 8841 §6.1).
+const MESSAGE_BYTES_UNSAID: usize = 64 * 1024;
+/// So many candidates are taken from a peer, until it begins anew with ICE; a browser has a dozen.
 const CANDIDATES_MAX: usize = 64;
 /// So many ways to STUN and TURN servers are tried.
 const SERVERS_MAX: usize = 8;
@@ -78,7 +81,7 @@ pub enum Event {
     /// A candidate to tell the other, beside those in the description.
     Candidate(String),
     /// An ICE server is of no use, and why.
-    Useless(String),
+    Useless(IceUrl, TurnError),
     /// There is a way to the other.
     Found,
     /// The handshake of DTLS is done.
@@ -121,13 +124,16 @@ pub enum Fault {
     /// More waits than [`Options::queued_bytes_max`].
     #[error("{0} bytes wait to be sent")]
     TooMuch(usize),
+    /// More than the other takes in one message.
+    #[error("the other takes {0} bytes at once")]
+    TooLarge(usize),
 }
 
 /// What comes of looking for a server.
 enum Finding {
     Stun(SocketAddr),
     Relay(Relay),
-    Useless(String),
+    Useless(IceUrl, TurnError),
 }
 
 /// A connection.
@@ -142,10 +148,15 @@ pub struct Connection {
     findings: mpsc::Receiver<Finding>,
     tasks: JoinSet<()>,
     offered: Option<SdpPendingOffer>,
-    candidates: usize,
+    /// Those of the other.
+    candidates: HashSet<Candidate>,
+    /// As much as the other takes in one message, or has room for here.
+    message_bytes_max: usize,
     packets: VecDeque<Transmit>,
     events: VecDeque<Event>,
     queue: VecDeque<(Channel, Message)>,
+    /// What waits for channels of ours that are not open yet.
+    early: HashMap<Channel, Vec<Message>>,
     queued_bytes: usize,
     deadline: Instant,
     buffer: Vec<u8>,
@@ -170,18 +181,12 @@ impl Connection {
         let (hears, relayed) = mpsc::channel(RELAYED_MAX);
         let mut tasks = JoinSet::new();
         let servers = options.ice_servers.iter().flat_map(|server| server.urls.iter().map(move |url| (server, url)));
+        let mut relaying = vec![];
         for (server, url) in servers.take(SERVERS_MAX) {
             let Some(by) = url.by() else { continue };
-            let (url, credential, tells, hears) = (url.clone(), server.credential(), tells.clone(), hears.clone());
-            let options = client::Options { roots: options.roots.clone(), ..client::Options::default() };
+            let (url, tells) = (url.clone(), tells.clone());
             if url.is_turn() {
-                tasks.spawn(async move {
-                    // Who does not want to know any more has gone.
-                    let tell = async |relay| drop(tells.send(Finding::Relay(relay)).await);
-                    if let Err(error) = Relay::keep(&url, by, credential, options, tell, hears).await {
-                        let _ = tells.send(Finding::Useless(format!("{url}: {error}"))).await;
-                    }
-                });
+                relaying.push((url, by, server.credential()));
             } else if by == By::Udp && !hosts.is_empty() {
                 tasks.spawn(async move {
                     for server in lookup_host((url.host(), url.port())).await.into_iter().flatten() {
@@ -190,6 +195,25 @@ impl Connection {
                 });
             }
         }
+        let of_clients = client::Options { roots: options.roots.clone(), ..client::Options::default() };
+        // One after the other until there is a relay: servers count them, and one is enough.
+        tasks.spawn(async move {
+            for (url, by, credential) in relaying {
+                let mut is_told = false;
+                let tell = async |relay| {
+                    is_told = true;
+                    // Who does not want to know any more has gone.
+                    let _ = tells.send(Finding::Relay(relay)).await;
+                };
+                let kept = Relay::keep(&url, by, credential, of_clients.clone(), tell, hears.clone()).await;
+                if let Err(error) = kept {
+                    let _ = tells.send(Finding::Useless(url, error)).await;
+                }
+                if is_told {
+                    break;
+                }
+            }
+        });
         let mut connection = Self {
             rtc,
             options,
@@ -200,10 +224,12 @@ impl Connection {
             findings,
             tasks,
             offered: None,
-            candidates: 0,
+            candidates: HashSet::new(),
+            message_bytes_max: MESSAGE_BYTES_UNSAID,
             packets: VecDeque::new(),
             events: VecDeque::new(),
             queue: VecDeque::new(),
+            early: HashMap::new(),
             queued_bytes: 0,
             deadline: now,
             buffer: vec![0; PACKET_BYTES_MAX],
@@ -226,24 +252,29 @@ impl Connection {
     pub fn open(&mut self, label: &str) -> Channel {
         let config = ChannelConfig { label: label.to_owned(), ..ChannelConfig::default() };
         let channel = self.rtc.direct_api().create_data_channel(config);
+        self.early.insert(channel, vec![]);
         self.begin();
         channel
     }
 
     /// Takes the answer to an offer.
     pub fn take_answer(&mut self, sdp: &str) -> Result<(), Fault> {
-        let answer = SdpAnswer::from_sdp_string(sdp)?;
+        let (sdp, candidates) = apart(sdp);
+        let answer = SdpAnswer::from_sdp_string(&sdp)?;
         let pending = self.offered.take().ok_or(Fault::NotOffered)?;
+        let credentials = self.rtc.direct_api().local_ice_credentials();
         let taken = self.rtc.sdp_api().accept_answer(pending, answer);
-        self.begin();
+        self.go_on(&credentials, &sdp, &candidates);
         Ok(taken?)
     }
 
     /// Takes an offer, the first or a later one, and answers it.
     pub fn answer(&mut self, sdp: &str) -> Result<String, Fault> {
-        let offer = SdpOffer::from_sdp_string(sdp)?;
+        let (sdp, candidates) = apart(sdp);
+        let offer = SdpOffer::from_sdp_string(&sdp)?;
+        let credentials = self.rtc.direct_api().local_ice_credentials();
         let answered = self.rtc.sdp_api().accept_offer(offer);
-        self.begin();
+        self.go_on(&credentials, &sdp, &candidates);
         Ok(answered?.to_sdp_string())
     }
 
@@ -251,35 +282,41 @@ impl Connection {
     pub fn agree(&mut self, number: u16, label: &str) -> Channel {
         let config = ChannelConfig { label: label.to_owned(), negotiated: Some(number), ..ChannelConfig::default() };
         let channel = self.rtc.direct_api().create_data_channel(config);
+        self.early.insert(channel, vec![]);
         self.begin();
         channel
     }
 
     /// Takes a candidate of the other's. One that cannot be read is left: a name that only its own machine knows, or one for TCP.
     pub fn take_candidate(&mut self, text: &str) {
-        if self.candidates < CANDIDATES_MAX
-            && let Ok(candidate) = Candidate::from_sdp_string(text)
-        {
-            self.candidates += 1;
-            self.rtc.add_remote_candidate(candidate);
-            self.begin();
-        }
+        self.take_candidates(&[text]);
     }
 
-    /// Sends a message, now or when there is room for it.
+    /// Sends a message, now or when its channel is open and there is room for it. An empty one is left out.
     pub fn send(&mut self, channel: Channel, message: Message) -> Result<(), Fault> {
+        if message.data.is_empty() {
+            debug!("an empty message is left out");
+            return Ok(());
+        }
+        if message.data.len() > self.message_bytes_max {
+            return Err(Fault::TooLarge(self.message_bytes_max));
+        }
         let queued_bytes = self.queued_bytes + message.data.len() + size_of::<Message>();
         if queued_bytes > self.options.queued_bytes_max {
             return Err(Fault::TooMuch(queued_bytes));
         }
         self.queued_bytes = queued_bytes;
-        self.queue.push_back((channel, message));
+        match self.early.get_mut(&channel) {
+            Some(messages) => messages.push(message),
+            None => self.queue.push_back((channel, message)),
+        }
         self.begin();
         Ok(())
     }
 
     /// Closes a channel.
     pub fn close_channel(&mut self, channel: Channel) {
+        self.forget(channel);
         self.rtc.direct_api().close_data_channel(channel);
         self.begin();
     }
@@ -319,7 +356,7 @@ impl Connection {
                             self.add(candidate);
                         }
                     }
-                    Finding::Useless(why) => return Event::Useless(why),
+                    Finding::Useless(url, error) => return Event::Useless(url, error),
                 },
                 () = sleep_until(deadline.into()) => {
                     self.ask_again();
@@ -335,8 +372,45 @@ impl Connection {
         let _ = self.rtc.close();
         self.begin();
         self.flush().await;
+        // A relay that waits for a packet to be taken would not be given back.
+        self.relayed.close();
         self.relays.clear();
         let _ = timeout(PARTING, async { while self.tasks.join_next().await.is_some() {} }).await;
+    }
+
+    /// What follows from a description, whose candidates are taken as if they came one by one: so many that there is an end of it.
+    fn go_on(&mut self, credentials: &IceCreds, sdp: &str, candidates: &[&str]) {
+        // It has begun anew, and knows none any more.
+        if self.rtc.direct_api().local_ice_credentials() != *credentials {
+            self.candidates.clear();
+        }
+        if let Some(said) = sdp.lines().find_map(|line| line.strip_prefix("a=max-message-size:")?.trim().parse::<usize>().ok()) {
+            self.message_bytes_max = if said == 0 { IN_FLIGHT_BYTES_MAX } else { said.min(IN_FLIGHT_BYTES_MAX) };
+        }
+        self.begin();
+        self.take_candidates(candidates);
+    }
+
+    fn take_candidates(&mut self, texts: &[&str]) {
+        for text in texts {
+            if self.candidates.len() >= CANDIDATES_MAX {
+                debug!("it has more candidates than are taken");
+                break;
+            }
+            if let Ok(candidate) = Candidate::from_sdp_string(text)
+                && self.candidates.insert(candidate.clone())
+            {
+                self.rtc.add_remote_candidate(candidate);
+            }
+        }
+        self.begin();
+    }
+
+    /// Lets go of what waits for a channel to be open.
+    fn forget(&mut self, channel: Channel) {
+        for message in self.early.remove(&channel).into_iter().flatten() {
+            self.queued_bytes -= message.data.len() + size_of::<Message>();
+        }
     }
 
     /// A packet from a peer, or from a STUN server.
@@ -425,8 +499,15 @@ impl Connection {
             Told::IceConnectionStateChange(Ice::Connected | Ice::Completed) => Some(Event::Found),
             Told::IceConnectionStateChange(Ice::Disconnected) => Some(Event::Lost),
             Told::Connected => Some(Event::Connected),
-            Told::ChannelOpen(channel, label) => Some(Event::Opened(channel, label)),
-            Told::ChannelClose(channel) => Some(Event::Closed(channel)),
+            Told::ChannelOpen(channel, label) => {
+                let early = self.early.remove(&channel).into_iter().flatten();
+                self.queue.extend(early.map(|message| (channel, message)));
+                Some(Event::Opened(channel, label))
+            }
+            Told::ChannelClose(channel) => {
+                self.forget(channel);
+                Some(Event::Closed(channel))
+            }
             Told::ChannelData(came) => Some(Event::Message(came.id, Message { is_binary: came.binary, data: came.data })),
             Told::MediaData(frame) if self.options.echoes_media => {
                 self.send_frame(frame);
@@ -462,7 +543,7 @@ impl Connection {
     fn send_queued(&mut self) -> bool {
         let mut has_sent = false;
         while let Some((channel, message)) = self.queue.front() {
-            // To one that is closed nothing can be sent, and what is more than the other takes neither.
+            // To one that is closed nothing can be sent.
             let written = self.rtc.channel(*channel).map(|mut channel| channel.write(message.is_binary, &message.data));
             match written {
                 Some(Ok(false)) => break,
@@ -487,5 +568,39 @@ impl Connection {
                 relay.send(packet.destination, packet.contents);
             }
         }
+    }
+}
+
+/// A description without its candidates, and those.
+fn apart(sdp: &str) -> (String, Vec<&str>) {
+    let (candidates, rest): (Vec<_>, Vec<_>) = sdp.lines().partition(|line| line.starts_with("a=candidate:"));
+    let rest = rest.into_iter().flat_map(|line| [line, "\r\n"]).collect();
+    (rest, candidates.into_iter().map(|line| line.trim_start_matches("a=")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only those that came one by one were counted: forty offers of 900 lines took 17 s of a processor.
+    #[tokio::test]
+    async fn no_more_candidates_are_taken_than_may_be_however_they_come() {
+        let options = || Options { loopback: true, ..Options::default() };
+        let (mut ann, mut bob) = (Connection::new(options()).unwrap(), Connection::new(options()).unwrap());
+        let offer = ann.offer("");
+        let lines = |first: usize| {
+            (first..first + 900).map(|port| format!("a=candidate:1 1 udp 1 192.0.2.1 {port} typ host\r\n")).collect::<String>()
+        };
+        for offers in 0..10 {
+            bob.answer(&(offer.clone() + &lines(10_000 + offers * 900))).unwrap();
+            bob.take_candidate("candidate:1 1 udp 1 192.0.2.2 9 typ host");
+            assert_eq!(bob.candidates.len(), CANDIDATES_MAX);
+        }
+        // Who begins anew has others.
+        let other = Connection::new(options()).unwrap().offer("");
+        let of_ice = |sdp: &str| sdp.lines().filter(|line| line.starts_with("a=ice-")).map(str::to_owned).collect::<Vec<_>>();
+        let anew = of_ice(&offer).iter().zip(of_ice(&other)).fold(offer.clone(), |sdp, (old, new)| sdp.replace(old, &new));
+        bob.answer(&anew).unwrap();
+        assert!(bob.candidates.len() < CANDIDATES_MAX, "{}", bob.candidates.len());
     }
 }

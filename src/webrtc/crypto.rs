@@ -267,34 +267,68 @@ impl AeadAes256GcmCipher for Gcm {
 mod tests {
     use super::*;
 
-    /// The key derivation of RFC 3711, B.2 and B.3, and packets there and back.
-    #[test]
-    fn ciphers_are_those_of_the_standards() {
-        let key = [0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6, 0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c];
-        let mut iv = [0; 16];
-        iv[..14].copy_from_slice(&[0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd]);
-        let mut stream = [0; 16];
-        Counter(key).encrypt(&iv, &[0; 16], &mut stream).unwrap();
-        assert_eq!(stream[..8], [0xe0, 0x3e, 0xad, 0x09, 0x35, 0xc9, 0x5e, 0x80]);
-        let mut block = [0; 32];
-        Srtp.srtp_aes_128_ecb_round(&key, &iv, &mut block);
-        assert_eq!(block[..16], stream);
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
 
-        let mut gcm = Gcm::new(&aead::AES_256_GCM, &[7; 32]);
-        let mut sealed = [0; 5 + 16];
-        AeadAes256GcmCipher::encrypt(&mut gcm, &[1; 12], b"header and more", b"hello", &mut sealed).unwrap();
-        let mut opened = [0; 5];
-        let length = AeadAes256GcmCipher::decrypt(&mut gcm, &[1; 12], &[b"header ", b"and more"], &sealed, &mut opened).unwrap();
-        assert_eq!(&opened[..length], b"hello");
-        sealed[0] ^= 1;
-        assert!(AeadAes256GcmCipher::decrypt(&mut gcm, &[1; 12], &[b"header and more"], &sealed, &mut opened).is_err());
+    /// RFC 3711, B.3: the keys that come of a master key.
+    #[test]
+    fn the_stream_cipher_is_that_of_the_standard() {
+        let key: [u8; 16] = bytes("e1f97a0d3e018be0d64fa32c06de4139").try_into().unwrap();
+        for (iv, derived) in [
+            ("0ec675ad498afeebb6960b3aabe60000", "c61e7a93744f39ee10734afe3ff7a087"),
+            ("0ec675ad498afee9b6960b3aabe60000", "30cbbc08863d8c85d49db34a9ae1"),
+            (
+                "0ec675ad498afeeab6960b3aabe60000",
+                "cebe321f6ff7716b6fd4ab49af256a156d38baa48f0a0acf3c34e2359e6cdbcee049646c43d9327ad175578ef72270986371c10c9a369ac2f94a8c5fbcdddc256d6e919a48b610ef17c2041e474035766b68642c59bbfc2f34db60dbdfb2dc68",
+            ),
+        ] {
+            let (iv, derived): ([u8; 16], _) = (bytes(iv).try_into().unwrap(), bytes(derived));
+            let mut stream = vec![0; derived.len()];
+            Counter(key).encrypt(&iv, &vec![0; derived.len()], &mut stream).unwrap();
+            assert_eq!(stream, derived);
+            let mut block = [0; 32];
+            Srtp.srtp_aes_128_ecb_round(&key, &iv, &mut block);
+            assert_eq!(block[..14], derived[..14]);
+        }
+    }
+
+    /// RFC 7714, 16.1.1 and 16.2.1.
+    #[test]
+    fn gcm_is_that_of_the_standard() {
+        let key: Vec<u8> = (0..32).collect();
+        let iv: [u8; 12] = bytes("51753c6580c2726f20718414").try_into().unwrap();
+        let (header, plain) = (bytes("8040f17b8041f8d35501a0b2"), b"Gallia est omnis divisa in partes tres");
+        let (mut small, mut large) = (Gcm::new(&aead::AES_128_GCM, &key[..16]), Gcm::new(&aead::AES_256_GCM, &key));
+        let mut sealed = [vec![0; plain.len() + 16], vec![0; plain.len() + 16]];
+        AeadAes128GcmCipher::encrypt(&mut small, &iv, &header, plain, &mut sealed[0]).unwrap();
+        AeadAes256GcmCipher::encrypt(&mut large, &iv, &header, plain, &mut sealed[1]).unwrap();
+        assert_eq!(
+            sealed[0],
+            bytes("f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b36de3adf8833899d7f27beb16a9152cf765ee4390cce")
+        );
+        assert_eq!(
+            sealed[1],
+            bytes("32b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13")
+        );
+        let (first, rest) = header.split_at(5);
+        let mut opened = [0; 38];
+        let length = AeadAes128GcmCipher::decrypt(&mut small, &iv, &[first, rest], &sealed[0], &mut opened).unwrap();
+        assert_eq!(&opened[..length], plain);
+        let length = AeadAes256GcmCipher::decrypt(&mut large, &iv, &[first, rest], &sealed[1], &mut opened).unwrap();
+        assert_eq!(&opened[..length], plain);
+        sealed.iter_mut().for_each(|sealed| sealed[0] ^= 1);
+        assert!(AeadAes128GcmCipher::decrypt(&mut small, &iv, &[&header], &sealed[0], &mut opened).is_err());
+        assert!(AeadAes256GcmCipher::decrypt(&mut large, &iv, &[&header], &sealed[1], &mut opened).is_err());
     }
 
     #[test]
     fn hashes_are_those_of_the_standards() {
         // RFC 2202, the second case.
-        assert_eq!(Hashes.sha1_hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"])[..4], [0xef, 0xfc, 0xdf, 0x6a]);
-        assert_eq!(Hashes.sha1(b"abc")[..4], [0xa9, 0x99, 0x3e, 0x36]);
-        assert_eq!(Hashes.sha256(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+        let signed = Hashes.sha1_hmac(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
+        assert_eq!(signed[..], bytes("effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"));
+        // FIPS 180-2, A.1 and B.1.
+        assert_eq!(Hashes.sha1(b"abc")[..], bytes("a9993e364706816aba3e25717850c26c9cd0d89d"));
+        assert_eq!(Hashes.sha256(b"abc")[..], bytes("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
     }
 }

@@ -1,19 +1,19 @@
 //! The echo peer: answers every offer, and sends back what comes. One task for each peer; what goes wrong in one is nothing to the others.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
+    task::{Id, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, info};
 
 use super::{
-    connection::{Connection, Event, Options},
+    connection::{Channel, Connection, Event, Options},
     signal::{Description, candidate_text, spell_candidate},
 };
 use crate::protocol::{Kind, Payload, PeerId};
@@ -32,7 +32,7 @@ const PARTING: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Peers at once; the offer of one more is not answered.
     pub peers: usize,
-    /// Channels of one peer; one more is closed.
+    /// Channels of one peer, beside the two of our browser client; one more is closed.
     pub channels: usize,
     /// Bytes that wait for one peer, beside 1 MiB on its way; more end its connection.
     pub queued_bytes: usize,
@@ -57,7 +57,11 @@ pub struct Echo {
     options: Options,
     limits: Limits,
     peers: HashMap<PeerId, Peer>,
-    tasks: JoinSet<(PeerId, u64)>,
+    /// Connections that are still to begin, one of a peer at most.
+    waiting: VecDeque<Waiting>,
+    tasks: JoinSet<()>,
+    /// Whose connection a task is, and which one.
+    serving: HashMap<Id, (PeerId, u64)>,
     /// Counts connections, so that the end of an old one is nothing to its successor.
     made: u64,
     outgoing: mpsc::Receiver<Outgoing>,
@@ -70,6 +74,13 @@ struct Peer {
     number: u64,
 }
 
+/// A connection that is still to begin.
+struct Waiting {
+    id: PeerId,
+    number: u64,
+    signals: mpsc::Receiver<Signal>,
+}
+
 enum Signal {
     Offer(Description),
     Candidate(String),
@@ -80,7 +91,17 @@ impl Echo {
     pub fn new(options: Options, limits: Limits) -> Self {
         let (tells, outgoing) = mpsc::channel(OUTGOING_MAX);
         let options = Options { echoes_media: true, queued_bytes_max: limits.queued_bytes, ..options };
-        Self { options, limits, peers: HashMap::new(), tasks: JoinSet::new(), made: 0, outgoing, tells }
+        Self {
+            options,
+            limits,
+            peers: HashMap::new(),
+            waiting: VecDeque::new(),
+            tasks: JoinSet::new(),
+            serving: HashMap::new(),
+            made: 0,
+            outgoing,
+            tells,
+        }
     }
 
     /// How the next peers are to be reached.
@@ -91,6 +112,11 @@ impl Echo {
     /// How many peers there are.
     pub fn peers(&self) -> usize {
         self.peers.len()
+    }
+
+    /// How many connections there are, with those that are about to end.
+    pub fn connections(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Takes what a peer says. What makes no sense has no effect.
@@ -112,12 +138,14 @@ impl Echo {
         {
             debug!(%from, "signals come faster than they are taken");
         }
+        self.begin();
     }
 
     /// A peer has left the room, and with it the line is over.
     pub fn leave(&mut self, peer: PeerId) {
         // Its task ends with its signals.
         self.peers.remove(&peer);
+        self.waiting.retain(|waiting| waiting.id != peer);
     }
 
     /// The next signal to be sent. Nothing is lost when the returned future is dropped.
@@ -125,18 +153,20 @@ impl Echo {
         loop {
             tokio::select! {
                 Some(outgoing) = self.outgoing.recv() => return outgoing,
-                Some(ended) = self.tasks.join_next() => match ended {
-                    Ok((id, number)) => {
-                        if self.peers.get(&id).is_some_and(|peer| peer.number == number) {
-                            self.peers.remove(&id);
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let task = match ended {
+                        Ok((task, ())) => task,
+                        Err(error) => {
+                            debug!(%error, "a connection has failed");
+                            error.id()
                         }
+                    };
+                    let (id, number) = self.serving.remove(&task).expect("every task serves a peer");
+                    if self.peers.get(&id).is_some_and(|peer| peer.number == number) {
+                        self.peers.remove(&id);
                     }
-                    // Whose it was is not known, but nobody hears its signals any more.
-                    Err(error) => {
-                        debug!(%error, "a connection has failed");
-                        self.peers.retain(|_, peer| !peer.signals.is_closed());
-                    }
-                },
+                    self.begin();
+                }
             }
         }
     }
@@ -144,6 +174,7 @@ impl Echo {
     /// Ends all connections, and tells the peers.
     pub async fn close(mut self) {
         self.peers.clear();
+        self.waiting.clear();
         self.outgoing.close();
         let _ = timeout(PARTING, async { while self.tasks.join_next().await.is_some() {} }).await;
     }
@@ -154,23 +185,37 @@ impl Echo {
         if self.peers.get(&from).is_some_and(|peer| peer.session == session && !peer.signals.is_closed()) {
             return;
         }
-        self.peers.remove(&from);
+        self.leave(from);
         if self.peers.len() >= self.limits.peers {
             return info!(%from, peers = self.peers.len(), "there are as many peers as there may be");
         }
-        let connection = match Connection::new(self.options.clone()) {
-            Ok(connection) => connection,
-            Err(error) => return info!(%from, %error, "no connection"),
-        };
         let (signals, hears) = mpsc::channel(SIGNALS_MAX);
         self.made += 1;
-        let number = self.made;
-        self.peers.insert(from, Peer { signals, session, number });
-        let line = Line { id: from, connection, tells: self.tells.clone(), channels: HashSet::new(), channels_max: self.limits.channels };
-        self.tasks.spawn(async move {
-            line.serve(hears).await;
-            (from, number)
-        });
+        self.peers.insert(from, Peer { signals, session, number: self.made });
+        self.waiting.push_back(Waiting { id: from, number: self.made, signals: hears });
+    }
+
+    /// Begins the connections that there is room for: what the last one of a peer holds is given back first.
+    fn begin(&mut self) {
+        while self.tasks.len() < self.limits.peers {
+            let may_begin = |waiting: &Waiting| !self.serving.values().any(|(id, _)| *id == waiting.id);
+            let Some(Waiting { id, number, signals }) = self.waiting.iter().position(may_begin).and_then(|at| self.waiting.remove(at))
+            else {
+                return;
+            };
+            let connection = match Connection::new(self.options.clone()) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    info!(from = %id, %error, "no connection");
+                    self.peers.remove(&id);
+                    continue;
+                }
+            };
+            let tells = self.tells.clone();
+            let line = Line { id, connection, tells, agreed: vec![], channels: HashSet::new(), channels_max: self.limits.channels };
+            let task = self.tasks.spawn(line.serve(signals)).id();
+            self.serving.insert(task, (id, number));
+        }
     }
 }
 
@@ -179,15 +224,15 @@ struct Line {
     id: PeerId,
     connection: Connection,
     tells: mpsc::Sender<Outgoing>,
-    channels: HashSet<super::Channel>,
+    /// Those of our browser client, which are there beside its own. The second is for the two clients alone.
+    agreed: Vec<Channel>,
+    channels: HashSet<Channel>,
     channels_max: usize,
 }
 
 impl Line {
     async fn serve(mut self, mut signals: mpsc::Receiver<Signal>) {
         let peer = self.id;
-        // Of our browser client: that one is for the two clients alone.
-        let mut control = None;
         let (mut is_new, mut is_connected) = (true, false);
         let mut patience = Some(Instant::now() + PATIENCE);
         let tell = async |tells: &mpsc::Sender<Outgoing>, kind, payload| {
@@ -201,8 +246,7 @@ impl Line {
                     Some(Signal::Candidate(text)) => self.connection.take_candidate(&text),
                     Some(Signal::Offer(description)) => {
                         if description.turns && is_new {
-                            self.connection.agree(0, "switchboard");
-                            control = Some(self.connection.agree(1, "switchboard.control"));
+                            self.agreed = vec![self.connection.agree(0, "switchboard"), self.connection.agree(1, "switchboard.control")];
                         }
                         is_new = false;
                         match self.connection.answer(&description.sdp) {
@@ -216,7 +260,7 @@ impl Line {
                 },
                 event = self.connection.next() => match event {
                     Event::Candidate(text) => tell(&self.tells, Kind::IceCandidate, spell_candidate(&text)).await,
-                    Event::Useless(why) => info!(%peer, "{why}"),
+                    Event::Useless(url, error) => info!(%peer, "{url}: {error}"),
                     Event::Found if is_connected => patience = None,
                     Event::Found => {}
                     Event::Lost => patience = Some(Instant::now() + PATIENCE),
@@ -224,6 +268,7 @@ impl Line {
                         (is_connected, patience) = (true, None);
                         info!(%peer, "connected");
                     }
+                    Event::Opened(channel, _) if self.agreed.contains(&channel) => {}
                     Event::Opened(channel, _) if self.channels.len() >= self.channels_max => {
                         info!(%peer, channels = self.channels.len(), "there are as many channels as there may be");
                         self.connection.close_channel(channel);
@@ -234,8 +279,7 @@ impl Line {
                     }
                     Event::Closed(channel) => drop(self.channels.remove(&channel)),
                     Event::Message(channel, message) => {
-                        if self.channels.contains(&channel)
-                            && Some(channel) != control
+                        if (self.channels.contains(&channel) || self.agreed.first() == Some(&channel))
                             && let Err(error) = self.connection.send(channel, message)
                         {
                             info!(%peer, %error, "it sends and does not read");

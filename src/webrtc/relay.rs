@@ -21,8 +21,8 @@ use crate::{
     ice::{By, IceUrl, TurnCredential},
 };
 
-/// So long a server may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// So long a server may take to answer; then the next is asked.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Giving a relay back takes no longer; if it does, it runs out.
 const PARTING: Duration = Duration::from_millis(500);
 /// A relay is kept for so many seconds, and a permission for 300 (RFC 8656 §9): both are asked for again
