@@ -261,6 +261,16 @@ async fn turn_servers_are_used_as_clients_would() {
     let closed = naming(free, "a secret that nobody is asked for");
     fails(&check(&[closed.base(), "--timeout", "3"]).await, "turn", &free.to_string(), "nobody listens");
 
+    let of_relays = with_turn(|config| config.ice.relay_only_rooms = vec!["shelter".into()]);
+    let (status, said) = check(&[of_relays.base(), "--webrtc", "--room", "shelter"]).await;
+    assert_eq!((status, outcomes_of(&said, "webrtc")), (Some(0), vec!["ok"]), "{said}");
+    let without = TestServer::with(|config| {
+        serves(config);
+        config.ice.relay_only_rooms = vec!["shelter".into()];
+    });
+    let said = check(&[without.base(), "--webrtc", "--room", "shelter"]).await;
+    fails(&said, "webrtc", "room \"shelter\" is for relays alone", "--turn");
+
     let misnamed = with_turn(|config| {
         config.turn.allow = vec!["0.0.0.0/0".parse().unwrap()];
         config.turn.external_ip = vec!["127.0.0.77".parse().unwrap()];
@@ -432,6 +442,25 @@ async fn a_relay_that_refuses_what_is_public_is_told_of() {
     }
 }
 
+/// As anybody has one who tries it out: it relays to the public internet alone, on which this machine is not.
+#[tokio::test]
+async fn a_turn_server_on_an_inner_network_is_asked_to_relay_to_itself() {
+    let server = with_turn(|config| config.turn.allow = vec![]);
+    let (status, said) = check(&[server.base()]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let detail = finding(&said, "turn")["detail"].as_str().unwrap();
+    assert!(detail.contains("relays at 127.0.0.1:") && detail.ends_with("to another relay of its own and back"), "{detail}");
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_is_told_to_ask_without() {
+    let server = TestServer::with(serves);
+    let url = server.base().replace("http:", "https:");
+    fails(&check(&[&url]).await, "certificate", "corrupt message", &format!("is it {}", server.base().trim_end_matches('/')));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    fails(&check(&[&format!("https://{free}")]).await, "certificate", "refused", "nobody listens there");
+}
+
 #[tokio::test]
 async fn what_the_log_of_a_turn_server_tells_is_said_with_its_level() {
     let refuses = Some((ALLOCATE, 400));
@@ -503,5 +532,8 @@ fn what_is_no_url_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let output = switchboard(&directory).args(["check", "localhost:8080"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "\"localhost:8080\" is no base URL, which is http:// or https:// and a host\n");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "\"localhost:8080\" is no base URL, which is http:// or https:// and a host: is it http://localhost:8080 or https://localhost:8080?\n"
+    );
 }

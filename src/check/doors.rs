@@ -127,7 +127,10 @@ impl Fault {
     pub fn advice(&self) -> String {
         let said = self.to_string();
         let known = [
-            ("unauthorized", "the server wants a token: --token, made as `switchboard token` makes one"),
+            (
+                "unauthorized",
+                "the server wants a token that it takes: --token; `switchboard token` makes one, and with --check tells what is wrong with one",
+            ),
             ("token-expired", "make a new token"),
             (
                 "unavailable",

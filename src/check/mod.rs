@@ -117,7 +117,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 impl Patient {
     fn new(Arguments { url, token, room, origin, quic_port, ca, timeout, long, webrtc, .. }: &Arguments) -> anyhow::Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let parsed = parsed.ok_or_else(|| anyhow::anyhow!("{url:?} is no base URL, which is http:// or https:// and a host"))?;
+        let parsed = parsed.ok_or_else(|| {
+            let meant = if url.contains("://") { String::new() } else { format!(": is it http://{url} or https://{url}?") };
+            anyhow::anyhow!("{url:?} is no base URL, which is http:// or https:// and a host{meant}")
+        })?;
         let roots = ca.as_deref().map(roots::read).transpose()?.unwrap_or_default();
         #[cfg(not(feature = "webrtc"))]
         if *webrtc {

@@ -1,6 +1,7 @@
 //! The certificate: whether browsers would take it, and for how long.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -49,12 +50,7 @@ pub async fn examine(patient: &Patient, findings: &mut Findings) -> anyhow::Resu
             return Ok(false);
         }
         Ok(Err(error)) => {
-            let detail = format!("{host}:{port}: {error}");
-            findings.failed(
-                CHECK,
-                detail,
-                "is the server running with tls_cert and tls_key, or a proxy with a certificate in front of it?",
-            )?;
+            findings.failed(CHECK, format!("{host}:{port}: {error}"), why(&error, patient))?;
             return Ok(false);
         }
         Ok(Ok(_)) => {}
@@ -62,6 +58,23 @@ pub async fn examine(patient: &Patient, findings: &mut Findings) -> anyhow::Resu
     let seen = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (certificate, verdict) = seen.expect("a handshake shows a certificate");
     judge(&host, &certificate, verdict, findings)
+}
+
+/// What to do about a handshake that did not come about.
+fn why(error: &anyhow::Error, Patient { url, .. }: &Patient) -> String {
+    let cause = error.downcast_ref::<io::Error>();
+    let of_tls = cause.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref());
+    match (of_tls, cause.map(io::Error::kind)) {
+        (Some(Error::InvalidMessage(_)), _) => {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            format!("it speaks no TLS there: is it http://{}{port}, or is tls_cert missing?", url.host_str().unwrap_or_default())
+        }
+        (None, Some(io::ErrorKind::ConnectionRefused)) => {
+            "nobody listens there: is the server running, and is the port the right one?".into()
+        }
+        (None, Some(_)) => "does this host have an address, and does the network lead there?".into(),
+        _ => "is the server running with tls_cert and tls_key, or a proxy with a certificate in front of it?".into(),
+    }
 }
 
 fn judge(host: &str, certificate: &CertificateDer<'_>, verdict: Result<(), Error>, findings: &mut Findings) -> anyhow::Result<bool> {

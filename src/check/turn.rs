@@ -160,12 +160,54 @@ async fn ask(options: &Options, server: SocketAddr, url: &IceUrl, by: By, creden
     if !url.is_turn() {
         return Ok(format!("sees this machine as {}", in_time(options.timeout, client.mapped()).await?));
     }
-    client.use_credential(credential);
-    relay(&mut client, server, options.timeout).await
+    client.use_credential(credential.clone());
+    let (relayed, inner) = match relay(&mut client, server, options.timeout).await? {
+        Relayed::Outside(detail) => return Ok(detail),
+        Relayed::Not(relayed, inner) => (relayed, inner),
+    };
+    let mut other = in_time(options.timeout, TurnClient::connect(server, by, url.host(), options)).await?;
+    other.use_credential(credential);
+    match between((&mut client, relayed), &mut other, options.timeout).await {
+        // It relays to nothing that could be asked to answer.
+        Err(Fault::Turn(TurnError::Refused(403 | 443))) => Ok(format!("relays at {relayed}; {inner}, so no packet was sent through")),
+        outcome => outcome,
+    }
+}
+
+/// How far a packet came.
+enum Relayed {
+    /// To a socket of this machine and back.
+    Outside(String),
+    /// Nowhere, for this reason, from this relay.
+    Not(SocketAddr, String),
+}
+
+/// Sends a packet from one relay to another, and one back.
+async fn between((one, at_one): (&mut TurnClient, SocketAddr), other: &mut TurnClient, limit: Duration) -> Result<String, Fault> {
+    let family = at_one.is_ipv6().then_some(AddressFamily::IPV6);
+    let (at_other, _) = in_time(limit, other.allocate(family)).await?;
+    in_time(limit, one.permit(at_other)).await?;
+    in_time(limit, other.permit(at_one)).await?;
+    passes(one, at_other, other).await?;
+    passes(other, at_one, one).await?;
+    Ok(format!("relays at {at_one}, and from there to another relay of its own and back"))
+}
+
+/// Sends a packet to a relay until it is there.
+async fn passes(from: &mut TurnClient, relayed: SocketAddr, to: &mut TurnClient) -> Result<(), Fault> {
+    let arrives = async {
+        loop {
+            from.send_to(relayed, b"there").await?;
+            if let Ok(heard) = timeout(AGAIN, to.hear()).await {
+                return heard.map(drop);
+            }
+        }
+    };
+    Ok(timeout(PATIENCE, arrives).await.map_err(|_| Fault::Unreachable(relayed))??)
 }
 
 /// Sends a packet to a relay from outside, and one back through it.
-async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> Result<String, Fault> {
+async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> Result<Relayed, Fault> {
     let of_ipv6 = server.is_ipv6().then_some(AddressFamily::IPV6);
     let (relayed, mapped) = match in_time(limit, client.allocate(of_ipv6)).await {
         // As browsers do, which are content with IPv4.
@@ -173,14 +215,14 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
         allocated => allocated?,
     };
     if relayed.is_ipv4() != mapped.is_ipv4() {
-        return Ok(format!("relays at {relayed}; this machine is {} to it, so no packet was sent through", mapped.ip()));
+        return Ok(Relayed::Not(relayed, format!("this machine is {} to it", mapped.ip())));
     }
     match in_time(limit, client.permit(mapped)).await {
         Ok(()) => {}
         // A server on an inner network, which relays to the public internet alone, and nowhere to itself: whether packets get out is not to be seen from
         // here.
         Err(Fault::Turn(TurnError::Refused(403))) if !is_public(mapped.ip()) || [relayed.ip(), server.ip()].contains(&mapped.ip()) => {
-            return Ok(format!("relays at {relayed}; to {} it may not, so no packet was sent through", mapped.ip()));
+            return Ok(Relayed::Not(relayed, format!("it does not relay to {}, which is not of the public internet", mapped.ip())));
         }
         Err(Fault::Turn(TurnError::Refused(403))) => return Err(Fault::Denied(mapped.ip())),
         Err(fault) => return Err(fault),
@@ -204,7 +246,7 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
     client.send_to(from, b"back").await?;
     let returned = timeout(PATIENCE, outside.recv(&mut back)).await;
     returned.map_err(|_| Fault::Unreachable(relayed))?.map_err(TurnError::Io)?;
-    Ok(format!("relays at {relayed}, there and back"))
+    Ok(Relayed::Outside(format!("relays at {relayed}, there and back")))
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, TurnError>>) -> Result<T, Fault> {

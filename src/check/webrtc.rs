@@ -28,6 +28,7 @@ struct Side {
     client: Client,
     id: PeerId,
     ice_servers: Vec<IceServer>,
+    relays_only: bool,
 }
 
 /// How far a call has come.
@@ -75,22 +76,27 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
     let loopback = connector.discovery().answered_by.is_some_and(|address| address.is_loopback());
     let options = [0, 1].map(|side: usize| Options {
         ice_servers: sides[side].ice_servers.clone(),
+        relays_only: sides[side].relays_only,
         loopback,
         roots: patient.options.roots.clone(),
         queued_bytes_max: 2 * DATA_BYTES,
         ..Options::default()
     });
+    let urls = sides[0].ice_servers.iter().flat_map(|server| server.urls.clone());
+    let relaying: Vec<IceUrl> = urls.filter(|url| url.is_turn() && url.by().is_some()).collect();
+    if sides[0].relays_only && relaying.is_empty() {
+        let detail = format!("room {:?} is for relays alone, and clients are told of no TURN server", patient.room);
+        findings.failed(any, detail, "run one (--turn) or name one (ice.turn_urls), or take the room out of ice.relay_only_rooms")?;
+        return findings.skip(&[relay], "a TURN server");
+    }
     let call = hold(patient, &mut sides, options.clone()).await;
     if let Some((detail, advice)) = call.failure(patient) {
-        let advice =
-            advice.unwrap_or("two peers on this machine do not reach each other: does a firewall on it keep UDP from its own addresses?");
-        findings.failed(any, detail, advice)?;
+        let on_one_machine = "two peers on this machine do not reach each other: does a firewall on it keep UDP from its own addresses?";
+        findings.failed(any, detail, advice.unwrap_or(if sides[0].relays_only { WHY_NO_RELAY } else { on_one_machine }))?;
     } else {
         findings.ok(any, call.detail())?;
     }
     let whereabouts = whereabouts(patient, connector).await;
-    let urls = sides[0].ice_servers.iter().flat_map(|server| server.urls.clone());
-    let relaying: Vec<IceUrl> = urls.filter(|url| url.is_turn() && url.by().is_some()).collect();
     if call.step == Step::Answer {
         findings.skip(&[relay], "an answer")?;
     } else if relaying.is_empty() {
@@ -128,10 +134,11 @@ const WHY_NO_RELAY: &str = "relays do not reach each other: is turn.external_ip 
 async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<Side, Fault> {
     let mut client = connector.connect(door).await?;
     let welcome = greet(patient, &mut client).await?;
-    client.join(&patient.room, None).await.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?;
+    let entered = client.enter(&patient.room, None).await;
+    let relays_only = entered.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?.relays_only;
     // What is wrong with one of them is told where they are looked at one by one.
     let told = IceServer::read_told(&welcome.ice_servers).map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
-    Ok(Side { client, id: welcome.peer_id, ice_servers: told.into_iter().filter_map(Result::ok).collect() })
+    Ok(Side { client, id: welcome.peer_id, ice_servers: told.into_iter().filter_map(Result::ok).collect(), relays_only })
 }
 
 /// Offers from the first to the second.

@@ -109,6 +109,15 @@ enum ReceiverHalf {
     WebTransport(webtransport::Receiver),
 }
 
+/// What a client is told when it enters a room.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    /// Who was there before.
+    pub peers: Vec<Peer>,
+    /// Are peers to show nobody their addresses, and to connect through TURN servers alone?
+    pub relays_only: bool,
+}
+
 /// The connection is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("disconnected: {reason}{}", .code.map(|code| format!(" (code {code})")).unwrap_or_default())]
@@ -184,9 +193,14 @@ impl Client {
 
     /// Enters a room; the answer is who was there before.
     pub async fn join(&mut self, room: &str, metadata: Option<Payload>) -> Result<Vec<Peer>, RequestError> {
+        self.enter(room, metadata).await.map(|entered| entered.peers)
+    }
+
+    /// Enters a room, and is told how one connects there as well.
+    pub async fn enter(&mut self, room: &str, metadata: Option<Payload>) -> Result<Entered, RequestError> {
         let joined = |message: &ServerMessage| matches!(message, ServerMessage::Joined { room: joined, .. } if joined.as_str() == room);
         match self.request_for(ClientMessage::Join { room: Cow::Borrowed(room), metadata }, joined).await? {
-            ServerMessage::Joined { peers, .. } => Ok(peers),
+            ServerMessage::Joined { peers, relays_only, .. } => Ok(Entered { peers, relays_only }),
             other => unreachable!("{other:?} is no joined"),
         }
     }
