@@ -413,7 +413,7 @@ async fn a_turn_server_that_is_reached_by_ipv6_relays_by_it() {
     assert!(detail.contains("relays at [::1]:") && detail.ends_with(", there and back"), "{detail}");
 }
 
-/// It once said that the port of the TURN server is closed, for the time of the step was over before that of a packet.
+/// A packet has a time of its own within the step, or its loss would look like a port that is closed.
 #[tokio::test]
 async fn a_relay_that_nobody_reaches_is_told_of_within_a_short_time_too() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -424,7 +424,7 @@ async fn a_relay_that_nobody_reaches_is_told_of_within_a_short_time_too() {
     fails(&check(&[server.base(), "--timeout", "2"]).await, "turn", &detail, "turn.external_ip; coturn: external-ip");
 }
 
-/// It once took every refusal for that of a server on an inner network.
+/// To refuse its clients is right for a server on an inner network alone.
 #[tokio::test]
 async fn a_relay_that_refuses_what_is_public_is_told_of() {
     let relayed = "192.0.2.1:50000".parse().unwrap();
