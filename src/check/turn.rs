@@ -10,9 +10,9 @@ use rustls::Error as TlsError;
 use switchboard::{
     client::{
         Options,
-        turn::{By, Heard, TurnClient, TurnError},
+        turn::{Heard, TurnClient, TurnError},
     },
-    ice::{IceUrl, TurnCredential},
+    ice::{By, IceUrl, TurnCredential},
     turn::is_public,
 };
 use tokio::{
@@ -182,30 +182,6 @@ enum Relayed {
     Not(SocketAddr, String),
 }
 
-/// Sends a packet from one relay to another, and one back.
-async fn between((one, at_one): (&mut TurnClient, SocketAddr), other: &mut TurnClient, limit: Duration) -> Result<String, Fault> {
-    let family = at_one.is_ipv6().then_some(AddressFamily::IPV6);
-    let (at_other, _) = in_time(limit, other.allocate(family)).await?;
-    in_time(limit, one.permit(at_other)).await?;
-    in_time(limit, other.permit(at_one)).await?;
-    passes(one, at_other, other).await?;
-    passes(other, at_one, one).await?;
-    Ok(format!("relays at {at_one}, and from there to another relay of its own and back"))
-}
-
-/// Sends a packet to a relay until it is there.
-async fn passes(from: &mut TurnClient, relayed: SocketAddr, to: &mut TurnClient) -> Result<(), Fault> {
-    let arrives = async {
-        loop {
-            from.send_to(relayed, b"there").await?;
-            if let Ok(heard) = timeout(AGAIN, to.hear()).await {
-                return heard.map(drop);
-            }
-        }
-    };
-    Ok(timeout(PATIENCE, arrives).await.map_err(|_| Fault::Unreachable(relayed))??)
-}
-
 /// Sends a packet to a relay from outside, and one back through it.
 async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> Result<Relayed, Fault> {
     let of_ipv6 = server.is_ipv6().then_some(AddressFamily::IPV6);
@@ -219,34 +195,52 @@ async fn relay(client: &mut TurnClient, server: SocketAddr, limit: Duration) -> 
     }
     match in_time(limit, client.permit(mapped)).await {
         Ok(()) => {}
-        // A server on an inner network, which relays to the public internet alone, and nowhere to itself: whether packets get out is not to be seen from
-        // here.
+        // A server on an inner network, which relays to the public internet alone, and nowhere to itself.
         Err(Fault::Turn(TurnError::Refused(403))) if !is_public(mapped.ip()) || [relayed.ip(), server.ip()].contains(&mapped.ip()) => {
-            return Ok(Relayed::Not(relayed, format!("it does not relay to {}, which is not of the public internet", mapped.ip())));
+            return Ok(Relayed::Not(relayed, format!("it does not relay to {}, where this machine is", mapped.ip())));
         }
         Err(Fault::Turn(TurnError::Refused(403))) => return Err(Fault::Denied(mapped.ip())),
         Err(fault) => return Err(fault),
     }
     let any = SocketAddr::new(if relayed.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
     let outside = UdpSocket::bind(any).await.map_err(TurnError::Io)?;
-    let arrives = async {
-        // UDP loses some.
-        for attempt in 0_u8.. {
-            outside.send_to(&[attempt], relayed).await?;
-            if let Ok(heard) = timeout(AGAIN, client.hear()).await {
-                return heard;
-            }
-        }
-        unreachable!("there are more attempts than time")
-    };
-    let Heard::Data(from, _) = timeout(PATIENCE, arrives).await.map_err(|_| Fault::Unreachable(relayed))?? else {
-        return Err(TurnError::NoStun.into());
-    };
+    let from = arrives(relayed, client, async || outside.send_to(b"there", relayed).await.map(drop).map_err(TurnError::Io)).await?;
     let mut back = [0; 16];
     client.send_to(from, b"back").await?;
     let returned = timeout(PATIENCE, outside.recv(&mut back)).await;
     returned.map_err(|_| Fault::Unreachable(relayed))?.map_err(TurnError::Io)?;
     Ok(Relayed::Outside(format!("relays at {relayed}, there and back")))
+}
+
+/// Sends a packet from one relay to another, and one back.
+async fn between((one, at_one): (&mut TurnClient, SocketAddr), other: &mut TurnClient, limit: Duration) -> Result<String, Fault> {
+    let family = at_one.is_ipv6().then_some(AddressFamily::IPV6);
+    let (at_other, _) = in_time(limit, other.allocate(family)).await?;
+    in_time(limit, one.permit(at_other)).await?;
+    in_time(limit, other.permit(at_one)).await?;
+    arrives(at_other, other, async || one.send_to(at_other, b"there").await).await?;
+    arrives(at_one, one, async || other.send_to(at_one, b"back").await).await?;
+    Ok(format!("relays at {at_one}, and from there to another relay of its own and back"))
+}
+
+/// Sends something to this relay until its client hears of it, for UDP loses some. From whom it came.
+async fn arrives(
+    relayed: SocketAddr,
+    client: &mut TurnClient,
+    mut send: impl AsyncFnMut() -> Result<(), TurnError>,
+) -> Result<SocketAddr, Fault> {
+    let heard = async {
+        loop {
+            send().await?;
+            if let Ok(heard) = timeout(AGAIN, client.hear()).await {
+                return heard;
+            }
+        }
+    };
+    match timeout(PATIENCE, heard).await.map_err(|_| Fault::Unreachable(relayed))?? {
+        Heard::Data(from, _) => Ok(from),
+        Heard::Channel(..) => Err(TurnError::NoStun.into()),
+    }
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, TurnError>>) -> Result<T, Fault> {

@@ -29,8 +29,7 @@ use turn_types::{
 };
 
 use super::Options;
-pub use crate::ice::By;
-use crate::ice::TurnCredential;
+use crate::ice::{By, TurnCredential};
 
 /// How long a request by UDP waits for its answer before it is sent again, at first; then twice as long each time (RFC 8489 §6.2.1).
 pub const RETRANSMISSION_TIMEOUT: Duration = Duration::from_millis(500);

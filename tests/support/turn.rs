@@ -8,7 +8,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use stun_types::message::{MessageWriteVec, Method};
-pub use switchboard::client::turn::{By, Heard};
+pub use switchboard::{client::turn::Heard, ice::By};
 use switchboard::{
     client::{
         Options,
