@@ -31,6 +31,23 @@ struct Side {
     relays_only: bool,
 }
 
+impl Side {
+    /// How it reaches the other: as the room says, or by this relay alone.
+    fn options(&self, patient: &Patient, by: Option<&IceUrl>) -> Options {
+        let ice_servers = match by {
+            None => self.ice_servers.clone(),
+            Some(url) => self.ice_servers.iter().filter(|server| server.urls.contains(url)).map(|server| server.by_one(url)).collect(),
+        };
+        Options {
+            ice_servers,
+            relays_only: self.relays_only || by.is_some(),
+            roots: patient.options.roots.clone(),
+            queued_bytes_max: 2 * DATA_BYTES,
+            ..Options::default()
+        }
+    }
+}
+
 /// How far a call has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -59,77 +76,70 @@ struct Call {
 /// Holds the calls.
 pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], findings: &mut Findings) -> anyhow::Result<()> {
     let [any, relay] = CHECKS;
-    let entered = timeout(patient.options.timeout, async {
-        Ok::<_, Fault>([enter(patient, connector, open[0]).await?, enter(patient, connector, open[open.len() - 1]).await?])
-    });
-    let mut sides = match entered.await {
-        Ok(Ok(sides)) => sides,
-        Ok(Err(fault)) => {
+    let sides = match meet(patient, connector, open).await {
+        Ok(sides) => sides,
+        Err(fault) => {
             findings.failed(any, fault.to_string(), fault.advice())?;
             return findings.skip(&[relay], any);
         }
-        Err(_) => {
-            findings.failed(any, format!("not within {} s", patient.options.timeout.as_secs()), "the server's log at debug may say why")?;
-            return findings.skip(&[relay], any);
-        }
     };
-    let loopback = connector.discovery().answered_by.is_some_and(|address| address.is_loopback());
-    let options = [0, 1].map(|side: usize| Options {
-        ice_servers: sides[side].ice_servers.clone(),
-        relays_only: sides[side].relays_only,
-        loopback,
-        roots: patient.options.roots.clone(),
-        queued_bytes_max: 2 * DATA_BYTES,
-        ..Options::default()
-    });
+    let relays_only = sides[0].relays_only;
     let urls = sides[0].ice_servers.iter().flat_map(|server| server.urls.clone());
     let relaying: Vec<IceUrl> = urls.filter(|url| url.is_turn() && url.by().is_some()).collect();
-    if sides[0].relays_only && relaying.is_empty() {
+    if relays_only && relaying.is_empty() {
         let detail = format!("room {:?} is for relays alone, and clients are told of no TURN server", patient.room);
         findings.failed(any, detail, "run one (--turn) or name one (ice.turn_urls), or take the room out of ice.relay_only_rooms")?;
         return findings.skip(&[relay], "a TURN server");
     }
-    let call = hold(patient, &mut sides, options.clone()).await;
+    let call = hold(patient, connector, sides, None).await;
     if let Some((detail, advice)) = call.failure(patient) {
         let on_one_machine = "two peers on this machine do not reach each other: does a firewall on it keep UDP from its own addresses?";
-        findings.failed(any, detail, advice.unwrap_or(if sides[0].relays_only { WHY_NO_RELAY } else { on_one_machine }))?;
+        findings.failed(any, detail, advice.unwrap_or(if relays_only { WHY_NO_RELAY } else { on_one_machine }))?;
     } else {
         findings.ok(any, call.detail())?;
     }
-    let whereabouts = whereabouts(patient, connector).await;
     if call.step == Step::Answer {
-        findings.skip(&[relay], "an answer")?;
-    } else if relaying.is_empty() {
-        findings.nothing(relay, "clients are told of no TURN server")?;
-    } else {
-        for url in relaying {
-            let options = [0, 1].map(|side: usize| {
-                let servers = options[side].ice_servers.iter().filter(|server| server.urls.contains(&url));
-                Options { ice_servers: servers.map(|server| server.by_one(&url)).collect(), relays_only: true, ..options[side].clone() }
-            });
-            let call = hold(patient, &mut sides, options).await;
-            if let Some((detail, advice)) = call.failure(patient) {
-                let advice = match (call.useless.first(), url.by()) {
-                    (Some((_, fault)), Some(by)) if call.own == 0 => fault.advice(&url, by, &whereabouts),
-                    (None, Some(by)) if call.own == 0 && call.step == Step::Way => {
-                        turn::Fault::Silent(patient.options.timeout).advice(&url, by, &whereabouts)
-                    }
-                    _ => advice.unwrap_or(WHY_NO_RELAY).to_owned(),
-                };
-                findings.failed(relay, format!("{url}: {detail}"), advice)?;
-            } else {
-                findings.ok(relay, format!("{url}: {}", call.detail()))?;
-            }
-        }
+        return findings.skip(&[relay], "an answer");
     }
-    for side in sides {
-        side.client.close().await;
+    if relaying.is_empty() {
+        return findings.nothing(relay, "clients are told of no TURN server");
+    }
+    let whereabouts = whereabouts(patient, connector).await;
+    for url in relaying {
+        let call = match meet(patient, connector, open).await {
+            Ok(sides) => hold(patient, connector, sides, Some(&url)).await,
+            Err(fault) => {
+                findings.failed(relay, format!("{url}: {fault}"), fault.advice())?;
+                continue;
+            }
+        };
+        let Some((detail, advice)) = call.failure(patient) else {
+            findings.ok(relay, format!("{url}: {}", call.detail()))?;
+            continue;
+        };
+        let advice = match (call.useless.first(), url.by()) {
+            (Some((_, fault)), Some(by)) if call.own == 0 => fault.advice(&url, by, &whereabouts),
+            (None, Some(by)) if call.own == 0 && call.step == Step::Way => {
+                turn::Fault::Silent(patient.options.timeout).advice(&url, by, &whereabouts)
+            }
+            _ => advice.unwrap_or(WHY_NO_RELAY).to_owned(),
+        };
+        findings.failed(relay, format!("{url}: {detail}"), advice)?;
     }
     Ok(())
 }
 
 const WHY_NO_RELAY: &str = "relays do not reach each other: is turn.external_ip (coturn: external-ip) the address by which the world knows the server, are its UDP \
      ports for relays open (turn.ports; coturn: min-port, max-port), and may they reach its own address (turn.deny; coturn: denied-peer-ip)?";
+
+/// The two of one call, each by another door where there are two. Every call has sessions of its own: no signal of the one before comes to it.
+async fn meet(patient: &Patient, connector: &Connector, open: &[Door]) -> Result<[Side; 2], Fault> {
+    let entered = timeout(patient.options.timeout, async {
+        Ok([enter(patient, connector, open[0]).await?, enter(patient, connector, open[open.len() - 1]).await?])
+    });
+    let late = |_| Err(Fault::Refused(format!("not within {} s", patient.options.timeout.as_secs())));
+    entered.await.unwrap_or_else(late)
+}
 
 async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<Side, Fault> {
     let mut client = connector.connect(door).await?;
@@ -141,23 +151,24 @@ async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<S
     Ok(Side { client, id: welcome.peer_id, ice_servers: told.into_iter().filter_map(Result::ok).collect(), relays_only })
 }
 
-/// Offers from the first to the second.
-async fn hold(patient: &Patient, sides: &mut [Side; 2], [offering, answering]: [Options; 2]) -> Call {
+/// Offers from the first to the second; by this relay alone, if one is named.
+async fn hold(patient: &Patient, connector: &Connector, mut sides: [Side; 2], by: Option<&IceUrl>) -> Call {
+    let loopback = connector.discovery().answered_by.is_some_and(|address| address.is_loopback());
+    let [offering, answering] = sides.each_ref().map(|side| Options { loopback, ..side.options(patient, by) });
     let relays_only = offering.relays_only;
     let mut call = Call { step: Step::Answer, times: vec![], useless: vec![], candidates: 0, own: 0, relays_only, fault: None };
-    let mut connection = match Connection::new(offering) {
-        Ok(connection) => connection,
-        Err(error) => {
-            call.fault = Some(error.to_string());
-            return call;
+    match Connection::new(offering) {
+        Ok(mut connection) => {
+            let mut echo = Echo::new(answering, Limits::default());
+            let held = timeout(patient.options.timeout, go_on(&mut sides, &mut connection, &mut echo, &mut call)).await;
+            call.fault = held.ok().and_then(Result::err);
+            tokio::join!(connection.close(), echo.close());
         }
-    };
-    let mut echo = Echo::new(answering, Limits::default());
-    let held = timeout(patient.options.timeout, go_on(sides, &mut connection, &mut echo, &mut call)).await;
-    if let Ok(Err(fault)) = held {
-        call.fault = Some(fault);
+        Err(error) => call.fault = Some(error.to_string()),
     }
-    tokio::join!(connection.close(), echo.close());
+    for side in sides {
+        side.client.close().await;
+    }
     call
 }
 
