@@ -29,7 +29,7 @@ use crate::{
     config::{self, Auth, Config, ForeignDialect, InvalidConfig, Listen, Rates, SettingOrigins},
     ice::{External, IceServers, IceUrl, Issuer, SecretError, SecretFiles, Sources, Terms},
     ingress::{
-        Clients, Doorkeeper,
+        Clients, Doorkeeper, Sessions,
         address::{AddressLimits, Addresses},
         dialects::Dialects,
         engineio::EngineIo,
@@ -49,7 +49,6 @@ use crate::{
         drain::DrainWindow,
         rooms::RoomLimits,
     },
-    session::resumable::Resumables,
     turn::{self, Turn, credentials::Credentials},
 };
 
@@ -362,14 +361,13 @@ impl Parts {
         let doorkeeper = Arc::new(Doorkeeper {
             limits: limits.clone(),
             timeouts: config.timeouts.clone(),
-            registry: registry.clone(),
+            sessions: Sessions::new(limits, &config.timeouts, bounded.then_some(rates), registry.clone()),
             clients: clients.clone(),
             addresses,
             origins: Origins::new(config.origins.clone()),
             authority: authority.map(unhurried),
             slowdown: slowdown.clone(),
             rates: bounded.then_some(rates),
-            resumables: Resumables::new(limits.detached_bytes_max),
             ice,
             metrics: metrics.clone(),
         });
@@ -500,7 +498,7 @@ impl Administration {
             drained.notify_one();
         };
         let desk = Desk {
-            registry: doorkeeper.registry.clone(),
+            registry: doorkeeper.sessions.registry().clone(),
             program: self.program,
             token: self.token,
             names: config.cert_names.clone(),

@@ -57,13 +57,13 @@ async fn upgrade(request: Request, mut framed: Framed<TcpStream, h1::Codec>) -> 
     }
 }
 
-async fn echo(io: TcpStream, leftover: BytesMut) {
+async fn echo(io: TcpStream, mut leftover: BytesMut) {
     let Config { limits, timeouts, .. } = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..limits };
     let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
     let backlog = Backlog::new(limits.outbox_bytes_max, Arc::default());
     outbox.open(backlog.clone(), []);
-    websocket::exchange(io, leftover, &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
+    websocket::exchange(io, &mut leftover, &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
         let hear = async |frames: &mut VecDeque<_>| {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
@@ -71,7 +71,7 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
                 outbox.push(frame, false, None);
             }
         };
-        let stop = reader.converse(VecDeque::new(), hear).await;
+        let stop = reader.converse(&mut VecDeque::new(), hear).await;
         if let Stop::Fault(code) = &stop {
             outbox.fail(code.number());
         }

@@ -282,7 +282,7 @@ async fn answer_peerjs(asked: PeerJsRequest, request: &HttpRequest, site: &Site)
         PeerJsRequest::Peers(Some(room)) if !may_list(&room, request, site).await => {
             plain(StatusCode::UNAUTHORIZED, "not without a good token in the place of the key\n")
         }
-        PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.registry.send(TakeNames(room)).await {
+        PeerJsRequest::Peers(Some(room)) => match site.doorkeeper.sessions.registry().send(TakeNames(room)).await {
             Ok(names) => json(&names.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         },
@@ -594,7 +594,7 @@ where
                 let (io, leftover) = switch_protocols(framed, accepted).await?;
                 // A task of its own: what is left of HTTP takes several KiB, which are not to wait for the end of the connection.
                 let span = span(Door::WebSocket, dialect.name());
-                spawn_in(span, websocket::serve(io, leftover, dialect, place, site.doorkeeper.clone()));
+                spawn_in(span, websocket::serve(io, leftover, dialect, Arc::new(place), site.doorkeeper.clone()));
                 return Ok(());
             }
             Err(text) => {

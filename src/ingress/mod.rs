@@ -47,9 +47,10 @@ use crate::{
     },
     registry::RoomRegistry,
     session::{
-        Session, SessionSettings,
+        Session, SessionSettings, Shared,
         admission::Admission,
         connection::{Attach, Attached, Connection, ConnectionId, Ended, Ending},
+        delivery::Delivery,
         hearing::SharedHearing,
         ice::IceShare,
         outbox::{End, Outbox},
@@ -64,14 +65,11 @@ const BATCH_FRAMES: usize = 64;
 /// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
 const ICE: &str = "ice";
 
-/// A connection at rest keeps its list of frames if that has room for no more than so many.
-const KEPT_FRAMES: usize = 8;
-
 /// What every door needs to let clients in.
 pub struct Doorkeeper {
     pub limits: Limits,
     pub timeouts: Timeouts,
-    pub registry: Addr<RoomRegistry>,
+    pub sessions: Sessions,
     pub clients: Arc<Clients>,
     pub addresses: Arc<Addresses>,
     /// Which pages may come in.
@@ -81,10 +79,56 @@ pub struct Doorkeeper {
     pub slowdown: Arc<Slowdown>,
     /// How fast each client may send; not bounded if missing.
     pub rates: Option<ClientRates>,
-    pub resumables: Arc<Resumables>,
     /// What clients are told of STUN and TURN servers.
     pub ice: Arc<IceServers>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Why a door hears nothing more from its client.
+pub trait Stopped: From<CloseCode> {
+    /// What it means for the session.
+    fn ending(&self) -> Ending;
+}
+
+/// What sessions share: those whose clients may come back, and those whose dialect has no word for it.
+pub struct Sessions {
+    resumable: Arc<Shared>,
+    passing: Arc<Shared>,
+}
+
+impl Sessions {
+    /// For a server that bounds its clients like this.
+    pub fn new(limits: &Limits, timeouts: &Timeouts, rates: Option<ClientRates>, registry: Addr<RoomRegistry>) -> Self {
+        let resumables = Resumables::new(limits.detached_bytes_max);
+        let shared = |resume_window: Duration| {
+            // What nobody can come back for need not be kept.
+            let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
+            let settings = SessionSettings {
+                rooms_max: limits.rooms_per_client_max,
+                room_name_bytes_max: limits.room_name_bytes_max,
+                metadata_bytes_max: limits.metadata_bytes_max,
+                nesting_max: limits.nesting_max,
+                rates_max: rates,
+                outbox_bytes_max: limits.outbox_bytes_max,
+                slow_peer: timeouts.slow_peer(),
+                replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
+                resume_window,
+                welcome_lost_after: timeouts.heartbeat() / 2,
+            };
+            Arc::new(Shared { settings, registry: registry.clone(), resumables: resumables.clone() })
+        };
+        Self { resumable: shared(timeouts.resume_window()), passing: shared(Duration::ZERO) }
+    }
+
+    /// Who knows the rooms.
+    pub fn registry(&self) -> &Addr<RoomRegistry> {
+        &self.resumable.registry
+    }
+
+    /// Who may come back.
+    fn resumables(&self) -> &Resumables {
+        &self.resumable.resumables
+    }
 }
 
 /// Why somebody without a session is told of no ICE servers.
@@ -103,9 +147,23 @@ impl Doorkeeper {
         ConnectionMeter::new(self.metrics.clone(), door, dialect)
     }
 
-    /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in has to be turned
-    /// away.
-    pub async fn enter<Stop: From<CloseCode>>(
+    /// Waits for a client's first frames and opens its session with them; what is left of them is for that. Who does not get in is turned away.
+    pub async fn enter<Stop: Stopped>(
+        &self,
+        place: &Place,
+        connection: Connection,
+        first: impl AsyncFnOnce(&mut VecDeque<Frame>) -> Result<(), Stop>,
+    ) -> Result<(Line, VecDeque<Frame>), Stop> {
+        let entered = self.try_to_enter(place, &connection, first).await;
+        if let Err(stop) = &entered
+            && let Ending::Fault(code) = stop.ending()
+        {
+            connection.outbox.close(code, connection.dialect.spell(&self.clients.goodbye(code)).into_last());
+        }
+        entered
+    }
+
+    async fn try_to_enter<Stop: From<CloseCode>>(
         &self,
         place: &Place,
         connection: &Connection,
@@ -152,8 +210,7 @@ impl Doorkeeper {
             None => None,
         };
         logs::is_peer(peer_id);
-        let (session, hearing) = self.begin(connection.clone(), peer_id, admission);
-        Ok(Line { session, hearing, connection: ConnectionId::FIRST })
+        Ok(Line::new(self.begin(connection.clone(), peer_id, admission), ConnectionId::FIRST))
     }
 
     /// Who has come with this first frame.
@@ -220,7 +277,7 @@ impl Doorkeeper {
             return Ok(Err(None));
         };
         let address = place.visit.address();
-        let _expected = token.and_then(|token| self.resumables.expect(token));
+        let _expected = token.and_then(|token| self.sessions.resumables().expect(token));
         let grant = match self.authority.as_ref().zip(said) {
             // Before the secret is used, so that a token that is no good costs nobody a session.
             Some((authority, _)) => {
@@ -235,7 +292,7 @@ impl Doorkeeper {
                 None
             }
         };
-        let Some((token, session)) = token.and_then(|token| Some((token, self.resumables.take(token)?))) else {
+        let Some((token, session)) = token.and_then(|token| Some((token, self.sessions.resumables().take(token)?))) else {
             self.metrics.resumed(ResumeOutcome::TooLate);
             self.slowdown.failed_to_resume(address);
             return Ok(Err(grant));
@@ -262,10 +319,10 @@ impl Doorkeeper {
         if let Some(before) = place_before.and_then(|before| before.downcast::<Place>().ok()) {
             place.take_over(&before);
         }
-        Ok(Ok(Line { session, hearing, connection }))
+        Ok(Ok(Line::new(hearing, connection)))
     }
 
-    fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> (Addr<Session>, SharedHearing) {
+    fn begin(&self, connection: Connection, peer_id: PeerId, admission: Option<Admission>) -> SharedHearing {
         let limits = &self.limits;
         let now = SystemTime::now();
         let manners = connection.dialect.manners();
@@ -290,29 +347,9 @@ impl Doorkeeper {
                 rates,
             },
         };
-        let resume_window = if manners.resumes { self.timeouts.resume_window() } else { Duration::ZERO };
-        // What nobody can come back for need not be kept.
-        let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
-        let settings = SessionSettings {
-            rooms_max: limits.rooms_per_client_max,
-            room_name_bytes_max: limits.room_name_bytes_max,
-            metadata_bytes_max: limits.metadata_bytes_max,
-            nesting_max: limits.nesting_max,
-            rates,
-            rates_max: self.rates,
-            outbox_bytes_max: limits.outbox_bytes_max,
-            slow_peer: self.timeouts.slow_peer(),
-            replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
-            resume_window,
-            welcome_lost_after: self.timeouts.heartbeat() / 2,
-        };
         let ice = offer.map(|offer| IceShare::new(self.ice.clone(), &offer, now));
-        Session::open(welcome, settings, connection, self.registry.clone(), self.resumables.clone(), admission, ice)
-    }
-
-    /// Ends a connection that has no session.
-    pub fn turn_away(&self, connection: &Connection, code: CloseCode) {
-        connection.outbox.close(code, connection.dialect.spell(&self.clients.goodbye(code)).into_last());
+        let shared = if manners.resumes { &self.sessions.resumable } else { &self.sessions.passing };
+        Session::open(welcome, shared.clone(), connection, admission, ice)
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.
@@ -328,7 +365,7 @@ impl Doorkeeper {
 /// Hands frames over, in turn with reading the next, until reading ends: a client waits with more until what it sent is dealt with, and until
 /// at most `answers_max` bytes wait to be written to it.
 pub async fn converse<Stop>(
-    mut frames: VecDeque<Frame>,
+    frames: &mut VecDeque<Frame>,
     outbox: &Outbox,
     answers_max: usize,
     hear: impl AsyncFn(&mut VecDeque<Frame>),
@@ -336,14 +373,15 @@ pub async fn converse<Stop>(
 ) -> Stop {
     loop {
         let is_flooded = frames.len() >= BATCH_FRAMES;
-        hear(&mut frames).await;
+        hear(frames).await;
         if is_flooded {
             // Others of the thread have their turn, and above all those who write what was said.
             yield_now().await;
         }
-        frames.shrink_to(KEPT_FRAMES);
+        // A connection at rest keeps no list.
+        *frames = VecDeque::new();
         outbox.at_most(answers_max).await;
-        if let Err(stop) = next(&mut frames).await {
+        if let Err(stop) = next(frames).await {
             return stop;
         }
     }
@@ -352,18 +390,24 @@ pub async fn converse<Stop>(
 /// Waits until the end of a connection has been decided and the client has had its time to hear of it.
 pub async fn overdue(outbox: &Outbox, timeouts: &Timeouts) -> End {
     let end = outbox.ended().await;
-    tokio::time::sleep(timeouts.close()).await;
+    // Boxed, as is all that waits only now and then: it would take its room for as long as the connection lasts.
+    Box::pin(tokio::time::sleep(timeouts.close())).await;
     end
 }
 
 /// A connection's line to its session. However the connection ends, the session learns of it.
 pub struct Line {
-    session: Addr<Session>,
+    delivery: Arc<Delivery>,
     hearing: SharedHearing,
     connection: ConnectionId,
 }
 
 impl Line {
+    fn new(hearing: SharedHearing, connection: ConnectionId) -> Self {
+        let delivery = hearing.lock().unwrap_or_else(PoisonError::into_inner).delivery().clone();
+        Self { delivery, hearing, connection }
+    }
+
     /// Hands over frames and waits until they are dealt with: a flood slows its own socket.
     pub async fn hear(&self, frames: &mut VecDeque<Frame>) {
         let mut taken_up = None;
@@ -375,7 +419,7 @@ impl Line {
 
     /// Tells how the connection ended, and when the client was last heard. Only the first time counts.
     pub fn ended(&self, how: Ending, heard_at: Instant) {
-        self.session.do_send(Ended { connection: self.connection, how, heard_at });
+        self.delivery.session().do_send(Ended { connection: self.connection, how, heard_at });
     }
 }
 
@@ -420,17 +464,17 @@ mod tests {
         let addresses = Addresses::new(None, vec![]);
         let failures = FailureLimits { free: 1, among_many_free: 1, delay_max: Duration::ZERO };
         let rooms = RoomLimits { quiet_peers_max: 9, rooms_max: 9, peers_max: 9, metadata_bytes_max: 9 };
+        let sessions = Sessions::new(&limits, &timeouts, None, RoomRegistry::new(rooms, Arc::default()).start());
         let doorkeeper = Doorkeeper {
             limits,
             timeouts,
-            registry: RoomRegistry::new(rooms, Arc::default()).start(),
+            sessions,
             clients: clients.clone(),
             addresses: addresses.clone(),
             origins: Origins::new(vec![]),
             authority: None,
             slowdown: Slowdown::new(failures, addresses.clone(), clients.clone()),
             rates: None,
-            resumables: Resumables::new(0),
             ice: Arc::default(),
             metrics: Arc::default(),
         };
@@ -444,7 +488,7 @@ mod tests {
             let connection = place.connection(dialect, outbox.clone());
             let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
             let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
-            let (_session, hearing) = doorkeeper.begin(connection, PeerId::random(), Some(admission));
+            let hearing = doorkeeper.begin(connection, PeerId::random(), Some(admission));
             let join = Frame::Text(format!(r#"{{"type":"join","room":"{room}","id":7}}"#).into());
             hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into(), &mut None);
             // No actor has had its turn on this thread, and there is no other.

@@ -23,7 +23,7 @@ use tracing::{Instrument as _, debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
 use super::{
-    BATCH_FRAMES, Doorkeeper, Line, Place, converse,
+    BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
     logs::span,
@@ -38,7 +38,7 @@ use crate::{
         framing::{self, Frame},
     },
     session::{
-        connection::{Connection, Ending},
+        connection::Ending,
         outbox::{End, Outbox, Outgoing},
     },
 };
@@ -153,7 +153,8 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
                 (Ok(place), Some(engine)) => {
                     let span = span(Door::WebTransport, "socket.io");
-                    engineio::webtransport::serve(connection, place, doorkeeper, &engine).instrument(span).await;
+                    // Boxed: it takes more than a session of ours, which would have to keep room for it.
+                    Box::pin(engineio::webtransport::serve(connection, place, doorkeeper, &engine)).instrument(span).await;
                 }
                 (Ok(place), None) => serve(connection, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
                 (Err(code), _) => {
@@ -211,7 +212,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
         end = &mut writing => {
             // Where nothing can be written any more, the reader tells why, if it is told.
-            let given_up = tokio::time::sleep(doorkeeper.timeouts.close());
+            let given_up = Box::pin(tokio::time::sleep(doorkeeper.timeouts.close()));
             tokio::select! {
                 () = &mut reading => {}
                 _ = &mut overdue => {}
@@ -308,31 +309,26 @@ enum Stop {
 
 impl Reader {
     async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
-        match self.attend(quic, place, connection, doorkeeper).await {
+        match self.attend(quic, place, outbox, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
         }
     }
 
     /// Opens a session with the client's first frames and hands it all that follow.
-    async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, connection: Connection, doorkeeper: &Doorkeeper) -> Stop {
+    async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
+        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
         // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
-        let (line, frames) = match Box::pin(doorkeeper.enter(place, &connection, async |frames| self.frames(quic, frames).await)).await {
+        let (line, mut frames) = match Box::pin(doorkeeper.enter(place, connection, async |frames| self.frames(quic, frames).await)).await {
             Ok(entered) => entered,
-            Err(stop) => {
-                if let Stop::Fault(code) = stop {
-                    doorkeeper.turn_away(&connection, code);
-                }
-                return stop;
-            }
+            Err(stop) => return stop,
         };
-        let (outbox, answers_max) = (&connection.outbox, self.answers_max);
+        let answers_max = self.answers_max;
         let mut datagrams = FuturesUnordered::from_iter([hear_datagrams(&line, quic)]);
         let stop = tokio::select! {
             // The first message has to reach the session before any datagram does.
             biased;
-            stop = converse(frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.frames(quic, frames).await) => stop,
+            stop = converse(&mut frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.frames(quic, frames).await) => stop,
             Some(stop) = datagrams.next() => stop,
         };
         drop(datagrams);
@@ -378,6 +374,16 @@ impl From<CloseCode> for Stop {
     }
 }
 
+impl Stopped for Stop {
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Left => Ending::Left,
+            Self::Lost(reason) => Ending::Lost(*reason),
+            Self::Fault(code) => Ending::Fault(*code),
+        }
+    }
+}
+
 impl Stop {
     /// How a connection that is gone went.
     async fn why_lost(connection: &wtransport::Connection) -> Self {
@@ -392,15 +398,6 @@ impl Stop {
             ConnectionError::TimedOut => Self::Lost(LeaveReason::Timeout),
             ConnectionError::ApplicationClosed(_) if !has_broken_off(connection) => Self::Left,
             _ => Self::Lost(LeaveReason::Disconnected),
-        }
-    }
-
-    /// What it means for the session.
-    fn ending(&self) -> Ending {
-        match self {
-            Self::Left => Ending::Left,
-            Self::Lost(reason) => Ending::Lost(*reason),
-            Self::Fault(code) => Ending::Fault(*code),
         }
     }
 

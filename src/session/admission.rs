@@ -127,7 +127,7 @@ impl Session {
     pub(super) fn dismiss(&self, rooms: Vec<RoomId>, is_awaited: bool) {
         let (peer_id, inlet) = (self.welcome.peer_id, self.delivery.clone());
         let leave = Leave { peer_id, inlet, rooms, reason: LeaveReason::Removed, is_awaited };
-        ask(&self.registry, self.delivery.metrics(), leave);
+        ask(&self.shared.registry, self.delivery.metrics(), leave);
     }
 }
 
@@ -143,7 +143,7 @@ impl Handler<AskToJoin> for Session {
         ctx.spawn(asked.map(move |answer, session, _| match answer {
             Ok(access) => {
                 (join.entry.rights, join.entry.peers_max) = (access.rights, access.peers_max);
-                ask(&session.registry, session.delivery.metrics(), join);
+                ask(&session.shared.registry, session.delivery.metrics(), join);
             }
             Err(denied) => {
                 session.delivery.metrics().token_failed(TokenFailure::named(denied.slug()));

@@ -200,14 +200,14 @@ impl Session {
     /// Gives the connection up and waits for the client to come back, as long as it may since it was last heard.
     fn detach(&mut self, reason: LeaveReason, heard_at: Instant, ctx: &mut Context<Self>) {
         // To a server that shuts down nobody comes back.
-        let is_last = self.settings.resume_window.is_zero() || self.draining.is_some();
+        let is_last = self.shared.settings.resume_window.is_zero() || self.draining.is_some();
         // First, or something could be heard behind what was dropped because the client was about to be closed.
         self.hearing().detach();
-        if is_last || !self.delivery.detach(&self.resumables) {
+        if is_last || !self.delivery.detach(&self.shared.resumables) {
             return self.end(reason, ctx);
         }
         self.place = None;
-        let left = (heard_at + self.settings.resume_window).saturating_duration_since(Instant::now());
+        let left = (heard_at + self.shared.settings.resume_window).saturating_duration_since(Instant::now());
         let lost = self.connection;
         let window = ctx.run_later(left, move |session, ctx| {
             // Actix fires a timer that was cancelled in the same turn in which it is due.
@@ -251,7 +251,7 @@ impl Session {
             self.end(LeaveReason::Timeout, ctx);
             return false;
         }
-        self.resumables.take(self.welcome.resume_token);
+        self.shared.resumables.take(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
         self.door = outbox.meter().door();
         debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session goes on over another connection");
@@ -288,7 +288,7 @@ impl Handler<Attach> for Session {
             // The client may have confirmed its new secret by now, and then this one is of no use any more.
             let hearing = self.hearing();
             if token == self.welcome.resume_token || hearing.is_unconfirmed(token) {
-                self.resumables.insert(token, ctx.address());
+                self.shared.resumables.insert(token, &ctx.address());
             }
             drop(hearing);
             let _ = attach.attached.send(Err(ResumeOutcome::Refused));
@@ -301,8 +301,8 @@ impl Handler<Attach> for Session {
             return;
         }
         self.hearing().use_token(token);
-        self.resumables.insert(token, ctx.address());
-        self.resumables.insert(self.welcome.resume_token, ctx.address());
+        self.shared.resumables.insert(token, &ctx.address());
+        self.shared.resumables.insert(self.welcome.resume_token, &ctx.address());
         let was_announced = self.admission.as_ref().is_some_and(|admission| admission.is_announced());
         if let Some(gone) = grant.and_then(|grant| self.renew(grant, ctx)).filter(|gone| !gone.is_empty()) {
             self.dismiss(gone, false);

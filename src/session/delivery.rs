@@ -69,6 +69,11 @@ impl Delivery {
         Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, closed: false.into(), saying: saying.into() })
     }
 
+    /// Who is told what only the session can decide.
+    pub fn session(&self) -> &Addr<Session> {
+        &self.session
+    }
+
     /// Where all that is said to clients is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         self.backlog.metrics()

@@ -11,20 +11,19 @@ use std::{
     time::Instant,
 };
 
-use actix::prelude::{Addr, Handler, Message};
+use actix::prelude::{Handler, Message};
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use self::wishes::Patience;
 pub use self::wishes::TRY_AGAIN_AFTER;
 use super::{
-    Session, SessionSettings,
+    Shared,
     admission::{AskToJoin, Renew},
     connection::{Connection, ConnectionId, Ended, Ending},
     delivery::Delivery,
     outbox::Outbox,
     replay::NeverSent,
-    resumable::Resumables,
     state::State,
     throttle::{AddressJoins, Throttle, TooSoon},
 };
@@ -34,7 +33,7 @@ use crate::{
     metrics::Said,
     protocol::{
         Census, ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request,
-        ResumeToken, RoomId, ServerMessage, Token, framing::Frame,
+        ResumeToken, RoomId, ServerMessage, Token, Welcome, framing::Frame,
     },
     registry::{
         RoomRegistry, ask,
@@ -46,10 +45,7 @@ use crate::{
 /// The side of a session that listens. Shared by the session and its connections, of which only the latest is heard.
 pub struct Hearing {
     peer_id: PeerId,
-    settings: SessionSettings,
-    session: Addr<Session>,
-    registry: Addr<RoomRegistry>,
-    resumables: Arc<Resumables>,
+    shared: Arc<Shared>,
     delivery: Arc<Delivery>,
     /// The connection that is heard, and how it spells.
     connection: Option<ConnectionId>,
@@ -139,27 +135,21 @@ pub type SharedHearing = Arc<Mutex<Hearing>>;
 impl Hearing {
     /// Listens to a new session's first connection.
     pub fn new(
-        peer_id: PeerId,
-        settings: SessionSettings,
-        session: Addr<Session>,
-        registry: Addr<RoomRegistry>,
-        resumables: Arc<Resumables>,
+        welcome: &Welcome,
+        shared: Arc<Shared>,
         delivery: Arc<Delivery>,
         Connection { dialect, outbox, address, .. }: &Connection,
     ) -> Self {
         Self {
-            peer_id,
-            settings,
-            session,
-            registry,
-            resumables,
+            peer_id: welcome.peer_id,
+            shared,
             delivery,
             connection: Some(ConnectionId::FIRST),
             dialect: dialect.clone(),
             outbox: Some(outbox.clone()),
             is_waiting_peer: false,
             state: State::default(),
-            throttle: settings.rates.map(|rates| Throttle::new(rates, Instant::now())),
+            throttle: welcome.limits.rates.map(|rates| Throttle::new(rates, Instant::now())),
             grant: None,
             joins: address.joins.clone(),
             received: 0,
@@ -181,7 +171,7 @@ impl Hearing {
 
     /// Goes on with another grant. From here on nothing of the session reaches the rooms that it is not for; they are to be left.
     pub fn renew(&mut self, grant: Arc<Grant>) -> Vec<RoomId> {
-        if let (Some(throttle), Some(rates)) = (&mut self.throttle, grant.rates.bound(self.settings.rates_max)) {
+        if let (Some(throttle), Some(rates)) = (&mut self.throttle, grant.rates.bound(self.shared.settings.rates_max)) {
             throttle.change(rates);
         }
         let gone: Vec<String> = self.state.names().filter(|name| grant.room(name).is_none()).map(str::to_owned).collect();
@@ -247,13 +237,18 @@ impl Hearing {
     /// Asks the session to close the connection, which is heard no more.
     fn give_up(&mut self, code: CloseCode, heard_at: Instant) {
         if let Some(connection) = self.connection.take() {
-            self.session.do_send(Ended { connection, how: Ending::Fault(code), heard_at });
+            self.delivery.session().do_send(Ended { connection, how: Ending::Fault(code), heard_at });
         }
     }
 
     /// Who the client is for others.
     pub fn peer_id(&self) -> PeerId {
         self.peer_id
+    }
+
+    /// The other side of its session.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
     }
 
     /// How many messages the client has sent.
@@ -266,7 +261,7 @@ impl Hearing {
         (self.connection, self.dialect, self.joins) = (Some(connection), dialect, joins);
         self.count_peer_at(Some(outbox));
         if let Some(throttle) = &mut self.throttle {
-            throttle.resume(self.settings.resume_window, Instant::now());
+            throttle.resume(self.shared.settings.resume_window, Instant::now());
         }
     }
 
@@ -286,20 +281,20 @@ impl Hearing {
 
     /// Was it used so lately that the client most likely has its new one?
     pub fn was_just_used(&self, token: ResumeToken) -> bool {
-        self.unconfirmed.is_some_and(|(used, at)| used == token && at.elapsed() < self.settings.welcome_lost_after)
+        self.unconfirmed.is_some_and(|(used, at)| used == token && at.elapsed() < self.shared.settings.welcome_lost_after)
     }
 
     /// Keeps the secret that was used for as long as the welcome with the new one may be lost.
     pub fn use_token(&mut self, used: ResumeToken) {
         if let Some((before, _)) = self.unconfirmed.replace((used, Instant::now())) {
-            self.resumables.take(before);
+            self.shared.resumables.take(before);
         }
     }
 
     /// The client has its new secret, for it has spoken: the used one is of no use any more.
     pub fn confirm(&mut self) {
         if let Some((used, _)) = self.unconfirmed.take() {
-            self.resumables.take(used);
+            self.shared.resumables.take(used);
         }
     }
 
@@ -414,7 +409,7 @@ impl Hearing {
             self.confirm();
         }
         let first = self.state.greet();
-        let heard = self.dialect.decode(frame, self.settings.nesting_max);
+        let heard = self.dialect.decode(frame, self.shared.settings.nesting_max);
         self.count_frame(frame, &heard, best_effort);
         if let Err(wait) = self.pace(frame, heard.as_ref().ok(), at.now) {
             let id = match heard {
@@ -497,7 +492,7 @@ impl Hearing {
             }
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
-                let room = RoomId::parse(&room, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+                let room = RoomId::parse(&room, self.shared.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
                 return self.join(room, Entry { metadata, ..Entry::default() });
             }
             ClientMessage::Leave { room } => return self.leave(room.as_deref()),
@@ -529,12 +524,12 @@ impl Hearing {
         if self.grant.is_none() {
             return Outcome::Done;
         }
-        self.session.do_send(Renew { token });
+        self.delivery.session().do_send(Renew { token });
         Outcome::Awaits { joining: None }
     }
 
     fn join(&mut self, room: RoomId, entry: Entry) -> Result<Outcome, ErrorCode> {
-        self.state.may_join(&room, self.settings.rooms_max)?;
+        self.state.may_join(&room, self.shared.settings.rooms_max)?;
         let mut entry = Entry { metadata: self.keep(entry.metadata)?, ..entry };
         let mut asks = false;
         if let Some(grant) = &self.grant {
@@ -549,7 +544,7 @@ impl Hearing {
         }
         let join = Join { peer_id: self.peer_id, inlet: self.delivery.clone(), room: room.clone(), entry };
         if asks {
-            self.session.do_send(AskToJoin(join));
+            self.delivery.session().do_send(AskToJoin(join));
         } else {
             self.ask(join);
         }
@@ -578,7 +573,7 @@ impl Hearing {
         C: Message<Result = ()> + Send + 'static,
         RoomRegistry: Handler<C, Result = ()>,
     {
-        ask(&self.registry, self.delivery.metrics(), command);
+        ask(&self.shared.registry, self.delivery.metrics(), command);
     }
 
     /// A message on its way to others, which is timed if it is one of those that are.
@@ -610,7 +605,7 @@ impl Hearing {
     /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
     fn keep(&self, metadata: Option<Payload>) -> Result<Option<Payload>, ErrorCode> {
         match metadata {
-            Some(metadata) if metadata.kept_bytes() > self.settings.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
+            Some(metadata) if metadata.kept_bytes() > self.shared.settings.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
             metadata => Ok(metadata.map(|metadata| metadata.detached())),
         }
     }
@@ -639,7 +634,7 @@ impl Hearing {
     fn hang_up(&self) {
         if let (Some(connection), Some((outbox, _))) = (self.connection, self.delivery.connection()) {
             outbox.hang_up();
-            self.session.do_send(Ended { connection, how: Ending::Violation, heard_at: Instant::now() });
+            self.delivery.session().do_send(Ended { connection, how: Ending::Violation, heard_at: Instant::now() });
         }
     }
 
@@ -652,19 +647,19 @@ impl Hearing {
                     "`hello` comes first, or later with a `token` alone; a datagram holds a `message`, and you were sent {sent} messages, not more"
                 )
             }
-            ErrorCode::TooDeep => format!("a value nests more than {} deep", self.settings.nesting_max),
+            ErrorCode::TooDeep => format!("a value nests more than {} deep", self.shared.settings.nesting_max),
             ErrorCode::BadRoomName => {
                 format!(
                     "the name of a room or a peer is 1 to {} bytes of UTF-8 without control characters",
-                    self.settings.room_name_bytes_max
+                    self.shared.settings.room_name_bytes_max
                 )
             }
-            ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.settings.metadata_bytes_max),
+            ErrorCode::MetadataTooLarge => format!("metadata may take {} bytes", self.shared.settings.metadata_bytes_max),
             ErrorCode::RoomRequired => "`room` may be left out only while you are in exactly one room".into(),
             ErrorCode::NotInRoom => "you are not in this room".into(),
             ErrorCode::AlreadyInRoom => "you are in this room already".into(),
             ErrorCode::NoSuchPeer => NO_SUCH_PEER.into(),
-            ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.settings.rooms_max),
+            ErrorCode::TooManyRooms => format!("you are in {} rooms, and more are not allowed", self.shared.settings.rooms_max),
             ErrorCode::RoomFull => "the room has as many peers, or as much metadata, as it may".into(),
             ErrorCode::NoMoreRooms => "the server has as many rooms as it may".into(),
             ErrorCode::RateLimited => {

@@ -52,9 +52,7 @@ use crate::{
 /// The actor that stands for one client, over all of its connections.
 pub struct Session {
     welcome: Welcome,
-    settings: SessionSettings,
-    registry: Addr<RoomRegistry>,
-    resumables: Arc<Resumables>,
+    shared: Arc<Shared>,
     /// Missing where nobody has to be asked.
     admission: Option<Box<Admission>>,
     /// Missing where the client's dialect has no word for ICE servers.
@@ -82,6 +80,13 @@ pub struct Session {
     reason: Option<LeaveReason>,
 }
 
+/// What the sessions of a server share. Each holds it by one pointer: an address of an actor alone is three allocations.
+pub struct Shared {
+    pub settings: SessionSettings,
+    pub registry: Addr<RoomRegistry>,
+    pub resumables: Arc<Resumables>,
+}
+
 /// The bounds that a session watches itself, and how long it waits for its client.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionSettings {
@@ -93,9 +98,7 @@ pub struct SessionSettings {
     pub metadata_bytes_max: usize,
     /// How deep payload and metadata may nest.
     pub nesting_max: usize,
-    /// How fast the client may send; not bounded if missing.
-    pub rates: Option<ClientRates>,
-    /// The most that another token may let it; not bounded if missing.
+    /// The fastest that a token may let a client send; not bounded if missing.
     pub rates_max: Option<ClientRates>,
     /// Bytes that may wait for the client.
     pub outbox_bytes_max: usize,
@@ -113,18 +116,15 @@ impl Session {
     /// Starts a session on the thread that its first connection lives on, and welcomes its client.
     pub fn open(
         welcome: Welcome,
-        settings: SessionSettings,
+        shared: Arc<Shared>,
         connection: Connection,
-        registry: Addr<RoomRegistry>,
-        resumables: Arc<Resumables>,
         admission: Option<Admission>,
         ice: Option<IceShare>,
-    ) -> (Addr<Self>, SharedHearing) {
+    ) -> SharedHearing {
         let mut heard = None;
-        let session = Self::create(|ctx| {
-            let delivery = Delivery::new(ctx.address(), &settings, connection.dialect.clone(), connection.outbox.clone());
-            let hearing =
-                Hearing::new(welcome.peer_id, settings, ctx.address(), registry.clone(), resumables.clone(), delivery.clone(), &connection);
+        Self::create(|ctx| {
+            let delivery = Delivery::new(ctx.address(), &shared.settings, connection.dialect.clone(), connection.outbox.clone());
+            let hearing = Hearing::new(&welcome, shared.clone(), delivery.clone(), &connection);
             let grant = admission.as_ref().map(|admission| admission.grant().clone());
             let hearing = Arc::new(Mutex::new(hearing.granted(grant)));
             heard = Some(hearing.clone());
@@ -133,9 +133,7 @@ impl Session {
             let Connection { address, place, outbox, .. } = connection;
             Self {
                 welcome,
-                settings,
-                registry,
-                resumables,
+                shared,
                 admission: admission.map(Box::new),
                 ice,
                 hearing,
@@ -153,7 +151,7 @@ impl Session {
                 reason: Some(LeaveReason::Disconnected),
             }
         });
-        (session, heard.expect("an actor is created at once"))
+        heard.expect("an actor is created at once")
     }
 
     /// What it looks like to whoever runs the server.
@@ -182,9 +180,9 @@ impl Actor for Session {
     fn started(&mut self, ctx: &mut Context<Self>) {
         debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session begins");
         let register = Register { peer_id: self.welcome.peer_id, inlet: self.delivery.clone() };
-        ask(&self.registry, self.delivery.metrics(), register);
-        if !self.settings.resume_window.is_zero() {
-            self.resumables.insert(self.welcome.resume_token, ctx.address());
+        ask(&self.shared.registry, self.delivery.metrics(), register);
+        if !self.shared.settings.resume_window.is_zero() {
+            self.shared.resumables.insert(self.welcome.resume_token, &ctx.address());
         }
         self.heed_end(ctx);
         self.heed_ice_servers(ctx);
@@ -195,7 +193,7 @@ impl Actor for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.delivery.close();
-        self.resumables.take(self.welcome.resume_token);
+        self.shared.resumables.take(self.welcome.resume_token);
         if let Some(ice) = &self.ice {
             ice.ended(&self.welcome.peer_id);
         }
@@ -206,7 +204,7 @@ impl Drop for Session {
         debug!(peer_id = %self.welcome.peer_id, reason = self.reason.map_or("draining", LeaveReason::name), "a session is over");
         let metrics = self.delivery.metrics();
         metrics.session_ended(if self.window.is_none() { Connected::Yes } else { Connected::No }, self.reason);
-        ask(&self.registry, metrics, Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
+        ask(&self.shared.registry, metrics, Unregister { peer_id: self.welcome.peer_id, rooms, reason: self.reason });
     }
 }
 

@@ -109,8 +109,6 @@ pub enum End {
     Answer(Option<u16>),
 }
 
-/// A connection holds no more memory for its queue than this many frames when nothing waits.
-const KEPT_FRAMES: usize = 8;
 /// So many of the client's probes are answered each, if they come faster than the answers go.
 const PONGS_MAX: usize = 16;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
@@ -403,7 +401,8 @@ impl Waiting {
             }
             return Some(Outgoing::Frame(frame));
         }
-        self.frames.shrink_to(KEPT_FRAMES);
+        // A connection holds no memory for its queue when nothing waits.
+        self.frames = VecDeque::new();
         if let Some(goodbye) = self.goodbye.take() {
             return Some(Outgoing::Frame(*goodbye));
         }

@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use actix::{Addr, Message};
+use actix::{Addr, Message, WeakAddr};
 
 use super::{Session, connection::Expected};
 use crate::protocol::ResumeToken;
 
 /// The sessions that can be resumed, by their current secrets. Shared by the doors and all sessions.
 pub struct Resumables {
-    sessions: Mutex<HashMap<ResumeToken, Addr<Session>>>,
+    sessions: Mutex<HashMap<ResumeToken, WeakAddr<Session>>>,
     waiting: Mutex<Waiting>,
     detached_bytes_max: usize,
 }
@@ -56,18 +56,18 @@ impl Resumables {
     }
 
     /// Notes a session under its new secret.
-    pub fn insert(&self, token: ResumeToken, session: Addr<Session>) {
-        self.sessions().insert(token, session);
+    pub fn insert(&self, token: ResumeToken, session: &Addr<Session>) {
+        self.sessions().insert(token, session.downgrade());
     }
 
     /// Gives out the session of this secret, which from here on is used: of two rivals one gets it.
     pub fn take(&self, token: ResumeToken) -> Option<Addr<Session>> {
-        self.sessions().remove(&token)
+        self.sessions().remove(&token)?.upgrade()
     }
 
     /// Tells the session of this secret that its client is at the door, if there is one.
     pub fn expect(&self, token: ResumeToken) -> Option<Expected> {
-        let session = self.sessions().get(&token).cloned();
+        let session = self.sessions().get(&token)?.upgrade();
         session.map(Expected::by)
     }
 
@@ -80,7 +80,7 @@ impl Resumables {
         waiting.add(size, Box::new(forget), self.detached_bytes_max).ok().map(|()| Detached { resumables: self.clone(), size })
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, Addr<Session>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<ResumeToken, WeakAddr<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

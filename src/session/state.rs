@@ -50,6 +50,10 @@ impl State {
 
     /// Notes a room that the session is in.
     pub fn entered(&mut self, room: Arc<Room>, standing: Standing) {
+        if self.rooms.is_empty() {
+            // Most clients are in one room, and a list begins with room for four.
+            self.rooms.reserve_exact(1);
+        }
         self.rooms.push(Entered { room, standing });
     }
 

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use self::{polling::answer, websocket::upgrade};
 use super::{
-    Doorkeeper, Place,
+    Doorkeeper, Place, Stopped,
     address::{Carried, Visit},
     converse,
 };
@@ -382,13 +382,12 @@ impl Drop for Incoming {
     }
 }
 
-impl Stop {
-    /// What it means for the session behind the door.
-    fn ending(self) -> Ending {
+impl Stopped for Stop {
+    fn ending(&self) -> Ending {
         match self {
             Self::Left => Ending::Left,
             Self::Violation => Ending::Violation,
-            Self::Fault(code) => Ending::Fault(code),
+            Self::Fault(code) => Ending::Fault(*code),
             Self::Gone => Ending::Lost(LeaveReason::Disconnected),
         }
     }
@@ -408,18 +407,13 @@ pub fn attend(place: Place, doorkeeper: Arc<Doorkeeper>) -> impl AsyncFnOnce(&mu
         let _ = incoming.socket.visit.set(place.visit.clone());
         let limits = &doorkeeper.limits;
         let connection = place.connection(Arc::new(SocketIo::new(limits.message_bytes_max)), outbox.clone());
-        let entering = doorkeeper.enter(&place, &connection, async |frames| incoming.frames(frames).await);
-        let (line, frames) = match Box::pin(entering).await {
+        let entering = doorkeeper.enter(&place, connection, async |frames| incoming.frames(frames).await);
+        let (line, mut frames) = match Box::pin(entering).await {
             Ok(entered) => entered,
-            Err(stop) => {
-                if let Stop::Fault(code) = stop {
-                    doorkeeper.turn_away(&connection, code);
-                }
-                return stop;
-            }
+            Err(stop) => return stop,
         };
         let hear = async |frames: &mut VecDeque<_>| line.hear(frames).await;
-        let stop = converse(frames, &outbox, limits.outbox_bytes_max / 2, hear, async |frames| incoming.frames(frames).await).await;
+        let stop = converse(&mut frames, &outbox, limits.outbox_bytes_max / 2, hear, async |frames| incoming.frames(frames).await).await;
         let heard_at = incoming.socket.heartbeat().heard_at();
         line.ended(stop.ending(), heard_at);
         stop

@@ -115,7 +115,7 @@ async fn begin_at<Io: Handover>(
 }
 
 /// Serves a session that began with requests, once its client has made sure of this connection.
-async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo, connection: Option<Arc<Visit>>) {
+async fn continue_at<Io: Handover>(io: Io, mut leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo, connection: Option<Arc<Visit>>) {
     let (io, shortcut) = io.hand_over();
     let io = RefCell::new(io);
     if !socket.change(Transport::Polling, Transport::Probing) {
@@ -125,7 +125,7 @@ async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socke
         return;
     }
     let _carried = socket.carried_by(connection);
-    let mut reader = Reader::new(&io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
+    let mut reader = Reader::new(&io, &mut leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
     match timeout(engine.timeouts.hello(), probed(&io, &mut reader, &socket)).await {
         Ok(Some(frames)) => {
             let leftover = reader.into_leftover();
@@ -185,7 +185,7 @@ async fn let_requests_go(socket: &Socket, is_answered: &Notify) -> Infallible {
 }
 
 /// Carries packets in both directions, beginning with these, to the end of the connection, which is that of the session.
-async fn carry<Io>(io: Io, leftover: BytesMut, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
+async fn carry<Io>(io: Io, mut leftover: BytesMut, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -204,7 +204,7 @@ where
             }
         }
     };
-    exchange(io, leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
+    exchange(io, &mut leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
     socket.outbox.use_shortcut(None);
     socket.end(Stop::Gone);
 }

@@ -24,13 +24,13 @@ pub use self::{
     write::spell,
 };
 
-use super::{Doorkeeper, Place, overdue};
+use super::{Doorkeeper, Place, Stopped as _, overdue};
 use crate::{
     config::{Limits, Timeouts},
     dialect::{Dialect, Native},
     metrics::Door,
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
-    session::{connection::Connection, outbox::Outbox},
+    session::outbox::Outbox,
 };
 
 /// What a client is probed with.
@@ -55,8 +55,9 @@ pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
     (Arc::new(Native(Codec::Json)), None)
 }
 
-/// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already.
-pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Place, doorkeeper: Arc<Doorkeeper>)
+/// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already. The place is held by the session as well, and
+/// here until the last byte is written.
+pub async fn serve<Io>(io: Io, mut leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Arc<Place>, doorkeeper: Arc<Doorkeeper>)
 where
     Io: Handover,
 {
@@ -64,11 +65,8 @@ where
     let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
     let (io, shortcut) = io.hand_over();
     outbox.use_shortcut(shortcut);
-    // Held by the session as well, and here until the last byte is written.
-    let place = Arc::new(place);
-    let connection = place.connection(dialect, outbox.clone());
-    let attend = async |reader: &mut Reader<'_, _>| attend(reader, connection, &place, &doorkeeper).await;
-    exchange(io, leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
+    let attend = async |reader: &mut Reader<'_, _>| attend(reader, dialect, &outbox, &place, &doorkeeper).await;
+    exchange(io, &mut leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
     outbox.use_shortcut(None);
 }
 
@@ -76,7 +74,7 @@ where
 /// `attend` knows; of the limits only those for messages and outboxes are heeded.
 pub async fn exchange<Io>(
     io: Io,
-    leftover: BytesMut,
+    leftover: &mut BytesMut,
     outbox: &Outbox,
     pings: Pings,
     limits: &Limits,
@@ -111,7 +109,7 @@ pub async fn exchange<Io>(
                 debug!(%error, "a socket takes no more");
             }
             // The client may still answer our close, or the reader learns what became of it.
-            let given_up = tokio::time::sleep(timeouts.close());
+            let given_up = Box::pin(tokio::time::sleep(timeouts.close()));
             tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, () = given_up, if written.is_err() => {} }
         }
         _ = &mut overdue => {}
@@ -119,21 +117,23 @@ pub async fn exchange<Io>(
 }
 
 /// Opens a session with the client's first frames and hands it all that follow.
-async fn attend<Io>(reader: &mut Reader<'_, Io>, connection: Connection, place: &Arc<Place>, doorkeeper: &Doorkeeper) -> Stop
+async fn attend<Io>(
+    reader: &mut Reader<'_, Io>,
+    dialect: Arc<dyn Dialect>,
+    outbox: &Arc<Outbox>,
+    place: &Arc<Place>,
+    doorkeeper: &Doorkeeper,
+) -> Stop
 where
     Io: AsyncRead + Unpin,
 {
     // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
-    let (line, frames) = match Box::pin(doorkeeper.enter(place, &connection, async |frames| reader.frames(frames).await)).await {
+    let connection = place.connection(dialect, outbox.clone());
+    let (line, mut frames) = match Box::pin(doorkeeper.enter(place, connection, async |frames| reader.frames(frames).await)).await {
         Ok(entered) => entered,
-        Err(stop) => {
-            if let Stop::Fault(code) = stop {
-                doorkeeper.turn_away(&connection, code);
-            }
-            return stop;
-        }
+        Err(stop) => return stop,
     };
-    let stop = reader.converse(frames, async |frames| line.hear(frames).await).await;
+    let stop = reader.converse(&mut frames, async |frames| line.hear(frames).await).await;
     line.ended(stop.ending(), reader.heard_at());
     stop
 }

@@ -19,7 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    super::{BATCH_FRAMES, converse},
+    super::{BATCH_FRAMES, Stopped, converse},
     Pings,
     frame::{Decoder, Fault, Item},
 };
@@ -77,9 +77,8 @@ pub enum Stop {
     Gone,
 }
 
-impl Stop {
-    /// What it means for the session.
-    pub(super) fn ending(&self) -> Ending {
+impl Stopped for Stop {
+    fn ending(&self) -> Ending {
         match self {
             Self::Closed(_) => Ending::Left,
             Self::Violation(_) => Ending::Violation,
@@ -107,12 +106,19 @@ impl From<Fault> for Stop {
 }
 
 impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
-    /// Reads what was read already, and then the socket.
-    pub fn new(io: &'a RefCell<Io>, leftover: BytesMut, outbox: &'a Outbox, pings: Pings, limits: &Limits, timeouts: &Timeouts) -> Self {
+    /// Reads what was read already, which it takes out of `leftover`, and then the socket.
+    pub fn new(
+        io: &'a RefCell<Io>,
+        leftover: &mut BytesMut,
+        outbox: &'a Outbox,
+        pings: Pings,
+        limits: &Limits,
+        timeouts: &Timeouts,
+    ) -> Self {
         let now = Instant::now();
         Self {
             io,
-            buffer: leftover,
+            buffer: std::mem::take(leftover),
             decoder: Decoder::new(limits.message_bytes_max),
             outbox,
             answers_max: limits.outbox_bytes_max / 2,
@@ -136,7 +142,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
     }
 
     /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none.
-    pub async fn converse(&mut self, frames: VecDeque<Frame>, hear: impl AsyncFn(&mut VecDeque<Frame>)) -> Stop {
+    pub async fn converse(&mut self, frames: &mut VecDeque<Frame>, hear: impl AsyncFn(&mut VecDeque<Frame>)) -> Stop {
         converse(frames, self.outbox, self.answers_max, hear, async |frames| self.frames(frames).await).await
     }
 

@@ -41,7 +41,7 @@ where
         let mut left = poll_fn(|cx| poll_batch(io, cx, outbox, pings, &mut is_last)).await?;
         while left.has_remaining() {
             let written = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &left));
-            match timeout(patience, written).await?? {
+            match Box::pin(timeout(patience, written)).await?? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 bytes => left.advance(bytes),
             }
@@ -50,7 +50,7 @@ where
         let mut flushing = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_flush(cx));
         match (&mut flushing).now_or_never() {
             Some(flushed) => flushed?,
-            None => timeout(patience, flushing).await??,
+            None => Box::pin(timeout(patience, flushing)).await??,
         }
         outbox.written();
         if is_last {

@@ -113,7 +113,7 @@ impl Hearing {
     }
 
     fn room_id(&self, name: &str) -> Option<RoomId> {
-        let bytes_max = self.settings.room_name_bytes_max;
+        let bytes_max = self.shared.settings.room_name_bytes_max;
         match self.dialect.manners().rooms_of {
             Some(dialect) => RoomId::parse_in(dialect, name, bytes_max),
             None => RoomId::parse(name, bytes_max),
@@ -125,7 +125,7 @@ impl Hearing {
         let claim = match claim {
             Some(claim) if self.is_too_long(&claim) => return Err(ErrorCode::MetadataTooLarge),
             Some(Claim { name, secret, if_taken }) => {
-                let name = PeerName::parse(&name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+                let name = PeerName::parse(&name, self.shared.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
                 Some(rooms::Claim { name, secret, insists: if_taken == IfTaken::Refused })
             }
             None => None,
@@ -136,12 +136,12 @@ impl Hearing {
 
     /// Is its secret longer than what is kept of a peer?
     fn is_too_long(&self, claim: &Claim) -> bool {
-        claim.secret.as_ref().is_some_and(|secret| secret.len() > self.settings.metadata_bytes_max)
+        claim.secret.as_ref().is_some_and(|secret| secret.len() > self.shared.settings.metadata_bytes_max)
     }
 
     fn rename(&mut self, room: &str, name: &str) -> Result<Outcome, ErrorCode> {
         let room = self.state.room(Some(room))?.id().clone();
-        let name = PeerName::parse(name, self.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
+        let name = PeerName::parse(name, self.shared.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
         self.ask(Rename { peer_id: self.peer_id, inlet: self.delivery.clone(), room, name });
         Ok(Outcome::Awaits { joining: None })
     }
@@ -166,7 +166,7 @@ impl Hearing {
                 // What waits is for a connection to begin. The application's own is for peers that are there.
                 let may_wait = message.kind != Kind::Message && !self.dialect.manners().patience.is_zero();
                 match outcome {
-                    Err(ErrorCode::NoSuchPeer) if may_wait && bytes <= self.settings.outbox_bytes_max => {}
+                    Err(ErrorCode::NoSuchPeer) if may_wait && bytes <= self.shared.settings.outbox_bytes_max => {}
                     Err(code) => {
                         self.refuse_about(message.id, code, name);
                         return Ok(Outcome::Later);
@@ -174,7 +174,7 @@ impl Hearing {
                     handed => return handed,
                 }
                 if self.patience.waiting.is_empty() {
-                    self.session.do_send(Deliver::Patience);
+                    self.delivery.session().do_send(Deliver::Patience);
                 }
                 self.patience.bytes = bytes;
                 self.patience.waiting.push_back(Waiting { to: name, ..message });
