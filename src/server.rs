@@ -367,14 +367,14 @@ impl Parts {
             origins: Origins::new(config.origins.clone()),
             authority: authority.map(unhurried),
             slowdown: slowdown.clone(),
-            rates: bounded.then_some(rates),
             ice,
             metrics: metrics.clone(),
         });
         let has_tokens = doorkeeper.authority.is_some();
         let dialects = Arc::new(Dialects::new(config.dialects.clone(), config.peerjs.clone(), has_tokens));
         let speaks_socket_io = config.dialects.contains(&ForeignDialect::SocketIo);
-        let socket_io = speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.rates, metrics.clone()));
+        let socket_io =
+            speaks_socket_io.then(|| EngineIo::new(limits.clone(), config.timeouts.clone(), doorkeeper.sessions.rates(), metrics.clone()));
         actix_rt::spawn(certificates.clone().watch(config.timeouts.certificate_check()));
 
         let failed = |error: &dyn std::fmt::Display| StartError::System(error.to_string());

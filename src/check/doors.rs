@@ -140,6 +140,7 @@ impl Fault {
             ("server-full", "raise limits.clients_max"),
             ("too-many-connections", "raise limits.address_connections_max, or name the proxy in trusted_proxies"),
             ("draining", "the server is shutting down"),
+            (NOTHING_COMES_BACK, "the server's log at debug may say why"),
         ];
         known.iter().find(|(slug, _)| said.contains(slug)).map_or("the server's log may say why", |(_, advice)| advice).to_owned()
     }
@@ -179,9 +180,11 @@ async fn visit(patient: &Patient, connector: &Connector, door: Door) -> Result<V
     visit.unwrap_or_else(|_| Err(silent(patient)))
 }
 
+const NOTHING_COMES_BACK: &str = "nothing comes back";
+
 /// Nothing has come in time.
-fn silent(patient: &Patient) -> Fault {
-    Fault::Refused(format!("nothing comes back within {} s", patient.options.timeout.as_secs()))
+pub fn silent(patient: &Patient) -> Fault {
+    Fault::Refused(format!("{NOTHING_COMES_BACK} within {} s", patient.options.timeout.as_secs()))
 }
 
 /// Says hello, with the token if there is one.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Patient,
-    doors::{Fault, greet, millis},
+    doors::{Fault, greet, millis, silent},
     findings::Findings,
     ice::whereabouts,
     turn,
@@ -89,6 +89,7 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
     if relays_only && relaying.is_empty() {
         let detail = format!("room {:?} is for relays alone, and clients are told of no TURN server", patient.room);
         findings.failed(any, detail, "run one (--turn) or name one (ice.turn_urls), or take the room out of ice.relay_only_rooms")?;
+        leave(sides).await;
         return findings.skip(&[relay], "a TURN server");
     }
     let call = hold(patient, connector, sides, None).await;
@@ -132,23 +133,37 @@ pub async fn examine(patient: &Patient, connector: &Connector, open: &[Door], fi
 const WHY_NO_RELAY: &str = "relays do not reach each other: is turn.external_ip (coturn: external-ip) the address by which the world knows the server, are its UDP \
      ports for relays open (turn.ports; coturn: min-port, max-port), and may they reach its own address (turn.deny; coturn: denied-peer-ip)?";
 
-/// The two of one call, each by another door where there are two. Every call has sessions of its own: no signal of the one before comes to it.
+/// The two of one call, each by another door where there are two. Every call has sessions of its own: no signal of the one before comes to it. Nobody
+/// stays in the room who does not find the other there.
 async fn meet(patient: &Patient, connector: &Connector, open: &[Door]) -> Result<[Side; 2], Fault> {
-    let entered = timeout(patient.options.timeout, async {
-        Ok([enter(patient, connector, open[0]).await?, enter(patient, connector, open[open.len() - 1]).await?])
-    });
-    let late = |_| Err(Fault::Refused(format!("not within {} s", patient.options.timeout.as_secs())));
-    entered.await.unwrap_or_else(late)
+    let first = enter(patient, connector, open[0]).await?;
+    match enter(patient, connector, open[open.len() - 1]).await {
+        Ok(second) => Ok([first, second]),
+        Err(fault) => {
+            first.client.close().await;
+            Err(fault)
+        }
+    }
 }
 
 async fn enter(patient: &Patient, connector: &Connector, door: Door) -> Result<Side, Fault> {
     let mut client = connector.connect(door).await?;
-    let welcome = greet(patient, &mut client).await?;
-    let entered = client.enter(&patient.room, None).await;
-    let relays_only = entered.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?.relays_only;
-    // What is wrong with one of them is told where they are looked at one by one.
-    let told = IceServer::read_told(&welcome.ice_servers).map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
-    Ok(Side { client, id: welcome.peer_id, ice_servers: told.into_iter().filter_map(Result::ok).collect(), relays_only })
+    let entering = async {
+        let welcome = greet(patient, &mut client).await?;
+        let entered = client.enter(&patient.room, None).await;
+        let relays_only = entered.map_err(|error| Fault::Refused(format!("room {:?}: {error}", patient.room)))?.relays_only;
+        // What is wrong with one of them is told where they are looked at one by one.
+        let told =
+            IceServer::read_told(&welcome.ice_servers).map_err(|error| Fault::Refused(format!("iceServers of the welcome: {error}")))?;
+        Ok((welcome.peer_id, told.into_iter().filter_map(Result::ok).collect(), relays_only))
+    };
+    match timeout(patient.options.timeout, entering).await.unwrap_or_else(|_| Err(silent(patient))) {
+        Ok((id, ice_servers, relays_only)) => Ok(Side { client, id, ice_servers, relays_only }),
+        Err(fault) => {
+            client.close().await;
+            Err(fault)
+        }
+    }
 }
 
 /// Offers from the first to the second; by this relay alone, if one is named.
@@ -166,10 +181,14 @@ async fn hold(patient: &Patient, connector: &Connector, mut sides: [Side; 2], by
         }
         Err(error) => call.fault = Some(error.to_string()),
     }
+    leave(sides).await;
+    call
+}
+
+async fn leave(sides: [Side; 2]) {
     for side in sides {
         side.client.close().await;
     }
-    call
 }
 
 async fn go_on(sides: &mut [Side; 2], connection: &mut Connection, echo: &mut Echo, call: &mut Call) -> Result<(), String> {

@@ -157,6 +157,7 @@ async fn connect(endpoint: &Endpoint, url: &Url, origin: Option<&str>) -> Result
 fn is_misread(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::ApplicationClosed(close) => MISREAD.contains(&close.code().into_inner()),
+        // What code that was the crate does not tell.
         ConnectionError::LocalH3Error(_) => true,
         _ => false,
     }

@@ -13,6 +13,7 @@ mod logs;
 pub mod origins;
 mod places;
 pub mod self_signed;
+mod sessions;
 pub mod slowdown;
 pub mod tls;
 pub mod websocket;
@@ -23,17 +24,19 @@ use std::{
     future::Future,
     net::IpAddr,
     sync::{Arc, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
-use actix::Addr;
 use tokio::{sync::oneshot, task::yield_now};
 use tracing::info;
 
-pub use self::places::{Clients, Place};
 use self::{
     address::{Addresses, Visit},
     slowdown::Slowdown,
+};
+pub use self::{
+    places::{Clients, Place},
+    sessions::Sessions,
 };
 use crate::{
     auth::{Authorize, Denied, Grant, Visitor, origin::Origins},
@@ -42,20 +45,16 @@ use crate::{
     ice::{IceServers, Offer, TooMany},
     metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said, TokenFailure},
     protocol::{
-        ClientLimits, ClientMessage, ClientRates, CloseCode, LeaveReason, PeerId, Request, Resume, ResumeToken, RoomId, Token, Welcome,
-        framing::Frame,
+        ClientLimits, ClientMessage, CloseCode, LeaveReason, PeerId, Request, Resume, ResumeToken, RoomId, Token, Welcome, framing::Frame,
     },
-    registry::RoomRegistry,
     session::{
-        Session, SessionSettings, Shared,
+        Session,
         admission::Admission,
         connection::{Attach, Attached, Connection, ConnectionId, Ended, Ending},
         delivery::Delivery,
         hearing::SharedHearing,
         ice::IceShare,
         outbox::{End, Outbox},
-        replay::ReplayLimits,
-        resumable::Resumables,
     },
 };
 
@@ -77,58 +76,9 @@ pub struct Doorkeeper {
     /// Who decides who may come in; missing where everybody may.
     pub authority: Option<Arc<dyn Authorize>>,
     pub slowdown: Arc<Slowdown>,
-    /// How fast each client may send; not bounded if missing.
-    pub rates: Option<ClientRates>,
     /// What clients are told of STUN and TURN servers.
     pub ice: Arc<IceServers>,
     pub metrics: Arc<Metrics>,
-}
-
-/// Why a door hears nothing more from its client.
-pub trait Stopped: From<CloseCode> {
-    /// What it means for the session.
-    fn ending(&self) -> Ending;
-}
-
-/// What sessions share: those whose clients may come back, and those whose dialect has no word for it.
-pub struct Sessions {
-    resumable: Arc<Shared>,
-    passing: Arc<Shared>,
-}
-
-impl Sessions {
-    /// For a server that bounds its clients like this.
-    pub fn new(limits: &Limits, timeouts: &Timeouts, rates: Option<ClientRates>, registry: Addr<RoomRegistry>) -> Self {
-        let resumables = Resumables::new(limits.detached_bytes_max);
-        let shared = |resume_window: Duration| {
-            // What nobody can come back for need not be kept.
-            let kept = |max: usize| if resume_window.is_zero() { 0 } else { max };
-            let settings = SessionSettings {
-                rooms_max: limits.rooms_per_client_max,
-                room_name_bytes_max: limits.room_name_bytes_max,
-                metadata_bytes_max: limits.metadata_bytes_max,
-                nesting_max: limits.nesting_max,
-                rates_max: rates,
-                outbox_bytes_max: limits.outbox_bytes_max,
-                slow_peer: timeouts.slow_peer(),
-                replay: ReplayLimits { messages_max: kept(limits.replay_messages_max), bytes_max: kept(limits.replay_bytes_max) },
-                resume_window,
-                welcome_lost_after: timeouts.heartbeat() / 2,
-            };
-            Arc::new(Shared { settings, registry: registry.clone(), resumables: resumables.clone() })
-        };
-        Self { resumable: shared(timeouts.resume_window()), passing: shared(Duration::ZERO) }
-    }
-
-    /// Who knows the rooms.
-    pub fn registry(&self) -> &Addr<RoomRegistry> {
-        &self.resumable.registry
-    }
-
-    /// Who may come back.
-    fn resumables(&self) -> &Resumables {
-        &self.resumable.resumables
-    }
 }
 
 /// Why somebody without a session is told of no ICE servers.
@@ -328,7 +278,8 @@ impl Doorkeeper {
         let manners = connection.dialect.manners();
         let stays_until = admission.as_ref().and_then(|admission| admission.grant().expires_at);
         let offer = manners.takes_ice_servers.then(|| self.ice.for_session(peer_id, stays_until, now));
-        let rates = admission.as_ref().map_or(self.rates, |admission| admission.grant().rates.bound(self.rates));
+        let rates_max = self.sessions.rates();
+        let rates = admission.as_ref().map_or(rates_max, |admission| admission.grant().rates.bound(rates_max));
         let welcome = Welcome {
             peer_id,
             resume_token: ResumeToken::random(),
@@ -348,8 +299,7 @@ impl Doorkeeper {
             },
         };
         let ice = offer.map(|offer| IceShare::new(self.ice.clone(), &offer, now));
-        let shared = if manners.resumes { &self.sessions.resumable } else { &self.sessions.passing };
-        Session::open(welcome, shared.clone(), connection, admission, ice)
+        Session::open(welcome, self.sessions.shared(manners.resumes), connection, admission, ice)
     }
 
     /// Waits for a client's first frames, as long as it may take and the server takes clients.
@@ -362,8 +312,14 @@ impl Doorkeeper {
     }
 }
 
+/// Why a door hears nothing more from its client.
+pub trait Stopped: From<CloseCode> {
+    /// What it means for the session.
+    fn ending(&self) -> Ending;
+}
+
 /// Hands frames over, in turn with reading the next, until reading ends: a client waits with more until what it sent is dealt with, and until
-/// at most `answers_max` bytes wait to be written to it.
+/// at most `answers_max` bytes wait to be written to it. `hear` leaves none; the list is lent, for a future would have room for it once more.
 pub async fn converse<Stop>(
     frames: &mut VecDeque<Frame>,
     outbox: &Outbox,
@@ -378,6 +334,7 @@ pub async fn converse<Stop>(
             // Others of the thread have their turn, and above all those who write what was said.
             yield_now().await;
         }
+        debug_assert!(frames.is_empty(), "what is not heard would be lost");
         // A connection at rest keeps no list.
         *frames = VecDeque::new();
         outbox.at_most(answers_max).await;
@@ -390,7 +347,7 @@ pub async fn converse<Stop>(
 /// Waits until the end of a connection has been decided and the client has had its time to hear of it.
 pub async fn overdue(outbox: &Outbox, timeouts: &Timeouts) -> End {
     let end = outbox.ended().await;
-    // Boxed, as is all that waits only now and then: it would take its room for as long as the connection lasts.
+    // Boxed, or it would have its room for as long as the connection lasts.
     Box::pin(tokio::time::sleep(timeouts.close())).await;
     end
 }
@@ -431,6 +388,8 @@ impl Drop for Line {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use actix::Actor as _;
     use futures_util::{
         FutureExt as _,
@@ -443,7 +402,7 @@ mod tests {
         config::Config,
         dialect::Native,
         protocol::Codec,
-        registry::rooms::RoomLimits,
+        registry::{RoomRegistry, rooms::RoomLimits},
         session::outbox::Outgoing,
     };
 
@@ -474,7 +433,6 @@ mod tests {
             origins: Origins::new(vec![]),
             authority: None,
             slowdown: Slowdown::new(failures, addresses.clone(), clients.clone()),
-            rates: None,
             ice: Arc::default(),
             metrics: Arc::default(),
         };

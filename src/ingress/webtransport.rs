@@ -459,7 +459,7 @@ async fn write(mut stream: SendStream, connection: &wtransport::Connection, outb
             let written = match stream.write(&buffer).now_or_never() {
                 Some(written) => written,
                 // Who takes nothing for so long takes nothing any more, whatever else it sends.
-                None => timeout(patience, stream.write(&buffer)).await.ok()?,
+                None => Box::pin(timeout(patience, stream.write(&buffer))).await.ok()?,
             };
             match written {
                 Ok(bytes) => buffer.advance(bytes),

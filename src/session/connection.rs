@@ -251,7 +251,7 @@ impl Session {
             self.end(LeaveReason::Timeout, ctx);
             return false;
         }
-        self.shared.resumables.take(self.welcome.resume_token);
+        self.shared.resumables.forget(self.welcome.resume_token);
         self.connection = ConnectionId(self.connection.0 + 1);
         self.door = outbox.meter().door();
         debug!(peer_id = %self.welcome.peer_id, door = self.door.name(), "a session goes on over another connection");

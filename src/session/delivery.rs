@@ -1,8 +1,8 @@
 //! What is said to one client, by whomever: spelled in its dialect, numbered, kept until it is received, and queued for the connection.
 //!
 //! Other sessions and the registry come here directly, on their own threads, so a message passes no mailbox. The lock makes one line of
-//! them all. Whoever holds it asks nothing of a room, of what the client says, or of another session; within it are only the locks of the outbox
-//! and of the resumables.
+//! them all. Whoever holds it asks nothing of a room, of what the client says, or of another session; within it are only the locks of the outbox,
+//! of the half of a socket that writes, and of the resumables.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ use crate::{
 
 /// The way to one client, over all of its connections.
 pub struct Delivery {
-    /// Told what only it can decide.
+    /// Told what only it can decide. It is this by which the actor lives on: nobody else has its address for good.
     session: Addr<Session>,
     backlog: Arc<Backlog>,
     /// How long others wait for this client when it is behind.

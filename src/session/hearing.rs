@@ -126,9 +126,6 @@ impl Pause {
     }
 }
 
-/// A session at rest keeps its list of wishes if that has room for no more than so many.
-const KEPT_WISHES: usize = 8;
-
 /// The connection's way to [`Hearing`].
 pub type SharedHearing = Arc<Mutex<Hearing>>;
 
@@ -217,7 +214,8 @@ impl Hearing {
                 return Some(Pause::Behind(peer));
             }
         }
-        self.wishes.shrink_to(KEPT_WISHES);
+        // A session at rest keeps no list.
+        self.wishes = VecDeque::new();
         None
     }
 
@@ -287,14 +285,14 @@ impl Hearing {
     /// Keeps the secret that was used for as long as the welcome with the new one may be lost.
     pub fn use_token(&mut self, used: ResumeToken) {
         if let Some((before, _)) = self.unconfirmed.replace((used, Instant::now())) {
-            self.shared.resumables.take(before);
+            self.shared.resumables.forget(before);
         }
     }
 
     /// The client has its new secret, for it has spoken: the used one is of no use any more.
     pub fn confirm(&mut self) {
         if let Some((used, _)) = self.unconfirmed.take() {
-            self.shared.resumables.take(used);
+            self.shared.resumables.forget(used);
         }
     }
 

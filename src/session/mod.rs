@@ -80,10 +80,13 @@ pub struct Session {
     reason: Option<LeaveReason>,
 }
 
-/// What the sessions of a server share. Each holds it by one pointer: an address of an actor alone is three allocations.
+/// What the sessions of a server share. Each holds it by one pointer: an actor's address alone is three, and two allocations.
 pub struct Shared {
+    /// The bounds of each.
     pub settings: SessionSettings,
+    /// Who is where.
     pub registry: Addr<RoomRegistry>,
+    /// Who may come back.
     pub resumables: Arc<Resumables>,
 }
 
@@ -193,7 +196,7 @@ impl Actor for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.delivery.close();
-        self.shared.resumables.take(self.welcome.resume_token);
+        self.shared.resumables.forget(self.welcome.resume_token);
         if let Some(ice) = &self.ice {
             ice.ended(&self.welcome.peer_id);
         }

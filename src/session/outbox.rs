@@ -81,7 +81,7 @@ pub fn weight(frame: &Frame) -> usize {
 
 /// How a message is written past the door, by whoever has it, on any thread.
 pub trait Shortcut: Send + Sync {
-    /// Writes as much as the connection takes at once, and tells what is left. `None`: it takes nothing, or the door may as well do it.
+    /// Writes as much as the connection takes at once, and tells what is left. `None`: it takes nothing now.
     fn write(&self, frame: &Frame) -> Option<Bytes>;
 }
 
@@ -401,8 +401,8 @@ impl Waiting {
             }
             return Some(Outgoing::Frame(frame));
         }
-        // A connection holds no memory for its queue when nothing waits.
-        self.frames = VecDeque::new();
+        // A connection holds no memory for its queues when nothing waits.
+        (self.frames, self.pongs) = Default::default();
         if let Some(goodbye) = self.goodbye.take() {
             return Some(Outgoing::Frame(*goodbye));
         }
@@ -533,6 +533,78 @@ mod tests {
         assert_eq!(all(&outbox), []);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
+    }
+
+    /// Takes so many bytes of each message; none if that is zero.
+    struct Narrow(usize);
+
+    impl Shortcut for Narrow {
+        fn write(&self, frame: &Frame) -> Option<Bytes> {
+            (self.0 > 0).then(|| frame.bytes().slice(self.0.min(frame.bytes().len())..))
+        }
+    }
+
+    /// One with this shortcut, and the backlog that its frames count against.
+    fn with_shortcut(takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
+        let (outbox, backlog) = (outbox(), Backlog::new(1_000, Arc::default()));
+        outbox.open(backlog.clone(), []);
+        outbox.use_shortcut(Some(Arc::new(Narrow(takes))));
+        (outbox, backlog)
+    }
+
+    fn push_alone(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
+        assert!(backlog.add(weight(&frame(text))));
+        outbox.push(frame(text), true, None);
+    }
+
+    #[test]
+    fn what_comes_alone_goes_past_a_door_that_waits_and_past_no_other() {
+        let (outbox, backlog) = with_shortcut(usize::MAX);
+        push_alone(&outbox, &backlog, "before the door waits");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("before the door waits"))]);
+        push_alone(&outbox, &backlog, "before it waits again");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("before it waits again"))]);
+        outbox.written();
+        assert_eq!(all(&outbox), [], "now it waits");
+        push_alone(&outbox, &backlog, "past it");
+        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
+        for first in ["ping", "pong", "frame"] {
+            match first {
+                "ping" => outbox.ping(),
+                "pong" => outbox.pong(Bytes::new()),
+                _ => push(&outbox, &backlog, "first"),
+            }
+            push_alone(&outbox, &backlog, "behind it");
+            assert_eq!(all(&outbox).last(), Some(&Outgoing::Frame(frame("behind it"))), "{first}");
+            outbox.written();
+            assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
+        }
+        push(&outbox, &backlog, "one of several");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("one of several"))]);
+    }
+
+    #[test]
+    fn of_what_goes_past_the_door_in_part_the_rest_goes_first() {
+        let (outbox, backlog) = with_shortcut(2);
+        assert_eq!(all(&outbox), []);
+        push_alone(&outbox, &backlog, "begun");
+        push_alone(&outbox, &backlog, "next");
+        outbox.ping();
+        assert_eq!(backlog.waiting(), 5 + 4 + 256);
+        assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"gun")), Outgoing::Ping, Outgoing::Frame(frame("next"))]);
+        assert_eq!(backlog.waiting(), 5 + 4 + 256, "until it is written");
+        outbox.written();
+        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
+        push_alone(&outbox, &backlog, "begun");
+        assert_eq!(outbox.abandon(), 5 + 128, "the next connection says it again as a whole");
+    }
+
+    #[test]
+    fn what_a_connection_does_not_take_now_waits_for_the_door() {
+        let (outbox, backlog) = with_shortcut(0);
+        assert_eq!(all(&outbox), []);
+        push_alone(&outbox, &backlog, "waits");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("waits"))]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::protocol::ResumeToken;
 
 /// The sessions that can be resumed, by their current secrets. Shared by the doors and all sessions.
 pub struct Resumables {
+    /// A session keeps itself by its own delivery, with a connection or without, and takes itself out of here when it ends.
     sessions: Mutex<HashMap<ResumeToken, WeakAddr<Session>>>,
     waiting: Mutex<Waiting>,
     detached_bytes_max: usize,
@@ -46,7 +47,7 @@ pub struct Forgotten {
     which: u64,
 }
 
-/// What a session takes beside what it keeps for its client: about as much memory as was measured.
+/// What a session takes beside what it keeps for its client, at the most: with a connection about 6 KiB were measured.
 const SESSION_BYTES: usize = 8 * 1024;
 
 impl Resumables {
@@ -62,7 +63,13 @@ impl Resumables {
 
     /// Gives out the session of this secret, which from here on is used: of two rivals one gets it.
     pub fn take(&self, token: ResumeToken) -> Option<Addr<Session>> {
-        self.sessions().remove(&token)?.upgrade()
+        let session = self.sessions().remove(&token)?;
+        session.upgrade()
+    }
+
+    /// Makes this secret one of nobody.
+    pub fn forget(&self, token: ResumeToken) {
+        self.sessions().remove(&token);
     }
 
     /// Tells the session of this secret that its client is at the door, if there is one.

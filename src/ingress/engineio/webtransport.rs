@@ -86,7 +86,7 @@ async fn carry(mut reader: Reader, send: SendStream, mut frames: VecDeque<Frame>
         biased;
         () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
         end = &mut writing => {
-            let given_up = tokio::time::sleep(engine.timeouts.close());
+            let given_up = Box::pin(tokio::time::sleep(engine.timeouts.close()));
             tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, () = given_up, if end.is_none() => {} }
             end
         }
@@ -147,7 +147,7 @@ async fn write(mut stream: SendStream, engine: &EngineIo, socket: &Socket) -> Op
         socket.outbox.take(spell).await;
         while buffer.has_remaining() {
             // Who takes nothing for so long takes nothing any more, whatever else it sends.
-            match timeout(engine.timeouts.silence(), stream.write(&buffer)).await.ok()? {
+            match Box::pin(timeout(engine.timeouts.silence(), stream.write(&buffer))).await.ok()? {
                 Ok(bytes) => buffer.advance(bytes),
                 Err(error) => {
                     debug!(%error, "a stream takes no more");

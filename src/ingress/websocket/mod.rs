@@ -70,7 +70,8 @@ where
     outbox.use_shortcut(None);
 }
 
-/// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only
+/// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. `leftover` is lent and not given, for a
+/// future would have room for it once more. What the frames are for only
 /// `attend` knows; of the limits only those for messages and outboxes are heeded.
 pub async fn exchange<Io>(
     io: Io,
@@ -127,8 +128,8 @@ async fn attend<Io>(
 where
     Io: AsyncRead + Unpin,
 {
-    // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
     let connection = place.connection(dialect, outbox.clone());
+    // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
     let (line, mut frames) = match Box::pin(doorkeeper.enter(place, connection, async |frames| reader.frames(frames).await)).await {
         Ok(entered) => entered,
         Err(stop) => return stop,
