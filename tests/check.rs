@@ -261,16 +261,6 @@ async fn turn_servers_are_used_as_clients_would() {
     let closed = naming(free, "a secret that nobody is asked for");
     fails(&check(&[closed.base(), "--timeout", "3"]).await, "turn", &free.to_string(), "nobody listens");
 
-    let of_relays = with_turn(|config| config.ice.relay_only_rooms = vec!["shelter".into()]);
-    let (status, said) = check(&[of_relays.base(), "--webrtc", "--room", "shelter"]).await;
-    assert_eq!((status, outcomes_of(&said, "webrtc")), (Some(0), vec!["ok"]), "{said}");
-    let without = TestServer::with(|config| {
-        serves(config);
-        config.ice.relay_only_rooms = vec!["shelter".into()];
-    });
-    let said = check(&[without.base(), "--webrtc", "--room", "shelter"]).await;
-    fails(&said, "webrtc", "room \"shelter\" is for relays alone", "--turn");
-
     let misnamed = with_turn(|config| {
         config.turn.allow = vec!["0.0.0.0/0".parse().unwrap()];
         config.turn.external_ip = vec!["127.0.0.77".parse().unwrap()];
@@ -472,6 +462,20 @@ async fn what_the_log_of_a_turn_server_tells_is_said_with_its_level() {
 #[cfg(feature = "webrtc")]
 fn outcomes_of<'a>(said: &'a Value, check: &str) -> Vec<&'a str> {
     outcomes(said).into_iter().filter(|(name, _)| *name == check).map(|(_, outcome)| outcome).collect()
+}
+
+#[cfg(feature = "webrtc")]
+#[tokio::test]
+async fn in_a_room_for_relays_alone_there_is_no_call_without_one() {
+    let of_relays = with_turn(|config| config.ice.relay_only_rooms = vec!["shelter".into()]);
+    let (status, said) = check(&[of_relays.base(), "--webrtc", "--room", "shelter"]).await;
+    assert_eq!((status, outcomes_of(&said, "webrtc")), (Some(0), vec!["ok"]), "{said}");
+    let without = TestServer::with(|config| {
+        serves(config);
+        config.ice.relay_only_rooms = vec!["shelter".into()];
+    });
+    let said = check(&[without.base(), "--webrtc", "--room", "shelter"]).await;
+    fails(&said, "webrtc", "room \"shelter\" is for relays alone", "--turn");
 }
 
 #[cfg(feature = "webrtc")]
