@@ -38,7 +38,8 @@ const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How often in all a session is asked for whose beginning the server misreads.
 const ATTEMPTS_MAX: usize = 3;
-/// What a server says that misread it (RFC 9114 §8.1): H3_FRAME_UNEXPECTED, H3_FRAME_ERROR, H3_EXCESSIVE_LOAD, H3_ID_ERROR, H3_SETTINGS_ERROR and H3_MISSING_SETTINGS.
+/// What a server says that misread its client (RFC 9114 §8.1): H3_FRAME_UNEXPECTED, H3_FRAME_ERROR, H3_EXCESSIVE_LOAD, H3_ID_ERROR,
+/// H3_SETTINGS_ERROR and H3_MISSING_SETTINGS.
 const MISREAD: RangeInclusive<u64> = 0x105..=0x10a;
 /// RFC 9114 §8.1: nothing went wrong.
 const H3_NO_ERROR: u32 = 0x100;

@@ -70,9 +70,9 @@ where
     outbox.use_shortcut(None);
 }
 
-/// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. `leftover` is lent and not given, for a
-/// future would have room for it once more. What the frames are for only
-/// `attend` knows; of the limits only those for messages and outboxes are heeded.
+/// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only
+/// `attend` knows; of the limits only those for messages and outboxes are heeded. `leftover` is lent and not given, for a future would have room
+/// for it once more.
 pub async fn exchange<Io>(
     io: Io,
     leftover: &mut BytesMut,
