@@ -3,11 +3,10 @@
 //! Lengths in headers lie, so nothing is allocated by them: a value is walked marker by marker, and a header that promises more than there
 //! is runs out of bytes. A message of many small or deep values costs no more memory than one of a single value.
 
-use std::{borrow::Cow, iter};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use rmp::Marker;
-use serde::Deserialize;
 
 use super::{
     json::ResumeFields,
@@ -91,26 +90,48 @@ impl Head {
     }
 }
 
-/// How many bytes the value at the front of `bytes` takes. Time is bounded by the bytes that are there, and nothing is allocated.
-pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
+/// What is found of a value by walking it.
+struct Extent {
+    /// How many bytes it takes.
+    bytes: usize,
+    /// How many arrays and maps it has in it, itself among them: it nests no deeper.
+    containers: usize,
+}
+
+/// Walks the value at the front of `bytes`. Time is bounded by the bytes that are there, and nothing is allocated.
+fn extent(bytes: &[u8]) -> Result<Extent, Malformed> {
     let cut_short = || Malformed::new("the MessagePack is cut short or has the reserved marker 0xc1");
-    let mut at = 0;
-    let mut left = 1_u64;
+    let (mut at, mut left, mut containers) = (0, 1_u64, 0);
     while left > 0 {
-        let (head, length) = Head::read(&bytes[at..]).ok_or_else(cut_short)?;
-        at += length;
         left -= 1;
-        match head {
-            Head::Str(length) | Head::Bin(length) | Head::Ext(_, length) => at += length,
-            Head::Array(items) => left = left.saturating_add(items.into()),
-            Head::Map(entries) => left = left.saturating_add(2 * u64::from(entries)),
-            _ => {}
-        }
-        if at > bytes.len() {
-            return Err(cut_short());
-        }
+        at += match bytes.get(at..) {
+            // Short text and small numbers, of which most of a message is, tell all by their marker.
+            Some([marker @ 0xa0..=0xbf, ..]) => 1 + usize::from(marker & 0x1f),
+            Some([0x00..=0x7f, ..]) => 1,
+            rest => {
+                let (head, length) = rest.and_then(Head::read).ok_or_else(cut_short)?;
+                containers += usize::from(matches!(head, Head::Array(_) | Head::Map(_)));
+                match head {
+                    Head::Str(text) | Head::Bin(text) | Head::Ext(_, text) => length + text,
+                    Head::Array(items) => {
+                        left = left.saturating_add(items.into());
+                        length
+                    }
+                    Head::Map(entries) => {
+                        left = left.saturating_add(2 * u64::from(entries));
+                        length
+                    }
+                    _ => length,
+                }
+            }
+        };
     }
-    Ok(at)
+    if at > bytes.len() { Err(cut_short()) } else { Ok(Extent { bytes: at, containers }) }
+}
+
+/// How many bytes the value at the front of `bytes` takes.
+pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
+    extent(bytes).map(|extent| extent.bytes)
 }
 
 /// How deep arrays and maps nest in the valid value at the front of `bytes`: 0 for a scalar. Looks no deeper than one level past
@@ -141,36 +162,57 @@ pub fn nesting(bytes: &[u8], enough: usize) -> usize {
     deepest
 }
 
-/// The entries of the map that is the whole of `bytes`: each key, and the bytes of its value. Ends with the first that is wrong.
-pub fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(&str, &[u8]), Malformed>> {
-    let mut rest = bytes;
-    let mut left = match Head::read(bytes) {
-        Some((Head::Map(count), length)) => {
-            rest = &bytes[length..];
-            Some(count)
-        }
-        _ => None,
-    };
-    let mut failed = false;
-    iter::from_fn(move || {
-        let next = match left {
-            _ if failed => return None,
-            None => Err(Malformed::new("a message is a MessagePack map")),
-            Some(0) if rest.is_empty() => return None,
-            Some(0) => Err(Malformed::new("something stands behind the message")),
-            Some(count) => {
-                left = Some(count - 1);
-                entry(&mut rest)
-            }
-        };
-        failed = next.is_err();
-        Some(next)
-    })
+/// The entries of a map: each key, and the bytes of its value. Ends with the first that is wrong.
+pub struct Entries<'a> {
+    rest: &'a [u8],
+    /// How many are to come; none if there is no map.
+    left: Option<u32>,
+    has_failed: bool,
+    /// How many arrays and maps are in the values so far.
+    containers: usize,
 }
 
-fn entry<'a>(rest: &mut &'a [u8]) -> Result<(&'a str, &'a [u8]), Malformed> {
-    let key = rmp_serde::from_slice(take(rest)?).map_err(|_| Malformed::new("the keys of a message are strings"))?;
-    Ok((key, take(rest)?))
+/// The entries of the map that is the whole of `bytes`.
+pub fn entries(bytes: &[u8]) -> Entries<'_> {
+    let (left, length) = match Head::read(bytes) {
+        Some((Head::Map(count), length)) => (Some(count), length),
+        _ => (None, 0),
+    };
+    Entries { rest: &bytes[length..], left, has_failed: false, containers: 0 }
+}
+
+impl<'a> Entries<'a> {
+    fn entry(&mut self) -> Result<(&'a str, &'a [u8]), Malformed> {
+        let key = text(self.value()?).ok_or_else(|| Malformed::new("the keys of a message are strings"))?;
+        Ok((key, self.value()?))
+    }
+
+    fn value(&mut self) -> Result<&'a [u8], Malformed> {
+        let Extent { bytes, containers } = extent(self.rest)?;
+        self.containers += containers;
+        let (value, behind) = self.rest.split_at(bytes);
+        self.rest = behind;
+        Ok(value)
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<(&'a str, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match self.left {
+            _ if self.has_failed => return None,
+            None => Err(Malformed::new("a message is a MessagePack map")),
+            Some(0) if self.rest.is_empty() => return None,
+            Some(0) => Err(Malformed::new("something stands behind the message")),
+            Some(count) => {
+                self.left = Some(count - 1);
+                self.entry()
+            }
+        };
+        self.has_failed = next.is_err();
+        Some(next)
+    }
 }
 
 /// Takes one value off the front.
@@ -178,6 +220,14 @@ pub fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let (value, behind) = rest.split_at(length(rest)?);
     *rest = behind;
     Ok(value)
+}
+
+/// The text that a whole value is, or bytes that are text: some libraries write those.
+fn text(value: &[u8]) -> Option<&str> {
+    match Head::read(value)? {
+        (Head::Str(_) | Head::Bin(_), length) => std::str::from_utf8(&value[length..]).ok(),
+        _ => None,
+    }
 }
 
 /// The values under the keys that have a meaning, before they are read.
@@ -197,7 +247,8 @@ struct Values<'a> {
 /// The fields that a client's message may have, out of a whole frame.
 pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     let mut values = Values::default();
-    for entry in entries(frame) {
+    let mut entries = entries(frame);
+    for entry in &mut entries {
         let (key, value) = entry?;
         let place = match key {
             "type" => &mut values.kind,
@@ -226,7 +277,7 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
         resume: scalar("resume", values.resume)?,
         payload: values.payload.map(opaque),
         metadata: values.metadata.filter(|value| *value != [NIL]).map(opaque),
-        depth: None,
+        depth: Some(entries.containers),
     })
 }
 
@@ -239,7 +290,7 @@ pub fn id(frame: &[u8]) -> Option<u64> {
             return None;
         }
     }
-    rmp_serde::from_slice(id?).ok()
+    u64::read(id?)?
 }
 
 /// nil, which is as good as missing, but for a payload.
@@ -256,7 +307,7 @@ trait FromMsgPack<'a>: Sized {
 
 impl<'a> FromMsgPack<'a> for Cow<'a, str> {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
-        Option::<&str>::deserialize(&mut rmp_serde::Deserializer::from_read_ref(value)).ok().map(|text| text.map(Cow::Borrowed))
+        if value == [NIL] { Some(None) } else { text(value).map(|text| Some(Cow::Borrowed(text))) }
     }
 }
 
@@ -269,13 +320,65 @@ impl<'a> FromMsgPack<'a> for Resume {
 
 impl<'a> FromMsgPack<'a> for u64 {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
-        rmp_serde::from_slice(value).ok()
+        match Head::read(value)?.0 {
+            Head::Nil => Some(None),
+            Head::Uint(value) => Some(Some(value)),
+            Head::Int(value) => Some(Some(value.try_into().ok()?)),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Values of all kinds, in all spellings that are to be told apart.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let text = || "[a-zé]{0,40}".prop_map(String::into_bytes);
+        let leaf = prop_oneof![
+            any::<u64>().prop_map(|value| rmp_serde::to_vec(&value).unwrap()),
+            any::<i64>().prop_map(|value| rmp_serde::to_vec(&value).unwrap()),
+            (-40..200_i64).prop_map(|value| [&[0xd3], &value.to_be_bytes()[..]].concat()),
+            any::<f64>().prop_map(|value| rmp_serde::to_vec(&value).unwrap()),
+            prop::sample::select(&[0xc0_u8, 0xc2, 0xc3][..]).prop_map(|marker| vec![marker]),
+            text().prop_map(|text| rmp_serde::to_vec(&String::from_utf8(text).unwrap()).unwrap()),
+            // Bytes that are text, and text that is none.
+            text().prop_map(|text| [&[0xc4, text.len() as u8], &text[..]].concat()),
+            prop::collection::vec(any::<u8>(), 0..4).prop_map(|bytes| [&[0xa0 | bytes.len() as u8], &bytes[..]].concat()),
+            any::<[u8; 2]>().prop_map(|bytes| [&[0xd5, 7], &bytes[..]].concat()),
+        ];
+        leaf.prop_recursive(4, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(|items| [&[0x90 | items.len() as u8], &items.concat()[..]].concat()),
+                prop::collection::vec((inner.clone(), inner), 0..4).prop_map(|entries| {
+                    let spelled: Vec<u8> = entries.iter().flat_map(|(key, value)| [&key[..], value].concat()).collect();
+                    [&[0x80 | entries.len() as u8], &spelled[..]].concat()
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_serde_reads(value in value()) {
+            prop_assert_eq!(Cow::<str>::read(&value), rmp_serde::from_slice::<Option<&str>>(&value).ok().map(|text| text.map(Into::into)));
+            prop_assert_eq!(u64::read(&value), rmp_serde::from_slice::<Option<u64>>(&value).ok());
+        }
+
+        #[test]
+        fn a_value_ends_where_serde_ends_and_nests_no_deeper_than_is_told(value in value(), behind in any::<u8>()) {
+            let longer = [&value[..], &[behind]].concat();
+            let Extent { bytes, containers } = extent(&longer).unwrap();
+            prop_assert_eq!(bytes, value.len());
+            prop_assert!(containers >= nesting(&value, 100));
+            for cut in 0..value.len() {
+                prop_assert!(extent(&value[..cut]).is_err(), "cut at {}", cut);
+            }
+        }
+    }
 
     #[test]
     fn a_value_tells_where_it_ends_and_how_deep_it_is() {
