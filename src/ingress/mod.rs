@@ -60,6 +60,8 @@ use crate::{
 
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
+/// A list of more frames than this is given back when it is empty.
+const FRAMES_KEPT: usize = 4;
 
 /// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
 const ICE: &str = "ice";
@@ -335,8 +337,10 @@ pub async fn converse<Stop>(
             yield_now().await;
         }
         debug_assert!(frames.is_empty(), "what is not heard would be lost");
-        // A connection at rest keeps no list.
-        *frames = VecDeque::new();
+        // A connection at rest keeps no long list.
+        if frames.capacity() > FRAMES_KEPT {
+            *frames = VecDeque::new();
+        }
         outbox.at_most(answers_max).await;
         if let Err(stop) = next(frames).await {
             return stop;

@@ -215,7 +215,9 @@ impl Hearing {
             }
         }
         // A session at rest keeps no list.
-        self.wishes = VecDeque::new();
+        if self.wishes.capacity() > 0 {
+            self.wishes = VecDeque::new();
+        }
         None
     }
 

@@ -15,6 +15,7 @@ pub mod hearing;
 pub mod heartbeat;
 pub mod ice;
 pub mod outbox;
+pub mod postman;
 pub mod replay;
 pub mod resumable;
 mod state;

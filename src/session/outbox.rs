@@ -11,12 +11,13 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    thread::{self, ThreadId},
     time::Instant,
 };
 
 use bytes::Bytes;
 
-use super::backlog::Backlog;
+use super::{backlog::Backlog, postman};
 use crate::{
     metrics::{Closed, ConnectionMeter},
     protocol::{CloseCode, framing::Frame},
@@ -57,8 +58,11 @@ struct Waiting {
     reader: Option<Waker>,
     /// A task beside the door's that waits for the end.
     keeper: Option<Waker>,
-    shortcut: Option<Arc<dyn Shortcut>>,
-    /// What is left of a message that went past the door. Its weight is in flight.
+    /// The way past the door, and the thread that the door is on.
+    shortcut: Option<(Arc<dyn Shortcut>, ThreadId)>,
+    /// Is the postman on the way here?
+    is_expected: bool,
+    /// What is left of messages that went past the door. Their weight is in flight.
     begun: Option<Bytes>,
     /// Those that are timed. Boxed, because most often there are none.
     timed: Option<Box<Timed>>,
@@ -79,16 +83,17 @@ pub fn weight(frame: &Frame) -> usize {
     frame.bytes().len() + OVERHEAD_BYTES
 }
 
-/// How a message is written past the door, by whoever has it, on any thread.
+/// How messages are written past the door, by whoever has them, on any thread.
 pub trait Shortcut: Send + Sync {
-    /// Writes as much as the connection takes at once, and tells what is left. `None`: it takes nothing now.
-    fn write(&self, frame: &Frame) -> Option<Bytes>;
+    /// Writes together what `next` gives, until that is much or there is no more, and as much of it as the connection takes at once; tells what is
+    /// left.
+    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes;
 }
 
 /// What the door is to write next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outgoing {
-    /// The rest of a message whose beginning was written past the door.
+    /// The rest of messages whose beginning was written past the door.
     Begun(Bytes),
     /// A message.
     Frame(Frame),
@@ -109,6 +114,8 @@ pub enum End {
     Answer(Option<u16>),
 }
 
+/// A queue of more frames than this is given back when it is empty.
+const FRAMES_KEPT: usize = 4;
 /// So many of the client's probes are answered each, if they come faster than the answers go.
 const PONGS_MAX: usize = 16;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
@@ -134,46 +141,64 @@ impl Outbox {
         waiting.wake();
     }
 
-    /// Lets messages be written past the door; `None` from the end of the connection on.
+    /// Lets messages be written past the door, which is on this thread; `None` from the end of the connection on.
     pub fn use_shortcut(&self, shortcut: Option<Arc<dyn Shortcut>>) {
-        self.waiting().shortcut = shortcut;
+        self.waiting().shortcut = shortcut.map(|shortcut| (shortcut, thread::current().id()));
     }
 
-    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. One that comes `alone` may be
-    /// written past the door, if that has nothing to do. How long it takes from when it was heard is measured, if that is told.
-    pub fn push(&self, frame: Frame, alone: bool, heard_at: Option<Instant>) {
+    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. If the door has nothing to do, it is
+    /// written past it: at once if it comes `alone`, and otherwise by the postman. How long it takes from when it was heard is measured, if that is
+    /// told.
+    pub fn push(self: &Arc<Self>, frame: Frame, alone: bool, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
         let bytes = weight(&frame);
         if waiting.end.is_some() {
             return waiting.release(bytes);
         }
-        let shortcut = waiting.shortcut.as_ref().filter(|_| alone && waiting.is_idle && waiting.frames.is_empty());
-        let written = shortcut.and_then(|shortcut| shortcut.write(&frame));
-        if written.is_some() {
-            self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
-        }
-        match written {
-            Some(rest) if rest.is_empty() => {
-                if let Some(heard_at) = heard_at {
-                    self.meter.metrics().took(heard_at.elapsed());
-                }
-                return waiting.release(bytes);
-            }
-            Some(rest) => {
-                waiting.begun = Some(rest);
-                waiting.in_flight += bytes;
-            }
-            None => {
-                self.counted.fetch_add(bytes, Ordering::Relaxed);
-                waiting.frames.push_back(frame);
-            }
-        }
         if let Some(heard_at) = heard_at {
             let ahead = waiting.frames.len() as u64;
             let timed = waiting.timed.get_or_insert_default();
-            timed.heard.push_back((timed.taken + ahead, heard_at));
+            timed.heard.push_back((timed.taken + ahead + 1, heard_at));
         }
+        self.counted.fetch_add(bytes, Ordering::Relaxed);
+        waiting.frames.push_back(frame);
+        match &waiting.shortcut {
+            Some(_) if !waiting.is_idle || waiting.is_expected => {}
+            Some(_) if alone => self.write_past_door(&mut waiting),
+            Some((_, thread)) if *thread == thread::current().id() && postman::call(self) => waiting.is_expected = true,
+            _ => waiting.wake(),
+        }
+    }
+
+    /// The postman is here.
+    pub(super) fn visit(&self) {
+        let mut waiting = self.waiting();
+        waiting.is_expected = false;
+        if waiting.is_idle {
+            self.write_past_door(&mut waiting);
+        }
+    }
+
+    /// Nobody comes: the door has to see to it itself.
+    pub(super) fn call_off(&self) {
+        let mut waiting = self.waiting();
+        waiting.is_expected = false;
         waiting.wake();
+    }
+
+    /// Writes what there is, while the door waits for something to write; what is left is for the door.
+    fn write_past_door(&self, waiting: &mut Waiting) {
+        if let Some((shortcut, _)) = waiting.shortcut.clone() {
+            let rest = shortcut.write(&mut || self.pop(waiting));
+            if rest.is_empty() {
+                self.count_written(waiting);
+            } else {
+                waiting.begun = Some(rest);
+            }
+        }
+        if waiting.begun.is_some() || !waiting.frames.is_empty() {
+            waiting.wake();
+        }
     }
 
     /// Gives out no more frames, for their client is about to be told that it reads too little: what it has read by then is not left to chance.
@@ -336,7 +361,10 @@ impl Outbox {
 
     /// Says that all that was taken out so far is written and waits no more.
     pub fn written(&self) {
-        let mut waiting = self.waiting();
+        self.count_written(&mut self.waiting());
+    }
+
+    fn count_written(&self, waiting: &mut Waiting) {
         let bytes = std::mem::take(&mut waiting.in_flight);
         waiting.release(bytes);
         if waiting.timed.as_mut().is_some_and(|timed| timed.written(|heard_at| self.meter.metrics().took(heard_at.elapsed()))) {
@@ -401,8 +429,13 @@ impl Waiting {
             }
             return Some(Outgoing::Frame(frame));
         }
-        // A connection holds no memory for its queues when nothing waits.
-        (self.frames, self.pongs) = Default::default();
+        // A connection holds little memory for its queues when nothing waits.
+        if self.frames.capacity() > FRAMES_KEPT {
+            self.frames = VecDeque::new();
+        }
+        if self.pongs.capacity() > 0 {
+            self.pongs = VecDeque::new();
+        }
         if let Some(goodbye) = self.goodbye.take() {
             return Some(Outgoing::Frame(*goodbye));
         }
@@ -466,7 +499,7 @@ mod tests {
         outbox
     }
 
-    fn push(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
+    fn push(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
         assert!(backlog.add(weight(&frame(text))));
         outbox.push(frame(text), false, None);
     }
@@ -535,12 +568,16 @@ mod tests {
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
 
-    /// Takes so many bytes of each message; none if that is zero.
+    /// Takes so many bytes at once.
     struct Narrow(usize);
 
     impl Shortcut for Narrow {
-        fn write(&self, frame: &Frame) -> Option<Bytes> {
-            (self.0 > 0).then(|| frame.bytes().slice(self.0.min(frame.bytes().len())..))
+        fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
+            let mut written = vec![];
+            while let Some(Outgoing::Frame(frame)) = next() {
+                written.extend_from_slice(frame.bytes());
+            }
+            written.split_off(self.0.min(written.len())).into()
         }
     }
 
@@ -552,7 +589,7 @@ mod tests {
         (outbox, backlog)
     }
 
-    fn push_alone(outbox: &Outbox, backlog: &Backlog, text: &'static str) {
+    fn push_alone(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
         assert!(backlog.add(weight(&frame(text))));
         outbox.push(frame(text), true, None);
     }
@@ -600,11 +637,75 @@ mod tests {
     }
 
     #[test]
-    fn what_a_connection_does_not_take_now_waits_for_the_door() {
+    fn what_a_connection_does_not_take_now_is_left_to_the_door() {
         let (outbox, backlog) = with_shortcut(0);
         assert_eq!(all(&outbox), []);
         push_alone(&outbox, &backlog, "waits");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("waits"))]);
+        push_alone(&outbox, &backlog, "as well");
+        assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"waits")), Outgoing::Frame(frame("as well"))]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_one_turn_is_written_together_at_its_end() {
+        let threads = tokio::task::LocalSet::new();
+        let _entered = threads.enter();
+        postman::employ();
+        let many: Vec<_> = (0..100).map(|_| with_shortcut(usize::MAX)).collect();
+        for (outbox, backlog) in &many {
+            assert_eq!(all(outbox), [], "the door waits");
+            push(outbox, backlog, "one");
+            push_alone(outbox, backlog, "two");
+        }
+        let waiting = || many.iter().filter(|(_, backlog)| backlog.waiting() > 0).count();
+        let mut cx = Context::from_waker(Waker::noop());
+        for left in [100, 36, 0] {
+            assert_eq!(waiting(), left, "others of the thread have their turn during a long round");
+            assert!(postman::round(&mut cx).is_pending());
+        }
+        assert!(many.iter().all(|(outbox, _)| all(outbox).is_empty()));
+    }
+
+    #[tokio::test]
+    async fn where_no_postman_comes_the_door_is_woken() {
+        let wakes = Arc::new(Wakes::default());
+        let waker = wakes.clone().into();
+        let wait = |outbox: &Outbox| assert!(outbox.poll_take(&mut Context::from_waker(&waker), |_| true).is_pending());
+        let (outbox, backlog) = with_shortcut(usize::MAX);
+        wait(&outbox);
+        push(&outbox, &backlog, "without a postman");
+        assert_eq!(wakes.count(), 1);
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("without a postman"))]);
+        outbox.written();
+
+        let threads = tokio::task::LocalSet::new();
+        threads.run_until(async { postman::employ() }).await;
+        wait(&outbox);
+        push(&outbox, &backlog, "and now it is called");
+        assert_eq!(wakes.count(), 1);
+        drop(threads);
+        assert_eq!(wakes.count(), 2, "but it is gone before it comes");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("and now it is called"))]);
+        outbox.written();
+
+        wait(&outbox);
+        std::thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from another thread")).join().unwrap());
+        assert_eq!(wakes.count(), 3);
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("from another thread"))]);
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wakes {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]

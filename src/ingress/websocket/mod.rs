@@ -30,7 +30,7 @@ use crate::{
     dialect::{Dialect, Native},
     metrics::Door,
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
-    session::outbox::Outbox,
+    session::{outbox::Outbox, postman},
 };
 
 /// What a client is probed with.
@@ -65,6 +65,7 @@ where
     let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
     let (io, shortcut) = io.hand_over();
     outbox.use_shortcut(shortcut);
+    postman::employ();
     let attend = async |reader: &mut Reader<'_, _>| attend(reader, dialect, &outbox, &place, &doorkeeper).await;
     exchange(io, &mut leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
     outbox.use_shortcut(None);

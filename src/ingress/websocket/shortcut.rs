@@ -1,7 +1,7 @@
 //! Writing to a client past the task of its door.
 //!
-//! To wake a task costs about as much as to write a message, and a thread that sleeps even more. So a message that comes alone, for a client that has read
-//! all before it, is written at once by who has it. The outbox sees to it that this never overtakes the door.
+//! To wake a task costs about as much as to write a message, and a thread that sleeps even more. So what comes for a client that has read all before it
+//! is written by who has it, or by the [`postman`](crate::session::postman). The outbox sees to it that this never overtakes the door.
 
 use std::{
     io,
@@ -22,12 +22,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     Pings,
-    write::{spell, with_buffer},
+    write::{WRITE_BYTES, spell, with_buffer},
 };
-use crate::{
-    protocol::framing::Frame,
-    session::outbox::{Outgoing, Shortcut},
-};
+use crate::session::outbox::{Outgoing, Shortcut};
 
 /// A socket as HTTP hands it over.
 pub trait Handover: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -67,12 +64,16 @@ pub struct Tcp {
 struct TcpShortcut(Arc<Mutex<OwnedWriteHalf>>);
 
 impl Shortcut for TcpShortcut {
-    fn write(&self, frame: &Frame) -> Option<Bytes> {
+    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
         with_buffer(|departing| {
-            spell(&Outgoing::Frame(frame.clone()), Pings::Frames, departing);
+            while departing.len() < WRITE_BYTES
+                && let Some(outgoing) = next()
+            {
+                spell(&outgoing, Pings::Frames, departing);
+            }
             // Where this fails, the door will see why.
-            let written = lock(&self.0).try_write(departing).ok()?;
-            Some(Bytes::copy_from_slice(&departing[written..]))
+            let written = if departing.is_empty() { 0 } else { lock(&self.0).try_write(departing).unwrap_or(0) };
+            Bytes::copy_from_slice(&departing[written..])
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Bytes that are written at once, about.
-const WRITE_BYTES: usize = 64 * 1024;
+pub const WRITE_BYTES: usize = 64 * 1024;
 /// A thread's buffer that a large message has made larger than this is given back.
 const KEPT_BYTES: usize = 4 * WRITE_BYTES;
 
