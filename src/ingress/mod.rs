@@ -4,6 +4,7 @@
 //! holds. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
+mod departing;
 pub mod dialects;
 pub mod engineio;
 pub mod handshakes;

@@ -4,6 +4,8 @@
 //! QUIC's own keep-alive and idle time-out stand in for heartbeats. Windows are sized so that a client costs no more than its bounds:
 //! what it may send ahead, and what is on its way to it unacknowledged.
 
+mod write;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -15,13 +17,14 @@ use std::{
 };
 
 use actix_rt::ArbiterHandle;
-use bytes::{Buf as _, BytesMut};
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{Instrument as _, debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
+use self::write::Sending;
 use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, converse,
     engineio::{self, EngineIo},
@@ -39,7 +42,8 @@ use crate::{
     },
     session::{
         connection::Ending,
-        outbox::{End, Outbox, Outgoing},
+        outbox::{End, Outbox},
+        postman,
     },
 };
 
@@ -52,8 +56,6 @@ const SEND_WINDOW_BYTES: u32 = 256 * 1024;
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/3 needs three streams of its own each way, a session and its messages two more.
 const STREAMS_MAX: u32 = 8;
-/// Bytes that are written at once, about.
-const WRITE_BYTES: usize = 32 * 1024;
 
 /// Opens an endpoint on a bound socket, on the thread that is to run it.
 pub fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, doorkeeper: &Doorkeeper) -> anyhow::Result<quinn::Endpoint> {
@@ -189,6 +191,9 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         }
     };
     let outbox = Outbox::new(meter);
+    let sending = Sending::new(send, connection.clone());
+    outbox.use_shortcut(Some(sending.clone()));
+    postman::employ();
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
     let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
@@ -202,7 +207,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         };
         reader.run(&connection, &place, doorkeeper, &outbox).await;
     });
-    let mut writing = pin!(write(send, &connection, &outbox, doorkeeper.timeouts.silence()));
+    let mut writing = pin!(sending.write(&outbox, doorkeeper.timeouts.silence()));
     // In a set of its own, what comes once in a while is not looked at for every message.
     let mut strays = FuturesUnordered::from_iter([refuse_strays(&connection)]);
     let end = tokio::select! {
@@ -225,6 +230,8 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         end = &mut overdue => Some(end),
         Some(never) = strays.next() => match never {},
     };
+    // It keeps the connection.
+    outbox.use_shortcut(None);
     match end {
         Some(End::Close(code)) => close(&connection, code),
         Some(End::Answer(_)) | None => connection.close(VarInt::from_u32(0), b""),
@@ -428,56 +435,6 @@ async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Sto
                 consume_budget().await;
             }
             Err(_) => return Stop::why_lost(connection).await,
-        }
-    }
-}
-
-/// Writes what the outbox holds, as much at once as there is, until its end. `None` if the stream broke before it.
-async fn write(mut stream: SendStream, connection: &wtransport::Connection, outbox: &Outbox, patience: Duration) -> Option<End> {
-    let mut buffer = BytesMut::new();
-    loop {
-        let mut end = None;
-        let spell = |outgoing| {
-            match outgoing {
-                Outgoing::Frame(frame) => {
-                    // A datagram that does not fit the path goes as a frame: slower, and not lost.
-                    let sent = matches!(frame, Frame::Datagram(_)) && connection.send_datagram(frame.bytes()).is_ok();
-                    if !sent {
-                        framing::encode(frame.bytes(), &mut buffer);
-                    }
-                }
-                // QUIC probes and answers probes by itself.
-                Outgoing::Ping | Outgoing::Pong(_) => {}
-                Outgoing::Begun(_) => unreachable!("this door has no shortcut"),
-                Outgoing::End(how) => end = Some(how),
-            }
-            buffer.len() < WRITE_BYTES
-        };
-        outbox.take(spell).await;
-        while buffer.has_remaining() {
-            // Most often it takes all at once, and no timer has to be made.
-            let written = match stream.write(&buffer).now_or_never() {
-                Some(written) => written,
-                // Who takes nothing for so long takes nothing any more, whatever else it sends.
-                None => Box::pin(timeout(patience, stream.write(&buffer))).await.ok()?,
-            };
-            match written {
-                Ok(bytes) => buffer.advance(bytes),
-                Err(error) => {
-                    debug!(%error, "a stream takes no more");
-                    return None;
-                }
-            }
-        }
-        outbox.written();
-        if end.is_some() {
-            // Already reset by the client, perhaps; there is nothing more to say either way.
-            let _ = stream.quic_stream_mut().finish();
-            return end;
-        }
-        buffer.clear();
-        if buffer.capacity() > WRITE_BYTES / 8 {
-            buffer = BytesMut::new();
         }
     }
 }

@@ -21,8 +21,9 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    super::departing::{WRITE_BYTES, with_buffer},
     Pings,
-    write::{WRITE_BYTES, spell, with_buffer},
+    write::spell,
 };
 use crate::session::outbox::{Outgoing, Shortcut};
 

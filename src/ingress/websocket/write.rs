@@ -15,21 +15,14 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
-use super::Pings;
+use super::{
+    super::departing::{WRITE_BYTES, with_buffer},
+    Pings,
+};
 use crate::{
     protocol::framing::Frame,
     session::outbox::{End, Outbox, Outgoing},
 };
-
-/// Bytes that are written at once, about.
-pub const WRITE_BYTES: usize = 64 * 1024;
-/// A thread's buffer that a large message has made larger than this is given back.
-const KEPT_BYTES: usize = 4 * WRITE_BYTES;
-
-thread_local! {
-    /// What is about to be written, on its way from the outbox to the socket.
-    static DEPARTING: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(WRITE_BYTES));
-}
 
 /// Writes until the end. Who takes nothing for as long as `patience` takes nothing any more, whatever else it sends.
 pub async fn write<Io>(io: &RefCell<Io>, outbox: &Outbox, pings: Pings, patience: Duration) -> io::Result<()>
@@ -75,18 +68,6 @@ where
             Poll::Pending => 0,
         };
         Poll::Ready(Ok(BytesMut::from(&departing[written..])))
-    })
-}
-
-/// Lends the thread's buffer, empty.
-pub fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
-    DEPARTING.with_borrow_mut(|departing| {
-        departing.clear();
-        let filled = fill(departing);
-        if departing.capacity() > KEPT_BYTES {
-            *departing = BytesMut::with_capacity(WRITE_BYTES);
-        }
-        filled
     })
 }
 

@@ -1,0 +1,120 @@
+//! The half of a WebTransport session that writes: what the outbox holds, as much at once as there is, by its door or past it.
+
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::time::timeout;
+use tracing::debug;
+use wtransport::{SendStream, error::StreamWriteError};
+
+use super::super::departing::{WRITE_BYTES, with_buffer};
+use crate::{
+    protocol::framing::{self, Frame},
+    session::outbox::{End, Outbox, Outgoing, Shortcut},
+};
+
+/// The stream that carries the messages to a client, and the connection that carries its datagrams.
+pub struct Sending {
+    stream: Mutex<SendStream>,
+    connection: wtransport::Connection,
+}
+
+impl Sending {
+    pub fn new(stream: SendStream, connection: wtransport::Connection) -> Arc<Self> {
+        Arc::new(Self { stream: stream.into(), connection })
+    }
+
+    /// Writes until the end. `None` if the stream broke before it: who takes nothing for as long as `patience` takes nothing any more, whatever else
+    /// it sends.
+    pub async fn write(&self, outbox: &Outbox, patience: Duration) -> Option<End> {
+        loop {
+            let mut end = None;
+            let batch = poll_fn(|cx| self.poll_batch(cx, outbox, &mut end)).await;
+            let mut left = batch.inspect_err(takes_no_more).ok()?;
+            while left.has_remaining() {
+                let written = Box::pin(timeout(patience, poll_fn(|cx| self.poll_write(cx, &left)))).await.ok()?;
+                left.advance(written.inspect_err(takes_no_more).ok()?);
+            }
+            outbox.written();
+            if end.is_some() {
+                // Already reset by the client, perhaps; there is nothing more to say either way.
+                let _ = self.stream().quic_stream_mut().finish();
+                return end;
+            }
+        }
+    }
+
+    /// Waits for something to write and writes it, as far as the stream takes it at once; what is left of it.
+    fn poll_batch(&self, cx: &mut Context<'_>, outbox: &Outbox, end: &mut Option<End>) -> Poll<Result<BytesMut, StreamWriteError>> {
+        with_buffer(|departing| {
+            ready!(outbox.poll_take(cx, |outgoing| {
+                if let Outgoing::End(how) = outgoing {
+                    *end = Some(how);
+                }
+                self.spell(&outgoing, departing);
+                departing.len() < WRITE_BYTES
+            }));
+            let written = match self.poll_write(cx, departing) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => 0,
+            };
+            Poll::Ready(Ok(BytesMut::from(&departing[written..])))
+        })
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamWriteError>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let mut stream = self.stream();
+        pin!(stream.write(bytes)).poll(cx)
+    }
+
+    /// Puts it behind what is in `out`, unless a datagram takes it.
+    fn spell(&self, outgoing: &Outgoing, out: &mut BytesMut) {
+        match outgoing {
+            Outgoing::Begun(rest) => out.extend_from_slice(rest),
+            Outgoing::Frame(frame) => {
+                // A datagram that does not fit the path goes as a frame: slower, and not lost.
+                let is_sent = matches!(frame, Frame::Datagram(_)) && self.connection.send_datagram(frame.bytes()).is_ok();
+                if !is_sent {
+                    framing::encode(frame.bytes(), out);
+                }
+            }
+            // QUIC probes and answers probes by itself.
+            Outgoing::Ping | Outgoing::Pong(_) | Outgoing::End(_) => {}
+        }
+    }
+
+    fn stream(&self) -> MutexGuard<'_, SendStream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shortcut for Sending {
+    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
+        with_buffer(|departing| {
+            while departing.len() < WRITE_BYTES
+                && let Some(outgoing) = next()
+            {
+                self.spell(&outgoing, departing);
+            }
+            // Where it fails or has to wait, the door will see to it.
+            let written = match self.poll_write(&mut Context::from_waker(Waker::noop()), departing) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            };
+            Bytes::copy_from_slice(&departing[written..])
+        })
+    }
+}
+
+fn takes_no_more(error: &StreamWriteError) {
+    debug!(%error, "a stream takes no more");
+}
