@@ -10,7 +10,7 @@ use super::{id::PeerName, message::ServerMessage, payload::Codec};
 #[derive(Debug)]
 pub struct Envelope {
     message: ServerMessage,
-    alone: bool,
+    alone: Option<Instant>,
     name: Option<PeerName>,
     audience: usize,
     heard_at: Option<Instant>,
@@ -25,7 +25,7 @@ impl Envelope {
     pub fn new(message: ServerMessage) -> Self {
         Self {
             message,
-            alone: false,
+            alone: None,
             name: None,
             audience: 0,
             heard_at: None,
@@ -55,8 +55,8 @@ impl Envelope {
         Self { audience: 0, foreign: OnceLock::new(), ..self }
     }
 
-    /// Says whether it is for one peer and no other follows at once: there is nothing to wait for with writing it.
-    pub fn alone(self, alone: bool) -> Self {
+    /// Says when it was heard, if it is for one peer and no other came with it: there may be nothing to wait for with writing it.
+    pub fn alone(self, alone: Option<Instant>) -> Self {
         Self { alone, ..self }
     }
 
@@ -70,8 +70,8 @@ impl Envelope {
         self.heard_at
     }
 
-    /// Is it for one peer, and is there no other behind it?
-    pub fn is_alone(&self) -> bool {
+    /// When it was heard, if it is for one peer and no other came with it.
+    pub fn heard_alone(&self) -> Option<Instant> {
         self.alone
     }
 

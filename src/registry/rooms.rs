@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
 use super::{
@@ -450,8 +451,8 @@ impl Room {
         Ok(())
     }
 
-    /// Hands a message to one peer of this room, other than its sender. One that is `alone` has no other behind it that came with it.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>, alone: bool) -> Result<Handed, ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender. One that came `alone` tells when.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>, alone: Option<Instant>) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
         let envelope = message.into();
@@ -721,7 +722,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, None).err(), Some(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -758,9 +759,9 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert!(ear_a.room().forward(a, b, message(), false).is_ok());
-        assert_eq!(ear_a.room().forward(a, a, message(), false).err(), Some(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message(), false).err(), Some(ErrorCode::NoSuchPeer));
+        assert!(ear_a.room().forward(a, b, message(), None).is_ok());
+        assert_eq!(ear_a.room().forward(a, a, message(), None).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message(), None).err(), Some(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().broadcast(a, message()).untaken, None);
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
@@ -887,7 +888,7 @@ mod tests {
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), Entry::default()).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, false).err(), Some(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, None).err(), Some(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).untaken, Some(ErrorCode::Undeliverable));
     }
 }

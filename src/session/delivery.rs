@@ -85,14 +85,14 @@ impl Delivery {
         let frames = saying.dialect.spell(message);
         let is_said = !frames.as_slice().is_empty();
         self.count(Told::of(message), &frames);
-        self.say_all(&mut saying, frames, false, None);
+        self.say_all(&mut saying, frames, None, None);
         is_said
     }
 
     /// Says something that is spelled already.
     pub fn tell_frames(&self, frames: Frames) {
         self.count(Told::Foreign, &frames);
-        self.say_all(&mut self.saying(), frames, false, None);
+        self.say_all(&mut self.saying(), frames, None, None);
     }
 
     /// How many messages were sent.
@@ -195,21 +195,21 @@ impl Delivery {
         self.saying().detached.as_ref().is_some_and(|detached| detached.is_meant(forgotten))
     }
 
-    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: bool, heard_at: Option<Instant>) {
+    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: Option<Instant>, heard_at: Option<Instant>) {
         match frames {
             Frames::One(frame) => self.say(saying, frame, alone, heard_at),
             Frames::Several(mut frames) => {
                 let last = frames.pop();
-                frames.into_iter().for_each(|frame| self.say(saying, frame, false, None));
+                frames.into_iter().for_each(|frame| self.say(saying, frame, None, None));
                 if let Some(last) = last {
-                    self.say(saying, last, false, heard_at);
+                    self.say(saying, last, None, heard_at);
                 }
             }
         }
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
-    fn say(&self, saying: &mut Saying, frame: Frame, alone: bool, heard_at: Option<Instant>) {
+    fn say(&self, saying: &mut Saying, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let bytes = outbox::weight(&frame);
         let fits = self.backlog.add(bytes);
         match &saying.outbox {
@@ -298,7 +298,7 @@ impl Inlet for Delivery {
             match saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
                 Some(outbox) => {
                     self.metrics().delivered(Told::BestEffort);
-                    outbox.push(frame, envelope.is_alone(), envelope.heard_at());
+                    outbox.push(frame, envelope.heard_alone(), envelope.heard_at());
                 }
                 None => self.metrics().lost(),
             }
@@ -310,7 +310,7 @@ impl Inlet for Delivery {
             return Err(Untaken::Overflow);
         }
         self.count(Told::of(envelope.message()), &frames);
-        self.say_all(&mut saying, frames, envelope.is_alone(), envelope.heard_at());
+        self.say_all(&mut saying, frames, envelope.heard_alone(), envelope.heard_at());
         Ok(())
     }
 

@@ -184,7 +184,7 @@ impl Hearing {
     pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>, taken_up: &mut Option<Instant>) -> Option<Pause> {
         let now = Instant::now();
         let at = Moment { now, taken_up: *taken_up.get_or_insert(now) };
-        let alone = frames.len() == 1;
+        let alone = (frames.len() == 1).then_some(now);
         if !self.dialect.manners().speaks_first && self.state.greet() {
             self.greet(now);
         }
@@ -399,7 +399,7 @@ impl Hearing {
     }
 
     /// Deals with one, and tells the peer that is to be waited for behind it.
-    fn frame(&mut self, frame: &Frame, alone: bool, at: Moment) -> Option<Behind> {
+    fn frame(&mut self, frame: &Frame, alone: Option<Instant>, at: Moment) -> Option<Behind> {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return None;
@@ -479,7 +479,14 @@ impl Hearing {
         }
     }
 
-    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool, at: Moment) -> Result<Outcome, ErrorCode> {
+    fn act(
+        &mut self,
+        message: ClientMessage<'_>,
+        first: bool,
+        best_effort: bool,
+        alone: Option<Instant>,
+        at: Moment,
+    ) -> Result<Outcome, ErrorCode> {
         if best_effort && !matches!(message, ClientMessage::Forward { kind: Kind::Message, .. } | ClientMessage::Broadcast { .. }) {
             return Err(ErrorCode::BadMessage);
         }

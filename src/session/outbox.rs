@@ -12,7 +12,7 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::{self, ThreadId},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -62,6 +62,8 @@ struct Waiting {
     shortcut: Option<(Arc<dyn Shortcut>, ThreadId)>,
     /// Is the postman on the way here?
     is_expected: bool,
+    /// When the latest message came that came alone.
+    alone_at: Option<Instant>,
     /// What is left of messages that went past the door. Their weight is in flight.
     begun: Option<Bytes>,
     /// Those that are timed. Boxed, because most often there are none.
@@ -114,6 +116,8 @@ pub enum End {
     Answer(Option<u16>),
 }
 
+/// Messages that follow each other faster than this are better written together.
+const BUSY: Duration = Duration::from_micros(50);
 /// A queue of more frames than this is given back when it is empty.
 const FRAMES_KEPT: usize = 4;
 /// So many of the client's probes are answered each, if they come faster than the answers go.
@@ -147,9 +151,9 @@ impl Outbox {
     }
 
     /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. If the door has nothing to do, it is
-    /// written past it: at once if it comes `alone`, and otherwise by the postman. How long it takes from when it was heard is measured, if that is
-    /// told.
-    pub fn push(self: &Arc<Self>, frame: Frame, alone: bool, heard_at: Option<Instant>) {
+    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman. How long it takes from when it was
+    /// heard is measured, if that is told.
+    pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
         let bytes = weight(&frame);
         if waiting.end.is_some() {
@@ -162,9 +166,10 @@ impl Outbox {
         }
         self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
+        let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
         match &waiting.shortcut {
             Some(_) if !waiting.is_idle || waiting.is_expected => {}
-            Some(_) if alone => self.write_past_door(&mut waiting),
+            Some(_) if is_lonely => self.write_past_door(&mut waiting),
             Some((_, thread)) if *thread == thread::current().id() && postman::call(self) => waiting.is_expected = true,
             _ => waiting.wake(),
         }
@@ -400,6 +405,12 @@ impl Waiting {
         }
     }
 
+    /// Is a message that comes alone now likely to stay so? Many may send to one, each a message at a time.
+    fn is_lonely(&mut self, now: Instant) -> bool {
+        let before = self.alone_at.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) >= BUSY)
+    }
+
     fn pop(&mut self, uncount: impl FnOnce(usize)) -> Option<Outgoing> {
         if let Some(rest) = self.begun.take() {
             return Some(Outgoing::Begun(rest));
@@ -501,7 +512,7 @@ mod tests {
 
     fn push(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
         assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text), false, None);
+        outbox.push(frame(text), None, None);
     }
 
     /// So many of what there is, at the most.
@@ -522,10 +533,10 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
         let outbox = opened();
-        outbox.push(frame("a"), false, None);
-        outbox.push(frame("b"), false, None);
+        outbox.push(frame("a"), None, None);
+        outbox.push(frame("b"), None, None);
         outbox.close(CloseCode::Draining, Some(frame("bye")));
-        outbox.push(frame("late"), false, None);
+        outbox.push(frame("late"), None, None);
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -539,13 +550,13 @@ mod tests {
     fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
         for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
             let outbox = opened();
-            outbox.push(frame("a"), false, None);
+            outbox.push(frame("a"), None, None);
             if failed {
                 outbox.fail(1002)
             } else {
                 outbox.answer_close(Some(1002))
             }
-            outbox.push(frame("late"), false, None);
+            outbox.push(frame("late"), None, None);
             assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
         }
     }
@@ -553,7 +564,7 @@ mod tests {
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
-        outbox.push(frame("full"), false, None);
+        outbox.push(frame("full"), None, None);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
@@ -561,7 +572,7 @@ mod tests {
     #[test]
     fn who_is_about_to_be_closed_for_not_reading_gets_nothing_more_until_then() {
         let outbox = opened();
-        outbox.push(frame("waits"), false, None);
+        outbox.push(frame("waits"), None, None);
         outbox.hold();
         assert_eq!(all(&outbox), []);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
@@ -589,9 +600,15 @@ mod tests {
         (outbox, backlog)
     }
 
+    /// One that comes alone, and not just behind another.
     fn push_alone(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
+        let before = outbox.waiting().alone_at;
+        push_alone_at(outbox, backlog, text, before.map_or_else(Instant::now, |before| before + BUSY));
+    }
+
+    fn push_alone_at(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str, at: Instant) {
         assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text), true, None);
+        outbox.push(frame(text), Some(at), None);
     }
 
     #[test]
@@ -618,6 +635,22 @@ mod tests {
         }
         push(&outbox, &backlog, "one of several");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("one of several"))]);
+    }
+
+    #[test]
+    fn what_follows_another_at_once_is_not_written_by_itself() {
+        let (outbox, backlog) = with_shortcut(usize::MAX);
+        let now = Instant::now();
+        assert_eq!(all(&outbox), []);
+        push_alone_at(&outbox, &backlog, "first", now);
+        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
+        let soon = now + BUSY - Duration::from_nanos(1);
+        push_alone_at(&outbox, &backlog, "second", soon);
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("second"))]);
+        outbox.written();
+        assert_eq!(all(&outbox), []);
+        push_alone_at(&outbox, &backlog, "third", soon + BUSY);
+        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
     }
 
     #[test]
@@ -751,7 +784,7 @@ mod tests {
     #[test]
     fn a_goodbye_still_goes_out_over_a_connection_that_is_given_up() {
         let outbox = opened();
-        outbox.push(frame("a"), false, None);
+        outbox.push(frame("a"), None, None);
         outbox.abandon();
         outbox.close(CloseCode::Timeout, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
@@ -761,11 +794,11 @@ mod tests {
     fn who_has_too_much_to_read_waits_until_it_is_written() {
         let outbox = opened();
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
-        outbox.push(frame("abc"), false, None);
+        outbox.push(frame("abc"), None, None);
         assert!(waits(130) && !waits(131));
         all(&outbox);
         assert!(!waits(0));
-        outbox.push(frame("abc"), false, None);
+        outbox.push(frame("abc"), None, None);
         outbox.answer_close(None);
         assert!(!waits(0), "nobody waits for what is over");
     }
