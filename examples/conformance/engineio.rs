@@ -158,7 +158,7 @@ impl Voice {
     async fn say(&self, frame: Frame) {
         self.outbox.at_most(WAITING_BYTES_MAX).await;
         assert!(self.backlog.add(outbox::weight(&frame)), "what waits was waited for");
-        self.outbox.push(frame, false, None);
+        self.outbox.push(frame, None, None);
     }
 }
 

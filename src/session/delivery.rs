@@ -2,7 +2,7 @@
 //!
 //! Other sessions and the registry come here directly, on their own threads, so a message passes no mailbox. The lock makes one line of
 //! them all. Whoever holds it asks nothing of a room, of what the client says, or of another session; within it are only the locks of the outbox,
-//! of the half of a socket that writes, and of the resumables.
+//! of what writes to a socket or a stream, and of the resumables.
 
 use std::{
     sync::{
