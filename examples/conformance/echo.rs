@@ -68,7 +68,7 @@ async fn echo(io: TcpStream, mut leftover: BytesMut) {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
                 assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
-                outbox.push(frame, false, None);
+                outbox.push(frame, None, None);
             }
         };
         let stop = reader.converse(&mut VecDeque::new(), hear).await;

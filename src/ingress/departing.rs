@@ -1,11 +1,19 @@
-//! What is about to be written, on its way from an outbox to a socket: one buffer for all connections of a thread.
+//! What is about to be written, on its way from an outbox to a socket or a stream: one buffer for all connections of a thread.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    task::{Context, Poll, ready},
+};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    protocol::framing::Frame,
+    session::outbox::{Outbox, Outgoing},
+};
 
 /// Bytes that are written at once, about.
-pub const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 64 * 1024;
 /// A buffer that a large message has made larger than this is given back.
 const KEPT_BYTES: usize = 4 * WRITE_BYTES;
 
@@ -13,8 +21,45 @@ thread_local! {
     static DEPARTING: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(WRITE_BYTES));
 }
 
+/// Waits until the outbox has something, and writes all of it as `spell` spells it, as far as it is taken at once; what is left of it.
+pub fn poll_batch<Error>(
+    cx: &mut Context<'_>,
+    outbox: &Outbox,
+    mut spell: impl FnMut(Outgoing, &mut BytesMut),
+    write: impl FnOnce(&mut Context<'_>, &[u8]) -> Poll<Result<usize, Error>>,
+) -> Poll<Result<BytesMut, Error>> {
+    with_buffer(|departing| {
+        ready!(outbox.poll_take(cx, |outgoing| {
+            spell(outgoing, departing);
+            departing.len() < WRITE_BYTES
+        }));
+        let written = match write(cx, departing) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        Poll::Ready(Ok(BytesMut::from(&departing[written..])))
+    })
+}
+
+/// Writes what `next` gives, as far as it is taken at once; what is left of it. Where writing fails, the door will see why.
+pub fn write_past_door(
+    next: &mut dyn FnMut() -> Option<Frame>,
+    spell: impl Fn(Outgoing, &mut BytesMut),
+    write: impl FnOnce(&[u8]) -> Option<usize>,
+) -> Bytes {
+    with_buffer(|departing| {
+        while departing.len() < WRITE_BYTES
+            && let Some(frame) = next()
+        {
+            spell(Outgoing::Frame(frame), departing);
+        }
+        let written = if departing.is_empty() { 0 } else { write(departing).unwrap_or(0) };
+        Bytes::copy_from_slice(&departing[written..])
+    })
+}
+
 /// Lends the thread's buffer, empty.
-pub fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
+fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
     DEPARTING.with_borrow_mut(|departing| {
         departing.clear();
         let filled = fill(departing);

@@ -1,7 +1,7 @@
 //! Bytes in, bytes out: the doors, and the steps that all of them share.
 //!
 //! A door admits a client, waits for its first frame, opens a session, hands it frames one read at a time, and writes what the session's outbox
-//! holds. Doors know sockets and framing; what a frame means they do not know.
+//! holds; others write past it while it has nothing to do. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
 mod departing;
@@ -55,14 +55,12 @@ use crate::{
         delivery::Delivery,
         hearing::SharedHearing,
         ice::IceShare,
-        outbox::{End, Outbox},
+        outbox::{End, Outbox, give_back},
     },
 };
 
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
-/// A list of more frames than this is given back when it is empty.
-const FRAMES_KEPT: usize = 4;
 
 /// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
 const ICE: &str = "ice";
@@ -338,10 +336,7 @@ pub async fn converse<Stop>(
             yield_now().await;
         }
         debug_assert!(frames.is_empty(), "what is not heard would be lost");
-        // A connection at rest keeps no long list.
-        if frames.capacity() > FRAMES_KEPT {
-            *frames = VecDeque::new();
-        }
+        give_back(frames);
         outbox.at_most(answers_max).await;
         if let Err(stop) = next(frames).await {
             return stop;

@@ -43,7 +43,6 @@ use crate::{
     session::{
         connection::Ending,
         outbox::{End, Outbox},
-        postman,
     },
 };
 
@@ -192,8 +191,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     };
     let outbox = Outbox::new(meter);
     let sending = Sending::new(send, connection.clone());
-    outbox.use_shortcut(Some(sending.clone()));
-    postman::employ();
+    let past_door = outbox.use_shortcut(sending.clone());
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
     let mut overdue = pin!(overdue(&outbox, &doorkeeper.timeouts));
@@ -231,7 +229,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
         Some(never) = strays.next() => match never {},
     };
     // It keeps the connection.
-    outbox.use_shortcut(None);
+    drop(past_door);
     match end {
         Some(End::Close(code)) => close(&connection, code),
         Some(End::Answer(_)) | None => connection.close(VarInt::from_u32(0), b""),

@@ -269,7 +269,7 @@ pub struct Fields<'a> {
     pub resume: Option<Resume>,
     pub payload: Option<Payload>,
     pub metadata: Option<Payload>,
-    /// How deep the values nest at the most, where that is known already.
+    /// The values nest no deeper than this, where that is known already.
     pub depth: Option<usize>,
 }
 

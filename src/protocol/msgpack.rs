@@ -109,19 +109,16 @@ fn extent(bytes: &[u8]) -> Result<Extent, Malformed> {
             Some([marker @ 0xa0..=0xbf, ..]) => 1 + usize::from(marker & 0x1f),
             Some([0x00..=0x7f, ..]) => 1,
             rest => {
-                let (head, length) = rest.and_then(Head::read).ok_or_else(cut_short)?;
+                let (head, head_bytes) = rest.and_then(Head::read).ok_or_else(cut_short)?;
                 containers += usize::from(matches!(head, Head::Array(_) | Head::Map(_)));
+                left = left.saturating_add(match head {
+                    Head::Array(items) => items.into(),
+                    Head::Map(entries) => 2 * u64::from(entries),
+                    _ => 0,
+                });
                 match head {
-                    Head::Str(text) | Head::Bin(text) | Head::Ext(_, text) => length + text,
-                    Head::Array(items) => {
-                        left = left.saturating_add(items.into());
-                        length
-                    }
-                    Head::Map(entries) => {
-                        left = left.saturating_add(2 * u64::from(entries));
-                        length
-                    }
-                    _ => length,
+                    Head::Str(body) | Head::Bin(body) | Head::Ext(_, body) => head_bytes + body,
+                    _ => head_bytes,
                 }
             }
         };
@@ -369,7 +366,7 @@ mod tests {
         }
 
         #[test]
-        fn a_value_ends_where_serde_ends_and_nests_no_deeper_than_is_told(value in value(), behind in any::<u8>()) {
+        fn a_value_ends_where_it_ends_and_nests_no_deeper_than_is_told(value in value(), behind in any::<u8>()) {
             let longer = [&value[..], &[behind]].concat();
             let Extent { bytes, containers } = extent(&longer).unwrap();
             prop_assert_eq!(bytes, value.len());

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::metrics::Metrics;
 
-/// What waits for one client. The session adds to it under its own lock; the door releases what it has written.
+/// What waits for one client. The session adds to it under its own lock; who has written some of it releases that.
 pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,

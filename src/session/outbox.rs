@@ -1,7 +1,8 @@
-//! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door.
+//! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door, or past it while the door
+//! waits.
 //!
-//! The frames count against the client's backlog until the door has written them. Nobody who fills it waits for
-//! the door, and one that cannot write any more is given up by the door itself.
+//! The frames count against the client's backlog until they are written. Nobody who fills it waits for the door, and a connection that cannot be
+//! written to any more is given up by the door itself.
 
 use std::{
     collections::VecDeque,
@@ -42,7 +43,7 @@ struct Waiting {
     frames: VecDeque<Frame>,
     /// So many frames at the front are said again, and counted where they are kept for that.
     again: usize,
-    /// Counted bytes that the door has taken out and not yet written.
+    /// Counted bytes that are taken out and not yet written.
     in_flight: usize,
     ping: bool,
     /// The latest would be enough (RFC 6455 §5.5.3), but there are clients that count.
@@ -85,11 +86,32 @@ pub fn weight(frame: &Frame) -> usize {
     frame.bytes().len() + OVERHEAD_BYTES
 }
 
-/// How messages are written past the door, by whoever has them, on any thread.
+/// Of a list with nothing in it a connection keeps so little memory that a quiet one costs nothing, and so much that a message alone finds it there.
+pub fn give_back<T>(list: &mut VecDeque<T>) {
+    const KEPT: usize = 4;
+    if list.capacity() > KEPT {
+        *list = VecDeque::new();
+    }
+}
+
+/// How messages are written past the door, by whoever has them.
 pub trait Shortcut: Send + Sync {
     /// Writes together what `next` gives, until that is much or there is no more, and as much of it as the connection takes at once; tells what is
     /// left.
-    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes;
+    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes;
+
+    /// Is it for other threads than the door's as well? Not where they could have to wait for the connection.
+    fn is_for_all(&self) -> bool;
+}
+
+/// As long as this is kept, messages are written past the door.
+#[must_use]
+pub struct ShortcutInUse(Arc<Outbox>);
+
+impl Drop for ShortcutInUse {
+    fn drop(&mut self) {
+        self.0.waiting().shortcut = None;
+    }
 }
 
 /// What the door is to write next.
@@ -118,8 +140,6 @@ pub enum End {
 
 /// Messages that follow each other faster than this are better written together.
 const BUSY: Duration = Duration::from_micros(50);
-/// A queue of more frames than this is given back when it is empty.
-const FRAMES_KEPT: usize = 4;
 /// So many of the client's probes are answered each, if they come faster than the answers go.
 const PONGS_MAX: usize = 16;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
@@ -145,14 +165,16 @@ impl Outbox {
         waiting.wake();
     }
 
-    /// Lets messages be written past the door, which is on this thread; `None` from the end of the connection on.
-    pub fn use_shortcut(&self, shortcut: Option<Arc<dyn Shortcut>>) {
-        self.waiting().shortcut = shortcut.map(|shortcut| (shortcut, thread::current().id()));
+    /// Lets messages be written past the door, which is on this thread, to the end of the connection.
+    pub fn use_shortcut(self: &Arc<Self>, shortcut: Arc<dyn Shortcut>) -> ShortcutInUse {
+        postman::employ();
+        self.waiting().shortcut = Some((shortcut, thread::current().id()));
+        ShortcutInUse(self.clone())
     }
 
     /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. If the door has nothing to do, it is
-    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman. How long it takes from when it was
-    /// heard is measured, if that is told.
+    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman of the door's thread, for who is on it;
+    /// else the door is woken. How long it takes from when it was heard is measured, if that is told.
     pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
         let bytes = weight(&frame);
@@ -167,10 +189,13 @@ impl Outbox {
         self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
         let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
+        if !waiting.is_idle || waiting.is_expected || waiting.is_held {
+            return;
+        }
+        let is_here = |thread: &ThreadId| *thread == thread::current().id();
         match &waiting.shortcut {
-            Some(_) if !waiting.is_idle || waiting.is_expected => {}
-            Some(_) if is_lonely => self.write_past_door(&mut waiting),
-            Some((_, thread)) if *thread == thread::current().id() && postman::call(self) => waiting.is_expected = true,
+            Some((shortcut, thread)) if is_lonely && (shortcut.is_for_all() || is_here(thread)) => self.write_past_door(&mut waiting),
+            Some((_, thread)) if is_here(thread) && postman::call(self) => waiting.is_expected = true,
             _ => waiting.wake(),
         }
     }
@@ -179,7 +204,7 @@ impl Outbox {
     pub(super) fn visit(&self) {
         let mut waiting = self.waiting();
         waiting.is_expected = false;
-        if waiting.is_idle {
+        if waiting.is_idle && !waiting.is_held {
             self.write_past_door(&mut waiting);
         }
     }
@@ -193,8 +218,12 @@ impl Outbox {
 
     /// Writes what there is, while the door waits for something to write; what is left is for the door.
     fn write_past_door(&self, waiting: &mut Waiting) {
+        debug_assert!(waiting.end.is_none() && waiting.begun.is_none(), "all but frames wakes the door");
         if let Some((shortcut, _)) = waiting.shortcut.clone() {
-            let rest = shortcut.write(&mut || self.pop(waiting));
+            let rest = shortcut.write(&mut || match self.pop(waiting) {
+                Some(Outgoing::Frame(frame)) => Some(frame),
+                _ => None,
+            });
             if rest.is_empty() {
                 self.count_written(waiting);
             } else {
@@ -440,13 +469,8 @@ impl Waiting {
             }
             return Some(Outgoing::Frame(frame));
         }
-        // A connection holds little memory for its queues when nothing waits.
-        if self.frames.capacity() > FRAMES_KEPT {
-            self.frames = VecDeque::new();
-        }
-        if self.pongs.capacity() > 0 {
-            self.pongs = VecDeque::new();
-        }
+        give_back(&mut self.frames);
+        give_back(&mut self.pongs);
         if let Some(goodbye) = self.goodbye.take() {
             return Some(Outgoing::Frame(*goodbye));
         }
@@ -583,12 +607,16 @@ mod tests {
     struct Narrow(usize);
 
     impl Shortcut for Narrow {
-        fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
+        fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
             let mut written = vec![];
-            while let Some(Outgoing::Frame(frame)) = next() {
+            while let Some(frame) = next() {
                 written.extend_from_slice(frame.bytes());
             }
             written.split_off(self.0.min(written.len())).into()
+        }
+
+        fn is_for_all(&self) -> bool {
+            false
         }
     }
 
@@ -596,7 +624,7 @@ mod tests {
     fn with_shortcut(takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
         let (outbox, backlog) = (outbox(), Backlog::new(1_000, Arc::default()));
         outbox.open(backlog.clone(), []);
-        outbox.use_shortcut(Some(Arc::new(Narrow(takes))));
+        outbox.waiting().shortcut = Some((Arc::new(Narrow(takes)), thread::current().id()));
         (outbox, backlog)
     }
 
@@ -721,7 +749,7 @@ mod tests {
         outbox.written();
 
         wait(&outbox);
-        std::thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from another thread")).join().unwrap());
+        thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from another thread")).join().unwrap());
         assert_eq!(wakes.count(), 3);
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("from another thread"))]);
     }

@@ -1,7 +1,8 @@
 //! Writes what came to the connections of a thread in one turn of its loop, past their doors.
 //!
-//! To wake the task of each door takes longer than to write what is there for it. So who has something for several connections calls the one postman
-//! of the thread, who makes his round when all that had arrived by then is dealt with: what came to a connection meanwhile is written together.
+//! To wake the task of each door takes longer than to write what is there for it. So who has something for several connections of its own thread calls
+//! the one postman of that thread, who makes his round when all that had arrived by then is dealt with: what came to a connection meanwhile is written
+//! together.
 
 use std::{
     cell::RefCell,
@@ -17,27 +18,27 @@ use super::outbox::Outbox;
 /// After so many visits the others of the thread have their turn.
 const VISITS: usize = 64;
 
+/// A longer list of calls is given back when it is empty.
+const CALLS_KEPT: usize = 1024;
+
 thread_local! {
     static ROUND: RefCell<Round> = RefCell::default();
 }
 
 #[derive(Default)]
 struct Round {
-    /// Who called and was not visited yet.
+    /// Who called and was not visited yet: each connection of the thread once at the most.
     calls: VecDeque<Arc<Outbox>>,
     /// How to wake the postman; none if the thread has none.
     postman: Option<Waker>,
 }
 
-/// Gives the thread its postman, unless it has one. Needs a runtime that runs tasks of the thread's own.
-pub fn employ() {
-    let is_employed = ROUND.with_borrow_mut(|round| {
-        let is_employed = round.postman.is_some();
-        round.postman.get_or_insert_with(|| Waker::noop().clone());
-        is_employed
-    });
-    if !is_employed {
+/// Gives the thread its postman, unless it has one. Needs a runtime that runs tasks of the thread's own, one at a time.
+pub(super) fn employ() {
+    if ROUND.with_borrow(|round| round.postman.is_none()) {
         actix_rt::spawn(walk(Post));
+        // Its first turn is yet to come, and needs nobody to wake it.
+        ROUND.with_borrow_mut(|round| round.postman = Some(Waker::noop().clone()));
     }
 }
 
@@ -81,6 +82,8 @@ pub(super) fn round(cx: &mut Context<'_>) -> Poll<Infallible> {
         }
         if !round.calls.is_empty() {
             cx.waker().wake_by_ref();
+        } else if round.calls.capacity() > CALLS_KEPT {
+            round.calls = VecDeque::new();
         }
     });
     Poll::Pending

@@ -108,7 +108,7 @@ async fn begin_at<Io: Handover>(
         Ok(Err(_)) | Err(_) => return debug!("a client does not even take its first packet"),
     }
     let carrying = async {
-        socket.outbox.use_shortcut(shortcut);
+        let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
         carry(io.into_inner(), leftover, VecDeque::new(), engine, &socket).await;
     };
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend));
@@ -130,7 +130,7 @@ async fn continue_at<Io: Handover>(io: Io, mut leftover: BytesMut, socket: Arc<S
         Ok(Some(frames)) => {
             let leftover = reader.into_leftover();
             socket.outbox.meter().change_door(Door::WebSocket);
-            socket.outbox.use_shortcut(shortcut);
+            let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
             carry(io.into_inner(), leftover, frames, engine, &socket).await;
         }
         Ok(None) | Err(_) => {
@@ -205,7 +205,6 @@ where
         }
     };
     exchange(io, &mut leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
-    socket.outbox.use_shortcut(None);
     socket.end(Stop::Gone);
 }
 

@@ -30,7 +30,7 @@ use crate::{
     dialect::{Dialect, Native},
     metrics::Door,
     protocol::{Codec, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK},
-    session::{outbox::Outbox, postman},
+    session::outbox::Outbox,
 };
 
 /// What a client is probed with.
@@ -64,11 +64,9 @@ where
     let (limits, timeouts) = (&doorkeeper.limits, &doorkeeper.timeouts);
     let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
     let (io, shortcut) = io.hand_over();
-    outbox.use_shortcut(shortcut);
-    postman::employ();
+    let _past_door = shortcut.map(|shortcut| outbox.use_shortcut(shortcut));
     let attend = async |reader: &mut Reader<'_, _>| attend(reader, dialect, &outbox, &place, &doorkeeper).await;
     exchange(io, &mut leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
-    outbox.use_shortcut(None);
 }
 
 /// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
@@ -20,12 +20,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{
-    super::departing::{WRITE_BYTES, with_buffer},
-    Pings,
-    write::spell,
+use super::{super::departing::write_past_door, Pings, write::spell};
+use crate::{
+    protocol::framing::Frame,
+    session::outbox::{Outgoing, Shortcut},
 };
-use crate::session::outbox::{Outgoing, Shortcut};
 
 /// A socket as HTTP hands it over.
 pub trait Handover: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -65,17 +64,13 @@ pub struct Tcp {
 struct TcpShortcut(Arc<Mutex<OwnedWriteHalf>>);
 
 impl Shortcut for TcpShortcut {
-    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
-        with_buffer(|departing| {
-            while departing.len() < WRITE_BYTES
-                && let Some(outgoing) = next()
-            {
-                spell(&outgoing, Pings::Frames, departing);
-            }
-            // Where this fails, the door will see why.
-            let written = if departing.is_empty() { 0 } else { lock(&self.0).try_write(departing).unwrap_or(0) };
-            Bytes::copy_from_slice(&departing[written..])
-        })
+    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
+        let spell = |outgoing: Outgoing, out: &mut BytesMut| spell(&outgoing, Pings::Frames, out);
+        write_past_door(next, spell, |bytes| lock(&self.0).try_write(bytes).ok())
+    }
+
+    fn is_for_all(&self) -> bool {
+        true
     }
 }
 

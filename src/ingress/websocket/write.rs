@@ -1,13 +1,6 @@
 //! The half of a WebSocket connection that writes: what the outbox holds, as much at once as there is.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{cell::RefCell, future::poll_fn, io, pin::Pin, time::Duration};
 
 use actix_http::ws::{OpCode, Parser};
 use actix_web_actors::ws::CloseReason;
@@ -15,10 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
-use super::{
-    super::departing::{WRITE_BYTES, with_buffer},
-    Pings,
-};
+use super::{super::departing::poll_batch, Pings};
 use crate::{
     protocol::framing::Frame,
     session::outbox::{End, Outbox, Outgoing},
@@ -31,7 +21,12 @@ where
 {
     loop {
         let mut is_last = false;
-        let mut left = poll_fn(|cx| poll_batch(io, cx, outbox, pings, &mut is_last)).await?;
+        let mut spell = |outgoing: Outgoing, out: &mut BytesMut| {
+            is_last = matches!(outgoing, Outgoing::End(_));
+            spell(&outgoing, pings, out);
+        };
+        let mut left =
+            poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| Pin::new(&mut *io.borrow_mut()).poll_write(cx, bytes))).await?;
         while left.has_remaining() {
             let written = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &left));
             match Box::pin(timeout(patience, written)).await?? {
@@ -50,25 +45,6 @@ where
             return poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_shutdown(cx)).await;
         }
     }
-}
-
-/// Waits for something to write and writes it, as far as the socket takes it at once; what is left of it.
-fn poll_batch<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, outbox: &Outbox, pings: Pings, is_last: &mut bool) -> Poll<io::Result<BytesMut>>
-where
-    Io: AsyncWrite + Unpin,
-{
-    with_buffer(|departing| {
-        ready!(outbox.poll_take(cx, |outgoing| {
-            *is_last = matches!(outgoing, Outgoing::End(_));
-            spell(&outgoing, pings, departing);
-            departing.len() < WRITE_BYTES
-        }));
-        let written = match Pin::new(&mut *io.borrow_mut()).poll_write(cx, departing) {
-            Poll::Ready(written) => written?,
-            Poll::Pending => 0,
-        };
-        Poll::Ready(Ok(BytesMut::from(&departing[written..])))
-    })
 }
 
 /// Puts it behind what is in `out`, as RFC 6455 writes it.

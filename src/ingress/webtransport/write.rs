@@ -4,7 +4,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use wtransport::{SendStream, error::StreamWriteError};
 
-use super::super::departing::{WRITE_BYTES, with_buffer};
+use super::super::departing::{poll_batch, write_past_door};
 use crate::{
     protocol::framing::{self, Frame},
     session::outbox::{End, Outbox, Outgoing, Shortcut},
@@ -35,7 +35,13 @@ impl Sending {
     pub async fn write(&self, outbox: &Outbox, patience: Duration) -> Option<End> {
         loop {
             let mut end = None;
-            let batch = poll_fn(|cx| self.poll_batch(cx, outbox, &mut end)).await;
+            let mut spell = |outgoing: Outgoing, out: &mut BytesMut| {
+                if let Outgoing::End(how) = outgoing {
+                    end = Some(how);
+                }
+                self.spell(&outgoing, out);
+            };
+            let batch = poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| self.poll_write(cx, bytes))).await;
             let mut left = batch.inspect_err(takes_no_more).ok()?;
             while left.has_remaining() {
                 let written = Box::pin(timeout(patience, poll_fn(|cx| self.poll_write(cx, &left)))).await.ok()?;
@@ -48,24 +54,6 @@ impl Sending {
                 return end;
             }
         }
-    }
-
-    /// Waits for something to write and writes it, as far as the stream takes it at once; what is left of it.
-    fn poll_batch(&self, cx: &mut Context<'_>, outbox: &Outbox, end: &mut Option<End>) -> Poll<Result<BytesMut, StreamWriteError>> {
-        with_buffer(|departing| {
-            ready!(outbox.poll_take(cx, |outgoing| {
-                if let Outgoing::End(how) = outgoing {
-                    *end = Some(how);
-                }
-                self.spell(&outgoing, departing);
-                departing.len() < WRITE_BYTES
-            }));
-            let written = match self.poll_write(cx, departing) {
-                Poll::Ready(written) => written?,
-                Poll::Pending => 0,
-            };
-            Poll::Ready(Ok(BytesMut::from(&departing[written..])))
-        })
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamWriteError>> {
@@ -98,20 +86,17 @@ impl Sending {
 }
 
 impl Shortcut for Sending {
-    fn write(&self, next: &mut dyn FnMut() -> Option<Outgoing>) -> Bytes {
-        with_buffer(|departing| {
-            while departing.len() < WRITE_BYTES
-                && let Some(outgoing) = next()
-            {
-                self.spell(&outgoing, departing);
-            }
-            // Where it fails or has to wait, the door will see to it.
-            let written = match self.poll_write(&mut Context::from_waker(Waker::noop()), departing) {
-                Poll::Ready(Ok(written)) => written,
-                Poll::Ready(Err(_)) | Poll::Pending => 0,
-            };
-            Bytes::copy_from_slice(&departing[written..])
+    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
+        let spell = |outgoing: Outgoing, out: &mut BytesMut| self.spell(&outgoing, out);
+        write_past_door(next, spell, |bytes| match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(Ok(written)) => Some(written),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
         })
+    }
+
+    /// QUIC works on the connection for a while when it sends, and nobody else has it meanwhile.
+    fn is_for_all(&self) -> bool {
+        false
     }
 }
 
