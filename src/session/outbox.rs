@@ -12,13 +12,12 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use super::{backlog::Backlog, postman};
+use super::{backlog::Backlog, postman::Post};
 use crate::{
     metrics::{Closed, ConnectionMeter},
     protocol::{CloseCode, framing::Frame},
@@ -59,8 +58,8 @@ struct Waiting {
     reader: Option<Waker>,
     /// A task beside the door's that waits for the end.
     keeper: Option<Waker>,
-    /// The way past the door, and the thread that the door is on.
-    shortcut: Option<(Arc<dyn Shortcut>, ThreadId)>,
+    /// The way past the door, and the post of the door's thread.
+    shortcut: Option<(Arc<dyn Shortcut>, Arc<Post>)>,
     /// Is the postman on the way here?
     is_expected: bool,
     /// When the latest message came that came alone.
@@ -167,14 +166,13 @@ impl Outbox {
 
     /// Lets messages be written past the door, which is on this thread, to the end of the connection.
     pub fn use_shortcut(self: &Arc<Self>, shortcut: Arc<dyn Shortcut>) -> ShortcutInUse {
-        postman::employ();
-        self.waiting().shortcut = Some((shortcut, thread::current().id()));
+        self.waiting().shortcut = Some((shortcut, Post::here()));
         ShortcutInUse(self.clone())
     }
 
     /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. If the door has nothing to do, it is
-    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman of the door's thread, for who is on it;
-    /// else the door is woken. How long it takes from when it was heard is measured, if that is told.
+    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman. How long it takes from when it was
+    /// heard is measured, if that is told.
     pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
         let bytes = weight(&frame);
@@ -192,10 +190,9 @@ impl Outbox {
         if !waiting.is_idle || waiting.is_expected || waiting.is_held {
             return;
         }
-        let is_here = |thread: &ThreadId| *thread == thread::current().id();
         match &waiting.shortcut {
-            Some((shortcut, thread)) if is_lonely && (shortcut.is_for_all() || is_here(thread)) => self.write_past_door(&mut waiting),
-            Some((_, thread)) if is_here(thread) && postman::call(self) => waiting.is_expected = true,
+            Some((shortcut, post)) if is_lonely && (shortcut.is_for_all() || post.is_here()) => self.write_past_door(&mut waiting),
+            Some((_, post)) if post.call(self) => waiting.is_expected = true,
             _ => waiting.wake(),
         }
     }
@@ -517,6 +514,8 @@ impl Timed {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::metrics::{DialectName, Door};
 
@@ -620,11 +619,15 @@ mod tests {
         }
     }
 
-    /// One with this shortcut, and the backlog that its frames count against.
+    /// One with a shortcut that takes so many bytes, and the backlog that its frames count against. Nobody comes there.
     fn with_shortcut(takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
+        with_shortcut_and(&Arc::new(Post::new(None)), takes)
+    }
+
+    fn with_shortcut_and(post: &Arc<Post>, takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
         let (outbox, backlog) = (outbox(), Backlog::new(1_000, Arc::default()));
         outbox.open(backlog.clone(), []);
-        outbox.waiting().shortcut = Some((Arc::new(Narrow(takes)), thread::current().id()));
+        outbox.waiting().shortcut = Some((Arc::new(Narrow(takes)), post.clone()));
         (outbox, backlog)
     }
 
@@ -706,12 +709,10 @@ mod tests {
         assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"waits")), Outgoing::Frame(frame("as well"))]);
     }
 
-    #[tokio::test]
-    async fn what_comes_in_one_turn_is_written_together_at_its_end() {
-        let threads = tokio::task::LocalSet::new();
-        let _entered = threads.enter();
-        postman::employ();
-        let many: Vec<_> = (0..100).map(|_| with_shortcut(usize::MAX)).collect();
+    #[test]
+    fn what_comes_in_one_turn_is_written_together_at_its_end() {
+        let post = Arc::new(Post::new(Some(Waker::noop().clone())));
+        let many: Vec<_> = (0..100).map(|_| with_shortcut_and(&post, usize::MAX)).collect();
         for (outbox, backlog) in &many {
             assert_eq!(all(outbox), [], "the door waits");
             push(outbox, backlog, "one");
@@ -721,9 +722,26 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         for left in [100, 36, 0] {
             assert_eq!(waiting(), left, "others of the thread have their turn during a long round");
-            assert!(postman::round(&mut cx).is_pending());
+            assert!(post.poll_round(&mut cx).is_pending());
         }
         assert!(many.iter().all(|(outbox, _)| all(outbox).is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_postman_comes_when_he_is_called_from_whatever_thread() {
+        let calls = async {
+            let (outbox, backlog) = with_shortcut_and(&Post::here(), usize::MAX);
+            assert_eq!(all(&outbox), []);
+            for _ in 0..3 {
+                push(&outbox, &backlog, "from here");
+                outbox.at_most(0).await;
+                thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from there")).join().unwrap());
+                outbox.at_most(0).await;
+            }
+            assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), calls);
+        tokio::task::LocalSet::new().run_until(in_time).await.expect("he comes");
     }
 
     #[tokio::test]
@@ -736,22 +754,20 @@ mod tests {
         push(&outbox, &backlog, "without a postman");
         assert_eq!(wakes.count(), 1);
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("without a postman"))]);
-        outbox.written();
 
-        let threads = tokio::task::LocalSet::new();
-        threads.run_until(async { postman::employ() }).await;
+        let tasks = tokio::task::LocalSet::new();
+        let post = tasks.run_until(async { Post::here() }).await;
+        let (outbox, backlog) = with_shortcut_and(&post, usize::MAX);
         wait(&outbox);
-        push(&outbox, &backlog, "and now it is called");
+        push(&outbox, &backlog, "and now he is called");
         assert_eq!(wakes.count(), 1);
-        drop(threads);
-        assert_eq!(wakes.count(), 2, "but it is gone before it comes");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("and now it is called"))]);
+        drop(tasks);
+        assert_eq!(wakes.count(), 2, "but he is gone before he comes");
+        assert_eq!(all(&outbox), [Outgoing::Frame(frame("and now he is called"))]);
         outbox.written();
-
         wait(&outbox);
-        thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from another thread")).join().unwrap());
+        push(&outbox, &backlog, "nobody will come");
         assert_eq!(wakes.count(), 3);
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("from another thread"))]);
     }
 
     #[derive(Default)]
