@@ -65,11 +65,13 @@ for (const [how, leave] of [
     const server = await startServer(t);
     const witness = await browser.newPage(t);
     await witness.goto(`${server.url}/healthz`);
-    const left = witness.evaluate(async (base) => {
+    // It is there before anybody comes who goes again.
+    await witness.evaluate(async (base) => {
       const { connect } = await import(`${base}/client.js`);
       const client = await connect(base, { room: "hall", transport: "websocket" });
-      return new Promise((resolve) => client.addEventListener("peer-left", ({ detail }) => resolve(detail.reason)));
+      globalThis.left = new Promise((resolve) => client.addEventListener("peer-left", ({ detail }) => resolve(detail.reason)));
     }, server.url);
+    const left = witness.evaluate(() => globalThis.left);
     const page = await browser.newPage(t);
     await page.goto(`${server.url}/healthz`);
     await page.evaluate(async () => {
