@@ -23,8 +23,8 @@
 //!    in the target's own dialect, once per codec however many it is for, kept until it is received, and put into the
 //!    [outbox](session::outbox) of the connection. Nobody waits there: who is over the bound is closed. A sender whose peer is half way there is
 //!    [read no further](ingress) for a while.
-//! 5. [`ingress::webtransport`] writes all that is queued at once. While its door has nothing to do, whoever has something for the connection writes past
-//!    it, or the [postman](session::postman) of the thread does.
+//! 5. [`ingress::webtransport`] writes all that is queued at once. While its door has nothing to do, whoever has something for the connection
+//!    writes past it, or the [postman](session::postman) of the thread does.
 //!
 //! A client of another server speaks a foreign dialect: a frame of its may be several [wishes](dialect::Wish), which the hearing grants one after
 //! another ([`session::hearing`] and its `wishes`), and what it hears of a message of ours is for its dialect to say. All else is the same.

@@ -25,12 +25,12 @@ thread_local! {
 pub fn poll_batch<Error>(
     cx: &mut Context<'_>,
     outbox: &Outbox,
-    mut spell: impl FnMut(Outgoing, &mut BytesMut),
+    mut spell: impl FnMut(&Outgoing, &mut BytesMut),
     write: impl FnOnce(&mut Context<'_>, &[u8]) -> Poll<Result<usize, Error>>,
 ) -> Poll<Result<BytesMut, Error>> {
     with_buffer(|departing| {
         ready!(outbox.poll_take(cx, |outgoing| {
-            spell(outgoing, departing);
+            spell(&outgoing, departing);
             departing.len() < WRITE_BYTES
         }));
         let written = match write(cx, departing) {
@@ -44,14 +44,14 @@ pub fn poll_batch<Error>(
 /// Writes what `next` gives, as far as it is taken at once; what is left of it. Where writing fails, the door will see why.
 pub fn write_past_door(
     next: &mut dyn FnMut() -> Option<Frame>,
-    spell: impl Fn(Outgoing, &mut BytesMut),
+    spell: impl Fn(&Outgoing, &mut BytesMut),
     write: impl FnOnce(&[u8]) -> Option<usize>,
 ) -> Bytes {
     with_buffer(|departing| {
         while departing.len() < WRITE_BYTES
             && let Some(frame) = next()
         {
-            spell(Outgoing::Frame(frame), departing);
+            spell(&Outgoing::Frame(frame), departing);
         }
         let written = if departing.is_empty() { 0 } else { write(departing).unwrap_or(0) };
         Bytes::copy_from_slice(&departing[written..])

@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
 };
 
 use super::{
@@ -451,13 +450,13 @@ impl Room {
         Ok(())
     }
 
-    /// Hands a message to one peer of this room, other than its sender. One that came `alone` tells when.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>, alone: Option<Instant>) -> Result<Handed, ErrorCode> {
+    /// Hands a message to one peer of this room, other than its sender.
+    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
         let envelope = message.into();
         present.count(envelope.message());
-        member.take(&envelope.alone(alone))
+        member.take(&envelope)
     }
 
     /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
@@ -722,7 +721,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }, None).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -759,9 +758,9 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert!(ear_a.room().forward(a, b, message(), None).is_ok());
-        assert_eq!(ear_a.room().forward(a, a, message(), None).err(), Some(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message(), None).err(), Some(ErrorCode::NoSuchPeer));
+        assert!(ear_a.room().forward(a, b, message()).is_ok());
+        assert_eq!(ear_a.room().forward(a, a, message()).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, message()).err(), Some(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().broadcast(a, message()).untaken, None);
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
@@ -888,7 +887,7 @@ mod tests {
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), Entry::default()).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }, None).err(), Some(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).untaken, Some(ErrorCode::Undeliverable));
     }
 }

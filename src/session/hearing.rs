@@ -184,7 +184,7 @@ impl Hearing {
     pub fn hear(&mut self, connection: ConnectionId, frames: &mut VecDeque<Frame>, taken_up: &mut Option<Instant>) -> Option<Pause> {
         let now = Instant::now();
         let at = Moment { now, taken_up: *taken_up.get_or_insert(now) };
-        let alone = (frames.len() == 1).then_some(now);
+        let alone = frames.len() == 1;
         if !self.dialect.manners().speaks_first && self.state.greet() {
             self.greet(now);
         }
@@ -215,9 +215,7 @@ impl Hearing {
             }
         }
         // A session at rest keeps no list.
-        if self.wishes.capacity() > 0 {
-            self.wishes = VecDeque::new();
-        }
+        self.wishes = VecDeque::new();
         None
     }
 
@@ -399,7 +397,7 @@ impl Hearing {
     }
 
     /// Deals with one, and tells the peer that is to be waited for behind it.
-    fn frame(&mut self, frame: &Frame, alone: Option<Instant>, at: Moment) -> Option<Behind> {
+    fn frame(&mut self, frame: &Frame, alone: bool, at: Moment) -> Option<Behind> {
         let best_effort = matches!(frame, Frame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return None;
@@ -479,14 +477,7 @@ impl Hearing {
         }
     }
 
-    fn act(
-        &mut self,
-        message: ClientMessage<'_>,
-        first: bool,
-        best_effort: bool,
-        alone: Option<Instant>,
-        at: Moment,
-    ) -> Result<Outcome, ErrorCode> {
+    fn act(&mut self, message: ClientMessage<'_>, first: bool, best_effort: bool, alone: bool, at: Moment) -> Result<Outcome, ErrorCode> {
         if best_effort && !matches!(message, ClientMessage::Forward { kind: Kind::Message, .. } | ClientMessage::Broadcast { .. }) {
             return Err(ErrorCode::BadMessage);
         }
@@ -507,7 +498,7 @@ impl Hearing {
                 let room = self.room_to_publish_in(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
                 let message = forwarded(kind, from, room, payload, directed, best_effort);
-                return room.forward(from, to, self.timed(message, at), alone).map(Outcome::Handed);
+                return room.forward(from, to, self.timed(message, at).alone(alone.then_some(at.now))).map(Outcome::Handed);
             }
             ClientMessage::Broadcast { room, payload } => {
                 let (room, standing) = self.state.place(room.as_deref())?;

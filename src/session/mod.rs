@@ -4,8 +4,8 @@
 //! sender straight to the other of its peer. The actor in this file decides what is neither: how a session begins, gets and loses its
 //! connections, and ends, and what the registry answers.
 //!
-//! A session knows no socket. Its door brings it frames, and sees to it that what is in its outbox is written. It outlives its connection: what is said meanwhile is kept in
-//! [`replay`], and another connection may attach to it, on any thread.
+//! A session knows no socket. Its door brings it frames, and sees to it that what is in its outbox is written. It outlives its connection: what is
+//! said meanwhile is kept in [`replay`], and another connection may attach to it, on any thread.
 
 pub mod admission;
 pub mod backlog;

@@ -85,7 +85,7 @@ pub fn weight(frame: &Frame) -> usize {
     frame.bytes().len() + OVERHEAD_BYTES
 }
 
-/// Of a list with nothing in it a connection keeps so little memory that a quiet one costs nothing, and so much that a message alone finds it there.
+/// Gives back the memory of a list that is empty, where it is more than the few messages take that most often come at once.
 pub fn give_back<T>(list: &mut VecDeque<T>) {
     const KEPT: usize = 4;
     if list.capacity() > KEPT {

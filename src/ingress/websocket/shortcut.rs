@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
@@ -21,10 +21,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{super::departing::write_past_door, Pings, write::spell};
-use crate::{
-    protocol::framing::Frame,
-    session::outbox::{Outgoing, Shortcut},
-};
+use crate::{protocol::framing::Frame, session::outbox::Shortcut};
 
 /// A socket as HTTP hands it over.
 pub trait Handover: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -65,8 +62,7 @@ struct TcpShortcut(Arc<Mutex<OwnedWriteHalf>>);
 
 impl Shortcut for TcpShortcut {
     fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-        let spell = |outgoing: Outgoing, out: &mut BytesMut| spell(&outgoing, Pings::Frames, out);
-        write_past_door(next, spell, |bytes| lock(&self.0).try_write(bytes).ok())
+        write_past_door(next, |outgoing, out| spell(outgoing, Pings::Frames, out), |bytes| lock(&self.0).try_write(bytes).ok())
     }
 
     fn is_for_all(&self) -> bool {

@@ -21,9 +21,9 @@ where
 {
     loop {
         let mut is_last = false;
-        let mut spell = |outgoing: Outgoing, out: &mut BytesMut| {
+        let mut spell = |outgoing: &Outgoing, out: &mut BytesMut| {
             is_last = matches!(outgoing, Outgoing::End(_));
-            spell(&outgoing, pings, out);
+            spell(outgoing, pings, out);
         };
         let mut left =
             poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| Pin::new(&mut *io.borrow_mut()).poll_write(cx, bytes))).await?;

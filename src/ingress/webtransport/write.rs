@@ -35,11 +35,11 @@ impl Sending {
     pub async fn write(&self, outbox: &Outbox, patience: Duration) -> Option<End> {
         loop {
             let mut end = None;
-            let mut spell = |outgoing: Outgoing, out: &mut BytesMut| {
+            let mut spell = |outgoing: &Outgoing, out: &mut BytesMut| {
                 if let Outgoing::End(how) = outgoing {
-                    end = Some(how);
+                    end = Some(*how);
                 }
-                self.spell(&outgoing, out);
+                self.spell(outgoing, out);
             };
             let batch = poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| self.poll_write(cx, bytes))).await;
             let mut left = batch.inspect_err(takes_no_more).ok()?;
@@ -87,11 +87,14 @@ impl Sending {
 
 impl Shortcut for Sending {
     fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-        let spell = |outgoing: Outgoing, out: &mut BytesMut| self.spell(&outgoing, out);
-        write_past_door(next, spell, |bytes| match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
-            Poll::Ready(Ok(written)) => Some(written),
-            Poll::Ready(Err(_)) | Poll::Pending => None,
-        })
+        write_past_door(
+            next,
+            |outgoing, out| self.spell(outgoing, out),
+            |bytes| match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+                Poll::Ready(Ok(written)) => Some(written),
+                Poll::Ready(Err(_)) | Poll::Pending => None,
+            },
+        )
     }
 
     /// QUIC works on the connection for a while when it sends, and nobody else has it meanwhile.
