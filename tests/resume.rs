@@ -52,8 +52,10 @@ async fn a_client_comes_back_by_any_door_and_both_sides_have_everything_once_and
     for from in Door::ALL {
         for to in Door::ALL {
             for cut in [Cut::Reset, Cut::LeftBehind] {
-                let mut anna = Resuming::join(&connector, from, "r").await;
-                let mut ben = Resuming::join(&connector, Door::ALL[0], "r").await;
+                // A room of their own: those of the turn before may still be seen leaving theirs.
+                let room = format!("{from} to {to}, {cut:?}");
+                let mut anna = Resuming::join(&connector, from, &room).await;
+                let mut ben = Resuming::join(&connector, Door::ALL[0], &room).await;
                 assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
                 let (a, b) = (anna.peer_id, ben.peer_id);
                 for n in 0..50 {
@@ -89,8 +91,9 @@ async fn a_client_that_fell_silent_comes_back_after_it_was_given_up() {
     let direct = Arc::new(doors(server.base()).await);
     for (from, to) in [(Door::ALL[0], Door::WebTransport), (Door::WebTransport, Door::ALL[1]), (Door::WebTransport, Door::WebTransport)] {
         let proxy = Proxy::to(server.addresses()[0]).await;
-        let mut anna = Resuming::join(&Arc::new(doors(&proxy.base()).await), from, "r").await;
-        let mut ben = Resuming::join(&direct, Door::WebTransport, "r").await;
+        let room = format!("{from} to {to}");
+        let mut anna = Resuming::join(&Arc::new(doors(&proxy.base()).await), from, &room).await;
+        let mut ben = Resuming::join(&direct, Door::WebTransport, &room).await;
         assert!(matches!(anna.hear().await, ServerMessage::PeerJoined { .. }));
         let (a, b) = (anna.peer_id, ben.peer_id);
         proxy.cut();
@@ -380,8 +383,9 @@ async fn who_was_too_slow_comes_back_and_has_everything_that_was_accepted() {
     let server = resumable(|config| config.timeouts.close_ms = 20_000);
     let connector = Arc::new(doors(server.base()).await);
     for (from, to) in [(Door::ALL[0], Door::WebTransport), (Door::WebTransport, Door::ALL[0])] {
-        let mut slow = Resuming::join(&connector, from, "r").await;
-        let mut sender = Resuming::join(&connector, Door::ALL[1], "r").await;
+        let room = format!("{from} to {to}");
+        let mut slow = Resuming::join(&connector, from, &room).await;
+        let mut sender = Resuming::join(&connector, Door::ALL[1], &room).await;
         let target = slow.peer_id;
         let text = "x".repeat(20_000);
         let (mut accepted, mut refused) = (vec![], 0);

@@ -36,9 +36,9 @@ impl Resuming {
     }
 
     /// One that is in a room and has heard so.
-    pub async fn join(connector: &Arc<Connector>, door: Door, room: &'static str) -> Self {
+    pub async fn join(connector: &Arc<Connector>, door: Door, room: &str) -> Self {
         let mut client = Self::connect(connector, door).await;
-        client.send(None, ClientMessage::Join { room: room.into(), metadata: None }).await;
+        client.send(None, ClientMessage::Join { room: room.to_owned().into(), metadata: None }).await;
         assert!(matches!(client.hear().await, ServerMessage::Joined { .. }));
         client
     }
