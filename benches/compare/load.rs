@@ -14,6 +14,8 @@ pub enum Load {
     EightInFlight,
     Broadcast,
     Churn,
+    /// One comes and goes in a large room. A relay, which tells nobody, is given as much to tell.
+    Presence,
     Idle,
     /// As `Offers`, with a hundred times as many connections.
     Growth,
@@ -36,6 +38,9 @@ const OFFER_BYTES: usize = 2048;
 const CANDIDATE_BYTES: usize = 200;
 const RATE: u32 = 4_000;
 const PAIRS: usize = 50;
+const LARGE_ROOM: usize = 1_000;
+/// A notice has 90 bytes, and 23 for its part of the list that whoever joins is sent. The shortest payload that can be told apart has these.
+const NOTICE_BYTES: usize = 160;
 const IDLE_CLIENTS: usize = 2_000;
 
 /// What the table shows, in order.
@@ -47,6 +52,7 @@ pub const FIGURES: &[Figure] = &[
     Figure { key: "eightInFlight", short: "8 in flight", title: "50 pairs × 8 in flight, 200 B, µs", load: Load::EightInFlight, of: cpu },
     Figure { key: "broadcast", short: "broadcast", title: "broadcast of 200 B to 49, µs per delivery", load: Load::Broadcast, of: cpu },
     Figure { key: "churn", short: "join and leave", title: "join and leave, µs", load: Load::Churn, of: cpu },
+    Figure { key: "presence", short: "room of 1,000", title: "notice of presence in a room of 1,000, µs", load: Load::Presence, of: cpu },
     Figure { key: "idle", short: "idle memory", title: "KiB per idle connection", load: Load::Idle, of: memory },
 ];
 
@@ -60,8 +66,8 @@ impl Load {
         matches!(self, Self::Offers | Self::Candidates | Self::Growth).then_some(RATE)
     }
 
-    /// The run, on this process.
-    pub fn plan(self, length: Duration, process: Process) -> Plan {
+    /// The run, on this process, which is a bare relay or a server.
+    pub fn plan(self, length: Duration, process: Process, is_relay: bool) -> Plan {
         let forward = |signal, pairs, bytes| Scenario::Forward { signal, pairs, bytes };
         let (scenario, pace) = match self {
             Self::Offers => (forward(Signal::Offer, PAIRS, OFFER_BYTES), Pace::Rate(RATE)),
@@ -70,6 +76,8 @@ impl Load {
             Self::EightInFlight => (forward(Signal::Candidate, PAIRS, CANDIDATE_BYTES), Pace::InFlight(8)),
             Self::Broadcast => (Scenario::Broadcast { rooms: 1, members: 50, bytes: CANDIDATE_BYTES }, Pace::InFlight(1)),
             Self::Churn => (Scenario::Churn { rooms: PAIRS, members: 2 }, Pace::InFlight(1)),
+            Self::Presence if is_relay => (Scenario::Broadcast { rooms: 1, members: LARGE_ROOM, bytes: NOTICE_BYTES }, Pace::InFlight(1)),
+            Self::Presence => (Scenario::Churn { rooms: 1, members: LARGE_ROOM }, Pace::InFlight(1)),
             Self::Idle => (Scenario::Idle { clients: IDLE_CLIENTS }, Pace::InFlight(16)),
             Self::Growth => (forward(Signal::Offer, 100 * PAIRS, OFFER_BYTES), Pace::Rate(RATE)),
         };

@@ -109,8 +109,13 @@ impl Server {
             Self::SwitchboardTls => load == Load::Idle,
             Self::Switchboard => true,
             Self::OneWorker | Self::TwoWorkers => matches!(load, Load::Offers | Load::OneInFlight),
+            _ if load == Load::Presence => self.is_ours(),
             _ => FIGURES.iter().any(|figure| figure.load == load),
         }
+    }
+
+    fn is_relay(self) -> bool {
+        matches!(self, Self::Bare | Self::BareWebtransport)
     }
 
     /// Was it written here?
@@ -197,7 +202,7 @@ impl Server {
 impl Serving {
     /// Puts a load on it. `None` if it cannot do that.
     pub async fn measure(&self, load: Load, length: Duration) -> anyhow::Result<Option<Outcome>> {
-        let plan = load.plan(length, self.running.process());
+        let plan = load.plan(length, self.running.process(), self.server.is_relay());
         tokio::time::timeout(length + SLACK, self.speak(&plan)).await.map_err(|_| anyhow!("it took too long"))?
     }
 
