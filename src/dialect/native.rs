@@ -1,5 +1,7 @@
 //! Our own spelling, in either codec: one frame is one message.
 
+use std::sync::{Arc, LazyLock};
+
 use bytes::Bytes;
 
 use super::{Dialect, Frames, Heard};
@@ -9,6 +11,16 @@ use crate::protocol::{ClientMessage, Codec, Envelope, ErrorCode, Refusal, Reques
 pub struct Native(pub Codec);
 
 impl Native {
+    /// The same one for all connections of this codec: it has nothing to remember of any.
+    pub fn shared(codec: Codec) -> Arc<dyn Dialect> {
+        static JSON: LazyLock<Arc<dyn Dialect>> = LazyLock::new(|| Arc::new(Native(Codec::Json)));
+        static MSGPACK: LazyLock<Arc<dyn Dialect>> = LazyLock::new(|| Arc::new(Native(Codec::MsgPack)));
+        match codec {
+            Codec::Json => JSON.clone(),
+            Codec::MsgPack => MSGPACK.clone(),
+        }
+    }
+
     fn frame(&self, bytes: Bytes) -> Frame {
         match self.0 {
             Codec::Json => Frame::Text(bytes),

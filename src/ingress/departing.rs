@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     task::{Context, Poll, ready},
 };
 
@@ -22,23 +23,31 @@ thread_local! {
 }
 
 /// Waits until the outbox has something, and writes all of it as `spell` spells it, as far as it is taken at once; what is left of it.
-pub fn poll_batch<Error>(
-    cx: &mut Context<'_>,
+pub async fn write_batch<Error>(
     outbox: &Outbox,
     mut spell: impl FnMut(&Outgoing, &mut BytesMut),
-    write: impl FnOnce(&mut Context<'_>, &[u8]) -> Poll<Result<usize, Error>>,
-) -> Poll<Result<BytesMut, Error>> {
-    with_buffer(|departing| {
-        ready!(outbox.poll_take(cx, |outgoing| {
-            spell(&outgoing, departing);
-            departing.len() < WRITE_BYTES
-        }));
-        let written = match write(cx, departing) {
-            Poll::Ready(written) => written?,
-            Poll::Pending => 0,
-        };
-        Poll::Ready(Ok(BytesMut::from(&departing[written..])))
+    write: impl Fn(&mut Context<'_>, &[u8]) -> Poll<Result<usize, Error>>,
+) -> Result<BytesMut, Error> {
+    let mut has_asked = false;
+    poll_fn(|cx| {
+        // This is polled with all that the client says, most of which is for others.
+        if has_asked && outbox.is_idle() {
+            return Poll::Pending;
+        }
+        has_asked = true;
+        with_buffer(|departing| {
+            ready!(outbox.poll_take(cx, |outgoing| {
+                spell(&outgoing, departing);
+                departing.len() < WRITE_BYTES
+            }));
+            let written = match write(cx, departing) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => 0,
+            };
+            Poll::Ready(Ok(BytesMut::from(&departing[written..])))
+        })
     })
+    .await
 }
 
 /// Writes what `next` gives, as far as it is taken at once; what is left of it. Where writing fails, the door will see why.

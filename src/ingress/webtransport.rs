@@ -322,7 +322,7 @@ impl Reader {
 
     /// Opens a session with the client's first frames and hands it all that follow.
     async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
-        let connection = place.connection(Arc::new(Native(Codec::MsgPack)), outbox.clone());
+        let connection = place.connection(Native::shared(Codec::MsgPack), outbox.clone());
         // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
         let (line, mut frames) = match Box::pin(doorkeeper.enter(place, connection, async |frames| self.frames(quic, frames).await)).await {
             Ok(entered) => entered,

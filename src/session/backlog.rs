@@ -25,6 +25,7 @@ pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,
     overflowed: AtomicBool,
+    closed: AtomicBool,
     /// Was it waited for in vain since it was last not behind?
     stalled: AtomicBool,
     /// Wakes those who wait for a client that is behind.
@@ -42,6 +43,7 @@ impl Backlog {
             bytes: AtomicUsize::new(0),
             bytes_max,
             overflowed: false.into(),
+            closed: false.into(),
             stalled: false.into(),
             eased: Notify::new(),
             began: Instant::now(),
@@ -132,6 +134,22 @@ impl Backlog {
     /// Was something not taken since it was last reopened?
     pub fn has_overflowed(&self) -> bool {
         self.overflowed.load(Ordering::SeqCst)
+    }
+
+    /// Takes nothing ever again; whether it did before.
+    pub fn close(&self) -> bool {
+        self.let_go();
+        !self.closed.swap(true, Ordering::SeqCst)
+    }
+
+    /// Is the session at its end, or told to end?
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Is what the client sends still to be heard? Not at the session's end, nor on a connection that is about to be given up.
+    pub fn is_listening(&self) -> bool {
+        !self.is_closed() && !self.has_overflowed()
     }
 
     /// Takes messages again: the connection that did not read is gone.

@@ -5,10 +5,7 @@
 //! of what writes to a socket or a stream, and of the resumables.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -42,7 +39,6 @@ pub struct Delivery {
     backlog: Arc<Backlog>,
     /// How long others wait for this client when it is behind.
     slow_peer: Duration,
-    closed: AtomicBool,
     saying: Mutex<Saying>,
 }
 
@@ -66,12 +62,17 @@ impl Delivery {
         outbox.open(backlog.clone(), []);
         let replay = Replay::new(settings.replay);
         let saying = Saying { dialect, outbox: Some(outbox), replay, gap: false, detached_bytes: 0, detached: None };
-        Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, closed: false.into(), saying: saying.into() })
+        Arc::new(Self { session, backlog, slow_peer: settings.slow_peer, saying: saying.into() })
     }
 
     /// Who is told what only the session can decide.
     pub fn session(&self) -> &Addr<Session> {
         &self.session
+    }
+
+    /// What waits for the client.
+    pub fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
     /// Where all that is said to clients is counted.
@@ -130,22 +131,16 @@ impl Delivery {
         saying.outbox.clone().map(|outbox| (outbox, saying.dialect.clone()))
     }
 
-    /// Is what the client sends still to be heard? Not at the session's end, nor on a connection that is about to be given up.
-    pub fn is_listening(&self) -> bool {
-        !self.is_closed() && !self.backlog.has_overflowed()
-    }
-
     /// Is the session at its end, or told to end?
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.backlog.is_closed()
     }
 
     /// Takes nothing ever again; whether it did before.
     pub fn close(&self) -> bool {
         // Under the lock, so that nobody is in the middle of something.
         let _saying = self.saying();
-        self.backlog.let_go();
-        !self.closed.swap(true, Ordering::SeqCst)
+        self.backlog.close()
     }
 
     /// Was something not taken, on this connection?

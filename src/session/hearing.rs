@@ -20,6 +20,7 @@ pub use self::wishes::TRY_AGAIN_AFTER;
 use super::{
     Shared,
     admission::{AskToJoin, Renew},
+    backlog::Backlog,
     connection::{Connection, ConnectionId, Ended, Ending},
     delivery::Delivery,
     outbox::Outbox,
@@ -47,6 +48,8 @@ pub struct Hearing {
     peer_id: PeerId,
     shared: Arc<Shared>,
     delivery: Arc<Delivery>,
+    /// That of the delivery, which is not asked for it with every message.
+    backlog: Arc<Backlog>,
     /// The connection that is heard, and how it spells.
     connection: Option<ConnectionId>,
     dialect: Arc<dyn Dialect>,
@@ -140,6 +143,7 @@ impl Hearing {
         Self {
             peer_id: welcome.peer_id,
             shared,
+            backlog: delivery.backlog().clone(),
             delivery,
             connection: Some(ConnectionId::FIRST),
             dialect: dialect.clone(),
@@ -189,7 +193,7 @@ impl Hearing {
             self.greet(now);
         }
         while !frames.is_empty() || !self.wishes.is_empty() {
-            if self.connection != Some(connection) || !self.delivery.is_listening() {
+            if self.connection != Some(connection) || !self.backlog.is_listening() {
                 frames.clear();
                 self.wishes.clear();
                 break;
@@ -358,7 +362,7 @@ impl Hearing {
             None => is_peer,
         };
         if std::mem::replace(&mut self.is_waiting_peer, waits) != waits {
-            self.delivery.metrics().peers_waiting(if waits { 1 } else { -1 });
+            self.backlog.metrics().peers_waiting(if waits { 1 } else { -1 });
         }
     }
 
@@ -381,7 +385,7 @@ impl Hearing {
         };
         // Only the connection that is the session's is heard.
         if let Some(outbox) = &self.outbox {
-            self.delivery.metrics().heard(outbox.meter().door(), frame.bytes().len(), said);
+            self.backlog.metrics().heard(outbox.meter().door(), frame.bytes().len(), said);
         }
     }
 
@@ -438,7 +442,7 @@ impl Hearing {
     fn conclude(&mut self, id: Option<u64>, outcome: Result<Outcome, ErrorCode>) -> Option<Behind> {
         match outcome {
             // Once a server shuts down its rooms empty, and what goes into an empty room is not to be called delivered.
-            Ok(Outcome::Done | Outcome::Handed(Handed { untaken: None, .. })) if self.delivery.is_closed() => {}
+            Ok(Outcome::Done | Outcome::Handed(Handed { untaken: None, .. })) if self.backlog.is_closed() => {}
             Ok(Outcome::Done) => self.acknowledge(id),
             Ok(Outcome::Later) => {}
             Ok(Outcome::Handed(Handed { untaken, behind })) => {
@@ -571,12 +575,12 @@ impl Hearing {
         C: Message<Result = ()> + Send + 'static,
         RoomRegistry: Handler<C, Result = ()>,
     {
-        ask(&self.shared.registry, self.delivery.metrics(), command);
+        ask(&self.shared.registry, self.backlog.metrics(), command);
     }
 
     /// A message on its way to others, which is timed if it is one of those that are.
     fn timed(&self, message: ServerMessage, at: Moment) -> Envelope {
-        Envelope::new(message).timed(self.delivery.metrics().is_timed().then_some(at.taken_up))
+        Envelope::new(message).timed(self.backlog.metrics().is_timed().then_some(at.taken_up))
     }
 
     /// The room of a message for one peer of it, if the client may send any.
@@ -620,7 +624,7 @@ impl Hearing {
 
     fn tell_refusal(&self, refusal: Refusal) {
         let is_last = self.dialect.ends_with(&refusal);
-        self.delivery.metrics().refused(refusal.code);
+        self.backlog.metrics().refused(refusal.code);
         debug!(code = %refusal.code, "a message is refused");
         self.delivery.tell(&ServerMessage::Error(refusal));
         if is_last {

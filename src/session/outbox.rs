@@ -30,6 +30,8 @@ pub struct Outbox {
     counted: AtomicUsize,
     /// Has the end been decided? Set under the lock, and looked at without it.
     has_end: AtomicBool,
+    /// Does the door wait for something to write, of which nothing has come since? Changed under the lock, and looked at without it.
+    is_idle: AtomicBool,
     /// Has anything come from the client since it was last asked for a sign of life?
     is_alive: AtomicBool,
     meter: ConnectionMeter,
@@ -44,30 +46,36 @@ struct Waiting {
     again: usize,
     /// Counted bytes that are taken out and not yet written.
     in_flight: usize,
-    ping: bool,
-    /// The latest would be enough (RFC 6455 §5.5.3), but there are clients that count.
-    pongs: VecDeque<Bytes>,
-    /// Comes behind all frames, and is counted nowhere: there is only one. Boxed, because it is there only at the end.
-    goodbye: Option<Box<Frame>>,
+    /// Boxed, because most often there is nothing of it.
+    aside: Option<Box<Aside>>,
     end: Option<End>,
-    /// The task of the door, and whether it waits for something to write.
+    /// The task of the door.
     door: Option<Waker>,
-    is_idle: bool,
     /// Are no more frames given out?
     is_held: bool,
     reader: Option<Waker>,
-    /// A task beside the door's that waits for the end.
-    keeper: Option<Waker>,
     /// The way past the door, and the post of the door's thread.
     shortcut: Option<(Arc<dyn Shortcut>, Arc<Post>)>,
     /// Is the postman on the way here?
     is_expected: bool,
     /// When the latest message came that came alone.
     alone_at: Option<Instant>,
+    /// Those that are timed. Boxed as well.
+    timed: Option<Box<Timed>>,
+}
+
+/// What may be there beside frames that wait.
+#[derive(Default)]
+struct Aside {
+    ping: bool,
+    /// The latest would be enough (RFC 6455 §5.5.3), but there are clients that count.
+    pongs: VecDeque<Bytes>,
+    /// Comes behind all frames, and is counted nowhere: there is only one.
+    goodbye: Option<Frame>,
     /// What is left of messages that went past the door. Their weight is in flight.
     begun: Option<Bytes>,
-    /// Those that are timed. Boxed, because most often there are none.
-    timed: Option<Box<Timed>>,
+    /// A task beside the door's that waits for the end.
+    keeper: Option<Waker>,
 }
 
 /// Messages whose way to the client is timed.
@@ -147,7 +155,14 @@ const NORMAL_CLOSURE: u16 = 1000;
 impl Outbox {
     /// Nothing waits on this connection, and there is no session yet.
     pub fn new(meter: ConnectionMeter) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), counted: 0.into(), has_end: false.into(), is_alive: false.into(), meter })
+        Arc::new(Self {
+            waiting: Mutex::default(),
+            counted: 0.into(),
+            has_end: false.into(),
+            is_idle: false.into(),
+            is_alive: false.into(),
+            meter,
+        })
     }
 
     /// What the connection counts as.
@@ -161,7 +176,7 @@ impl Outbox {
         waiting.backlog = Some(backlog);
         waiting.frames.extend(again);
         waiting.again = waiting.frames.len();
-        waiting.wake();
+        self.wake(&mut waiting);
     }
 
     /// Lets messages be written past the door, which is on this thread, to the end of the connection.
@@ -184,16 +199,17 @@ impl Outbox {
             let timed = waiting.timed.get_or_insert_default();
             timed.heard.push_back((timed.taken + ahead + 1, heard_at));
         }
+        let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
+        let is_free = self.is_idle() && !waiting.is_expected && !waiting.is_held;
+        if is_free && is_lonely && waiting.shortcut.as_ref().is_some_and(|(shortcut, post)| shortcut.is_for_all() || post.is_here()) {
+            return self.write_past_door(&mut waiting, Some(frame));
+        }
         self.counted.fetch_add(bytes, Ordering::Relaxed);
         waiting.frames.push_back(frame);
-        let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
-        if !waiting.is_idle || waiting.is_expected || waiting.is_held {
-            return;
-        }
         match &waiting.shortcut {
-            Some((shortcut, post)) if is_lonely && (shortcut.is_for_all() || post.is_here()) => self.write_past_door(&mut waiting),
+            _ if !is_free => {}
             Some((_, post)) if post.call(self) => waiting.is_expected = true,
-            _ => waiting.wake(),
+            _ => self.wake(&mut waiting),
         }
     }
 
@@ -201,8 +217,8 @@ impl Outbox {
     pub(super) fn visit(&self) {
         let mut waiting = self.waiting();
         waiting.is_expected = false;
-        if waiting.is_idle && !waiting.is_held {
-            self.write_past_door(&mut waiting);
+        if self.is_idle() && !waiting.is_held {
+            self.write_past_door(&mut waiting, None);
         }
     }
 
@@ -210,25 +226,34 @@ impl Outbox {
     pub(super) fn call_off(&self) {
         let mut waiting = self.waiting();
         waiting.is_expected = false;
-        waiting.wake();
+        self.wake(&mut waiting);
     }
 
-    /// Writes what there is, while the door waits for something to write; what is left is for the door.
-    fn write_past_door(&self, waiting: &mut Waiting) {
-        debug_assert!(waiting.end.is_none() && waiting.begun.is_none(), "all but frames wakes the door");
-        if let Some((shortcut, _)) = waiting.shortcut.clone() {
-            let rest = shortcut.write(&mut || match self.pop(waiting) {
+    /// Writes what there is, while the door waits for something to write; what is left is for the door. One that comes `alone`, while there is nothing
+    /// else, need not wait in the list for it.
+    fn write_past_door(&self, waiting: &mut Waiting, mut alone: Option<Frame>) {
+        debug_assert!(waiting.end.is_none() && !waiting.is_begun(), "all but frames wakes the door");
+        debug_assert!(alone.is_none() || waiting.frames.is_empty(), "it would overtake others");
+        let Some((shortcut, post)) = waiting.shortcut.take() else { return self.wake(waiting) };
+        let rest = shortcut.write(&mut || {
+            if let Some(frame) = alone.take() {
+                waiting.take_out(&frame);
+                self.count_sent(&frame);
+                return Some(frame);
+            }
+            match self.pop(waiting) {
                 Some(Outgoing::Frame(frame)) => Some(frame),
                 _ => None,
-            });
-            if rest.is_empty() {
-                self.count_written(waiting);
-            } else {
-                waiting.begun = Some(rest);
             }
+        });
+        waiting.shortcut = Some((shortcut, post));
+        if rest.is_empty() {
+            self.count_written(waiting);
+        } else {
+            waiting.aside().begun = Some(rest);
         }
-        if waiting.begun.is_some() || !waiting.frames.is_empty() {
-            waiting.wake();
+        if waiting.is_begun() || !waiting.frames.is_empty() {
+            self.wake(waiting);
         }
     }
 
@@ -267,8 +292,8 @@ impl Outbox {
     /// Asks the door to probe the client.
     pub fn ping(&self) {
         let mut waiting = self.waiting();
-        waiting.ping = true;
-        waiting.wake();
+        waiting.aside().ping = true;
+        self.wake(&mut waiting);
     }
 
     /// Asks the door to probe the client, to see soon whether it is alive.
@@ -290,11 +315,12 @@ impl Outbox {
     /// Asks the door to answer the client's probe. Of more than a few that wait only the latest are answered.
     pub fn pong(&self, data: Bytes) {
         let mut waiting = self.waiting();
-        if waiting.pongs.len() == PONGS_MAX {
-            waiting.pongs.pop_front();
+        let pongs = &mut waiting.aside().pongs;
+        if pongs.len() == PONGS_MAX {
+            pongs.pop_front();
         }
-        waiting.pongs.push_back(data);
-        waiting.wake();
+        pongs.push_back(data);
+        self.wake(&mut waiting);
     }
 
     /// Ends the connection behind what waits, with a goodbye. For who does not read, or is told the rest elsewhere, what waits is dropped.
@@ -304,7 +330,9 @@ impl Outbox {
             if matches!(code, CloseCode::SlowConsumer | CloseCode::Replaced) {
                 waiting.drop_frames();
             }
-            waiting.goodbye = goodbye.map(Box::new);
+            if goodbye.is_some() {
+                waiting.aside().goodbye = goodbye;
+            }
             self.meter.metrics().closed_with(code);
             self.end(&mut waiting, End::Close(code));
         }
@@ -337,6 +365,11 @@ impl Outbox {
         }
     }
 
+    /// Does the door wait, with nothing there for it? Whoever asked for something to write need not ask again.
+    pub fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Acquire)
+    }
+
     /// Waits until there is something to write, then gives out all that there is, one after another, as long as `write` wants more. After
     /// [`Outgoing::End`] it is not to be called again.
     pub async fn take(&self, mut write: impl FnMut(Outgoing) -> bool) {
@@ -347,11 +380,11 @@ impl Outbox {
     pub fn poll_take(&self, cx: &mut Context<'_>, mut write: impl FnMut(Outgoing) -> bool) -> Poll<()> {
         let mut waiting = self.waiting();
         let Some(mut outgoing) = self.pop(&mut waiting) else {
-            waiting.is_idle = true;
             waiting.note_door(cx);
+            self.is_idle.store(true, Ordering::Release);
             return Poll::Pending;
         };
-        waiting.is_idle = false;
+        self.is_idle.store(false, Ordering::Release);
         loop {
             let is_last = matches!(outgoing, Outgoing::End(_));
             if !write(outgoing) || is_last {
@@ -384,7 +417,7 @@ impl Outbox {
     pub async fn over(&self) -> End {
         poll_fn(|cx| {
             let mut waiting = self.waiting();
-            waiting.keeper = Some(cx.waker().clone());
+            waiting.aside().keeper = Some(cx.waker().clone());
             waiting.end.map_or(Poll::Pending, Poll::Ready)
         })
         .await
@@ -406,7 +439,19 @@ impl Outbox {
     fn end(&self, waiting: &mut Waiting, end: End) {
         waiting.end = Some(end);
         self.has_end.store(true, Ordering::Release);
-        waiting.wake();
+        self.wake(waiting);
+    }
+
+    fn wake(&self, waiting: &mut Waiting) {
+        // A door that is busy writing looks for more by itself, but wants to know of the end.
+        if let Some(door) = waiting.door.as_ref().filter(|_| self.is_idle() || waiting.end.is_some()) {
+            self.is_idle.store(false, Ordering::Release);
+            door.wake_by_ref();
+        }
+        if waiting.end.is_some() {
+            let keeper = waiting.aside.as_mut().and_then(|aside| aside.keeper.take());
+            [waiting.reader.take(), keeper].into_iter().flatten().for_each(Waker::wake);
+        }
     }
 
     fn pop(&self, waiting: &mut Waiting) -> Option<Outgoing> {
@@ -414,9 +459,13 @@ impl Outbox {
             self.counted.fetch_sub(bytes, Ordering::Relaxed);
         });
         if let Some(Outgoing::Frame(frame)) = &outgoing {
-            self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
+            self.count_sent(frame);
         }
         outgoing
+    }
+
+    fn count_sent(&self, frame: &Frame) {
+        self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -438,27 +487,19 @@ impl Waiting {
     }
 
     fn pop(&mut self, uncount: impl FnOnce(usize)) -> Option<Outgoing> {
-        if let Some(rest) = self.begun.take() {
-            return Some(Outgoing::Begun(rest));
-        }
-        if std::mem::take(&mut self.ping) {
-            return Some(Outgoing::Ping);
-        }
-        if let Some(data) = self.pongs.pop_front() {
-            return Some(Outgoing::Pong(data));
+        if let Some(urgent) = self.aside.as_mut().and_then(|aside| aside.pop_urgent()) {
+            return Some(urgent);
         }
         if self.is_held && self.end.is_none() {
             return None;
         }
         if let Some(frame) = self.frames.pop_front() {
-            if let Some(timed) = &mut self.timed {
-                timed.taken += 1;
-            }
             if self.again > 0 {
                 self.again -= 1;
+                self.count_taken();
             } else {
                 uncount(weight(&frame));
-                self.in_flight += weight(&frame);
+                self.take_out(&frame);
                 // It looks for itself whether that is enough.
                 if let Some(reader) = self.reader.take() {
                     reader.wake();
@@ -467,11 +508,36 @@ impl Waiting {
             return Some(Outgoing::Frame(frame));
         }
         give_back(&mut self.frames);
-        give_back(&mut self.pongs);
-        if let Some(goodbye) = self.goodbye.take() {
-            return Some(Outgoing::Frame(*goodbye));
+        if let Some(aside) = &mut self.aside {
+            if let Some(goodbye) = aside.goodbye.take() {
+                return Some(Outgoing::Frame(goodbye));
+            }
+            if aside.keeper.is_none() {
+                self.aside = None;
+            }
         }
         self.end.map(Outgoing::End)
+    }
+
+    /// Counts a frame as on its way.
+    fn take_out(&mut self, frame: &Frame) {
+        self.in_flight += weight(frame);
+        self.count_taken();
+    }
+
+    fn count_taken(&mut self) {
+        if let Some(timed) = &mut self.timed {
+            timed.taken += 1;
+        }
+    }
+
+    fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// Is there a rest of what went past the door?
+    fn is_begun(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.begun.is_some())
     }
 
     /// They go on to count, for the session may keep them for its next connection.
@@ -488,16 +554,18 @@ impl Waiting {
             self.door = Some(cx.waker().clone());
         }
     }
+}
 
-    fn wake(&mut self) {
-        // A door that is busy writing looks for more by itself, but wants to know of the end.
-        if let Some(door) = self.door.as_ref().filter(|_| self.is_idle || self.end.is_some()) {
-            self.is_idle = false;
-            door.wake_by_ref();
+impl Aside {
+    /// What comes in front of frames that wait.
+    fn pop_urgent(&mut self) -> Option<Outgoing> {
+        if let Some(rest) = self.begun.take() {
+            return Some(Outgoing::Begun(rest));
         }
-        if self.end.is_some() {
-            [self.reader.take(), self.keeper.take()].into_iter().flatten().for_each(Waker::wake);
+        if std::mem::take(&mut self.ping) {
+            return Some(Outgoing::Ping);
         }
+        self.pongs.pop_front().map(Outgoing::Pong)
     }
 }
 

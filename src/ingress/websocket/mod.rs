@@ -46,13 +46,13 @@ pub enum Pings {
 pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
     for subprotocol in offered.split(',').map(str::trim) {
         if subprotocol == SUBPROTOCOL_MSGPACK {
-            return (Arc::new(Native(Codec::MsgPack)), Some(SUBPROTOCOL_MSGPACK));
+            return (Native::shared(Codec::MsgPack), Some(SUBPROTOCOL_MSGPACK));
         }
         if subprotocol == SUBPROTOCOL_JSON {
-            return (Arc::new(Native(Codec::Json)), Some(SUBPROTOCOL_JSON));
+            return (Native::shared(Codec::Json), Some(SUBPROTOCOL_JSON));
         }
     }
-    (Arc::new(Native(Codec::Json)), None)
+    (Native::shared(Codec::Json), None)
 }
 
 /// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already. The place is held by the session as well, and

@@ -5,12 +5,14 @@
 
 use std::{
     io,
+    net::Shutdown,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{
@@ -37,9 +39,8 @@ impl Handover for TcpStream {
 
     fn hand_over(self) -> (Tcp, Option<Arc<dyn Shortcut>>) {
         let (read, write) = self.into_split();
-        let write = Arc::new(Mutex::new(write));
-        let shortcut = TcpShortcut(write.clone());
-        (Tcp { read, write }, Some(Arc::new(shortcut)))
+        let write = Arc::new(TcpWriting(write));
+        (Tcp { read, write: write.clone() }, Some(write))
     }
 }
 
@@ -55,24 +56,25 @@ impl Handover for TlsStream<TcpStream> {
 /// A TCP connection to whose end others can write as well.
 pub struct Tcp {
     read: OwnedReadHalf,
-    write: Arc<Mutex<OwnedWriteHalf>>,
+    write: Arc<TcpWriting>,
 }
 
-struct TcpShortcut(Arc<Mutex<OwnedWriteHalf>>);
+/// Where all write. The outbox sees to it that no two do at the same time.
+struct TcpWriting(OwnedWriteHalf);
 
-impl Shortcut for TcpShortcut {
+impl TcpWriting {
+    fn stream(&self) -> &TcpStream {
+        self.0.as_ref()
+    }
+}
+
+impl Shortcut for TcpWriting {
     fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-        write_past_door(next, |outgoing, out| spell(outgoing, Pings::Frames, out), |bytes| lock(&self.0).try_write(bytes).ok())
+        write_past_door(next, |outgoing, out| spell(outgoing, Pings::Frames, out), |bytes| self.0.try_write(bytes).ok())
     }
 
     fn is_for_all(&self) -> bool {
         true
-    }
-}
-
-impl Tcp {
-    fn write_half(&mut self) -> MutexGuard<'_, OwnedWriteHalf> {
-        lock(&self.write)
     }
 }
 
@@ -83,19 +85,27 @@ impl AsyncRead for Tcp {
 }
 
 impl AsyncWrite for Tcp {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.write_half()).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = self.write.stream();
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.write_half()).poll_flush(cx)
+    /// There is no buffer.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.write_half()).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match SockRef::from(self.write.stream()).shutdown(Shutdown::Write) {
+            // The client was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            outcome => outcome,
+        })
     }
-}
-
-fn lock(write: &Mutex<OwnedWriteHalf>) -> MutexGuard<'_, OwnedWriteHalf> {
-    write.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
-use super::{super::departing::poll_batch, Pings};
+use super::{super::departing::write_batch, Pings};
 use crate::{
     protocol::framing::Frame,
     session::outbox::{End, Outbox, Outgoing},
@@ -21,12 +21,11 @@ where
 {
     loop {
         let mut is_last = false;
-        let mut spell = |outgoing: &Outgoing, out: &mut BytesMut| {
+        let spell = |outgoing: &Outgoing, out: &mut BytesMut| {
             is_last = matches!(outgoing, Outgoing::End(_));
             spell(outgoing, pings, out);
         };
-        let mut left =
-            poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| Pin::new(&mut *io.borrow_mut()).poll_write(cx, bytes))).await?;
+        let mut left = write_batch(outbox, spell, |cx, bytes| Pin::new(&mut *io.borrow_mut()).poll_write(cx, bytes)).await?;
         while left.has_remaining() {
             let written = poll_fn(|cx| Pin::new(&mut *io.borrow_mut()).poll_write(cx, &left));
             match Box::pin(timeout(patience, written)).await?? {

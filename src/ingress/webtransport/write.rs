@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use wtransport::{SendStream, error::StreamWriteError};
 
-use super::super::departing::{poll_batch, write_past_door};
+use super::super::departing::{write_batch, write_past_door};
 use crate::{
     protocol::framing::{self, Frame},
     session::outbox::{End, Outbox, Outgoing, Shortcut},
@@ -35,13 +35,13 @@ impl Sending {
     pub async fn write(&self, outbox: &Outbox, patience: Duration) -> Option<End> {
         loop {
             let mut end = None;
-            let mut spell = |outgoing: &Outgoing, out: &mut BytesMut| {
+            let spell = |outgoing: &Outgoing, out: &mut BytesMut| {
                 if let Outgoing::End(how) = outgoing {
                     end = Some(*how);
                 }
                 self.spell(outgoing, out);
             };
-            let batch = poll_fn(|cx| poll_batch(cx, outbox, &mut spell, |cx, bytes| self.poll_write(cx, bytes))).await;
+            let batch = write_batch(outbox, spell, |cx, bytes| self.poll_write(cx, bytes)).await;
             let mut left = batch.inspect_err(takes_no_more).ok()?;
             while left.has_remaining() {
                 let written = Box::pin(timeout(patience, poll_fn(|cx| self.poll_write(cx, &left)))).await.ok()?;
