@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use switchboard::load::{Outcome, Pace, Plan, Process, Scenario, Signal};
 
+use crate::servers::Server;
+
 /// One run on one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Load {
@@ -14,7 +16,7 @@ pub enum Load {
     EightInFlight,
     Broadcast,
     Churn,
-    /// One comes and goes in a large room. A relay, which tells nobody, is given as much to tell.
+    /// One comes and goes in a large room. A relay, which tells nobody, is given rather more to tell.
     Presence,
     Idle,
     /// As `Offers`, with a hundred times as many connections.
@@ -39,8 +41,8 @@ const CANDIDATE_BYTES: usize = 200;
 const RATE: u32 = 4_000;
 const PAIRS: usize = 50;
 const LARGE_ROOM: usize = 1_000;
-/// A notice has 90 bytes, and 23 for its part of the list that whoever joins is sent. The shortest payload that can be told apart has these.
-const NOTICE_BYTES: usize = 160;
+/// What a relay is given to tell: the shortest payload that there is. A notice has 90 bytes, and 23 for its part of the list that whoever joins is sent.
+const RELAYED_NOTICE_BYTES: usize = 160;
 const IDLE_CLIENTS: usize = 2_000;
 
 /// What the table shows, in order.
@@ -66,8 +68,8 @@ impl Load {
         matches!(self, Self::Offers | Self::Candidates | Self::Growth).then_some(RATE)
     }
 
-    /// The run, on this process, which is a bare relay or a server.
-    pub fn plan(self, length: Duration, process: Process, is_relay: bool) -> Plan {
+    /// The run, on this server in this process.
+    pub fn plan(self, length: Duration, server: Server, process: Process) -> Plan {
         let forward = |signal, pairs, bytes| Scenario::Forward { signal, pairs, bytes };
         let (scenario, pace) = match self {
             Self::Offers => (forward(Signal::Offer, PAIRS, OFFER_BYTES), Pace::Rate(RATE)),
@@ -76,7 +78,9 @@ impl Load {
             Self::EightInFlight => (forward(Signal::Candidate, PAIRS, CANDIDATE_BYTES), Pace::InFlight(8)),
             Self::Broadcast => (Scenario::Broadcast { rooms: 1, members: 50, bytes: CANDIDATE_BYTES }, Pace::InFlight(1)),
             Self::Churn => (Scenario::Churn { rooms: PAIRS, members: 2 }, Pace::InFlight(1)),
-            Self::Presence if is_relay => (Scenario::Broadcast { rooms: 1, members: LARGE_ROOM, bytes: NOTICE_BYTES }, Pace::InFlight(1)),
+            Self::Presence if server.is_relay() => {
+                (Scenario::Broadcast { rooms: 1, members: LARGE_ROOM, bytes: RELAYED_NOTICE_BYTES }, Pace::InFlight(1))
+            }
             Self::Presence => (Scenario::Churn { rooms: 1, members: LARGE_ROOM }, Pace::InFlight(1)),
             Self::Idle => (Scenario::Idle { clients: IDLE_CLIENTS }, Pace::InFlight(16)),
             Self::Growth => (forward(Signal::Offer, 100 * PAIRS, OFFER_BYTES), Pace::Rate(RATE)),
@@ -94,7 +98,7 @@ impl Figure {
     }
 }
 
-/// Microseconds of the server's processor time per message, or per join and leave.
+/// Microseconds of the server's processor time per message or notice, or per join and leave.
 fn cpu(load: Load, outcome: &Outcome) -> Option<f64> {
     let delivered = outcome.recording.delivered;
     let micros = outcome.usage?.cpu.as_secs_f64() * 1e6;

@@ -114,7 +114,8 @@ impl Server {
         }
     }
 
-    fn is_relay(self) -> bool {
+    /// Does it know nothing but frames?
+    pub fn is_relay(self) -> bool {
         matches!(self, Self::Bare | Self::BareWebtransport)
     }
 
@@ -202,7 +203,7 @@ impl Server {
 impl Serving {
     /// Puts a load on it. `None` if it cannot do that.
     pub async fn measure(&self, load: Load, length: Duration) -> anyhow::Result<Option<Outcome>> {
-        let plan = load.plan(length, self.running.process(), self.server.is_relay());
+        let plan = load.plan(length, self.server, self.running.process());
         tokio::time::timeout(length + SLACK, self.speak(&plan)).await.map_err(|_| anyhow!("it took too long"))?
     }
 

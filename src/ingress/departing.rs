@@ -78,3 +78,88 @@ fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
         filled
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use super::*;
+    use crate::{
+        metrics::{ConnectionMeter, DialectName, Door},
+        protocol::CloseCode,
+        session::backlog::Backlog,
+    };
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Wakes {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn opened() -> Arc<Outbox> {
+        let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
+        outbox.open(Backlog::new(10_000, Arc::default()), []);
+        outbox
+    }
+
+    /// Takes all that there is, and leaves its words.
+    async fn batch(outbox: &Outbox) -> BytesMut {
+        let spell = |outgoing: &Outgoing, out: &mut BytesMut| out.extend_from_slice(format!("{outgoing:?};").as_bytes());
+        write_batch(outbox, spell, |_, _| Poll::Ready(Ok::<_, Infallible>(0))).await.unwrap()
+    }
+
+    #[test]
+    fn who_asked_and_does_not_ask_again_is_woken_by_all_that_there_is_to_write() {
+        type Happening = fn(&Arc<Outbox>);
+        let news: [(&str, Happening); 5] = [
+            ("Frame", |outbox| outbox.push(Frame::Text("hi".into()), None, None)),
+            ("Ping", |outbox| outbox.ping()),
+            ("Pong", |outbox| outbox.pong("hi".into())),
+            ("End", |outbox| outbox.close(CloseCode::Draining, None)),
+            ("Frame", |outbox| outbox.open(Backlog::new(10_000, Arc::default()), [Frame::Text("hi".into())])),
+        ];
+        for (what, happen) in news {
+            let (outbox, wakes) = (opened(), Arc::new(Wakes::default()));
+            let waker = Waker::from(wakes.clone());
+            let mut cx = Context::from_waker(&waker);
+            let mut asking = pin!(batch(&outbox));
+            for _ in 0..3 {
+                assert!(asking.as_mut().poll(&mut cx).is_pending(), "{what}");
+            }
+            assert!(outbox.is_idle() && wakes.count() == 0, "{what}");
+            happen(&outbox);
+            assert_eq!(wakes.count(), 1, "{what}");
+            let Poll::Ready(written) = asking.as_mut().poll(&mut cx) else { panic!("{what} is not written") };
+            assert!(written.starts_with(what.as_bytes()), "{what}: {written:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_after_another_is_the_one_that_is_woken() {
+        let (outbox, before, after) = (opened(), Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        assert!(pin!(batch(&outbox)).poll(&mut Context::from_waker(&Waker::from(before.clone()))).is_pending());
+        let waker = Waker::from(after.clone());
+        let mut asking = pin!(batch(&outbox));
+        assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        outbox.push(Frame::Text("hi".into()), None, None);
+        assert_eq!((before.count(), after.count()), (0, 1));
+        assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+}

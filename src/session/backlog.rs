@@ -2,7 +2,7 @@
 //!
 //! They wait in the outbox of a connection or, while there is none, for the next one. Past half the bound the client is behind, and those who send
 //! to it wait for it a little. Who is over the bound is told to close, once, and until its connection is given up takes only what nobody can
-//! be told the loss of.
+//! be told the loss of. Beside that it knows whether the session is at its end, for those who ask with every message.
 
 use std::{
     pin::pin,
@@ -136,8 +136,8 @@ impl Backlog {
         self.overflowed.load(Ordering::SeqCst)
     }
 
-    /// Takes nothing ever again; whether it did before.
-    pub fn close(&self) -> bool {
+    /// Notes that the session is at its end; whether that is news. Its delivery does so under its lock.
+    pub(super) fn close(&self) -> bool {
         self.let_go();
         !self.closed.swap(true, Ordering::SeqCst)
     }

@@ -131,7 +131,7 @@ impl Delivery {
         saying.outbox.clone().map(|outbox| (outbox, saying.dialect.clone()))
     }
 
-    /// Is the session at its end, or told to end?
+    /// As the backlog knows it.
     pub fn is_closed(&self) -> bool {
         self.backlog.is_closed()
     }

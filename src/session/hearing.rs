@@ -48,7 +48,7 @@ pub struct Hearing {
     peer_id: PeerId,
     shared: Arc<Shared>,
     delivery: Arc<Delivery>,
-    /// That of the delivery, which is not asked for it with every message.
+    /// That of the delivery, for what is asked with every message.
     backlog: Arc<Backlog>,
     /// The connection that is heard, and how it spells.
     connection: Option<ConnectionId>,

@@ -30,7 +30,8 @@ pub struct Outbox {
     counted: AtomicUsize,
     /// Has the end been decided? Set under the lock, and looked at without it.
     has_end: AtomicBool,
-    /// Does the door wait for something to write, of which nothing has come since? Changed under the lock, and looked at without it.
+    /// Does the door wait, and was it not woken since? What came meanwhile is the postman's, or held, or written already. Changed under the lock, and
+    /// looked at without it.
     is_idle: AtomicBool,
     /// Has anything come from the client since it was last asked for a sign of life?
     is_alive: AtomicBool,
@@ -190,9 +191,8 @@ impl Outbox {
     /// heard is measured, if that is told.
     pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let mut waiting = self.waiting();
-        let bytes = weight(&frame);
         if waiting.end.is_some() {
-            return waiting.release(bytes);
+            return waiting.release(weight(&frame));
         }
         if let Some(heard_at) = heard_at {
             let ahead = waiting.frames.len() as u64;
@@ -204,10 +204,11 @@ impl Outbox {
         if is_free && is_lonely && waiting.shortcut.as_ref().is_some_and(|(shortcut, post)| shortcut.is_for_all() || post.is_here()) {
             return self.write_past_door(&mut waiting, Some(frame));
         }
-        self.counted.fetch_add(bytes, Ordering::Relaxed);
-        waiting.frames.push_back(frame);
+        self.add(&mut waiting, frame);
+        if !is_free {
+            return;
+        }
         match &waiting.shortcut {
-            _ if !is_free => {}
             Some((_, post)) if post.call(self) => waiting.is_expected = true,
             _ => self.wake(&mut waiting),
         }
@@ -234,19 +235,25 @@ impl Outbox {
     fn write_past_door(&self, waiting: &mut Waiting, mut alone: Option<Frame>) {
         debug_assert!(waiting.end.is_none() && !waiting.is_begun(), "all but frames wakes the door");
         debug_assert!(alone.is_none() || waiting.frames.is_empty(), "it would overtake others");
-        let Some((shortcut, post)) = waiting.shortcut.take() else { return self.wake(waiting) };
-        let rest = shortcut.write(&mut || {
-            if let Some(frame) = alone.take() {
-                waiting.take_out(&frame);
-                self.count_sent(&frame);
-                return Some(frame);
-            }
-            match self.pop(waiting) {
-                Some(Outgoing::Frame(frame)) => Some(frame),
-                _ => None,
-            }
+        let shortcut = waiting.shortcut.take();
+        let rest = shortcut.as_ref().map_or_else(Bytes::new, |(shortcut, _)| {
+            shortcut.write(&mut || {
+                if let Some(frame) = alone.take() {
+                    waiting.take_out(&frame);
+                    self.count_sent(&frame);
+                    return Some(frame);
+                }
+                match self.pop(waiting) {
+                    Some(Outgoing::Frame(frame)) => Some(frame),
+                    _ => None,
+                }
+            })
         });
-        waiting.shortcut = Some((shortcut, post));
+        waiting.shortcut = shortcut;
+        if let Some(frame) = alone {
+            // It was not asked for.
+            self.add(waiting, frame);
+        }
         if rest.is_empty() {
             self.count_written(waiting);
         } else {
@@ -365,7 +372,7 @@ impl Outbox {
         }
     }
 
-    /// Does the door wait, with nothing there for it? Whoever asked for something to write need not ask again.
+    /// Does the door wait, and was it not woken since? Then the task that asked for something to write need not ask again.
     pub fn is_idle(&self) -> bool {
         self.is_idle.load(Ordering::Acquire)
     }
@@ -464,6 +471,11 @@ impl Outbox {
         outgoing
     }
 
+    fn add(&self, waiting: &mut Waiting, frame: Frame) {
+        self.counted.fetch_add(weight(&frame), Ordering::Relaxed);
+        waiting.frames.push_back(frame);
+    }
+
     fn count_sent(&self, frame: &Frame) {
         self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
     }
@@ -512,7 +524,9 @@ impl Waiting {
             if let Some(goodbye) = aside.goodbye.take() {
                 return Some(Outgoing::Frame(goodbye));
             }
-            if aside.keeper.is_none() {
+            if aside.keeper.is_some() {
+                give_back(&mut aside.pongs);
+            } else {
                 self.aside = None;
             }
         }
@@ -708,6 +722,30 @@ mod tests {
     fn push_alone_at(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str, at: Instant) {
         assert!(backlog.add(weight(&frame(text))));
         outbox.push(frame(text), Some(at), None);
+    }
+
+    /// Takes nothing, and asks for nothing.
+    struct Blocked;
+
+    impl Shortcut for Blocked {
+        fn write(&self, _: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
+            Bytes::new()
+        }
+
+        fn is_for_all(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_a_shortcut_does_not_ask_for_is_left_for_the_door() {
+        let (outbox, backlog) = with_shortcut(usize::MAX);
+        outbox.waiting().shortcut = Some((Arc::new(Blocked), Arc::new(Post::new(None))));
+        assert_eq!(all(&outbox), []);
+        push_alone(&outbox, &backlog, "alone");
+        assert_eq!((backlog.waiting(), all(&outbox)), (weight(&frame("alone")), vec![Outgoing::Frame(frame("alone"))]));
+        outbox.written();
+        assert_eq!(backlog.waiting(), 0);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub async fn exchange<Io>(
     });
     let mut writing = pin!(write(&io, outbox, pings, timeouts.silence()));
     tokio::select! {
-        // What the client says may be answered at once.
+        // What the client says may be answered in the same turn, where there is no way past this door.
         biased;
         () = &mut reading => {
             tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }

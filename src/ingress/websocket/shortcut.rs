@@ -59,7 +59,7 @@ pub struct Tcp {
     write: Arc<TcpWriting>,
 }
 
-/// Where all write. The outbox sees to it that no two do at the same time.
+/// Where all write, and no two at the same time: others do so under the outbox's lock, while it knows the door to wait for something to write.
 struct TcpWriting(OwnedWriteHalf);
 
 impl TcpWriting {
@@ -85,6 +85,7 @@ impl AsyncRead for Tcp {
 }
 
 impl AsyncWrite for Tcp {
+    /// As the half of the socket does by itself, but for nobody alone.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let stream = self.write.stream();
         loop {

@@ -56,7 +56,7 @@ impl Hearing {
         let outcome = match deed {
             // Where clients have tokens that is theirs, which let it in, and is too long here.
             Deed::Join { claim: Some(claim), .. } if self.grant.is_some() && self.is_too_long(&claim) => {
-                self.delivery.metrics().token_failed(TokenFailure::TooLong);
+                self.backlog.metrics().token_failed(TokenFailure::TooLong);
                 self.give_up(CloseCode::Unauthorized, now);
                 return None;
             }
@@ -108,7 +108,7 @@ impl Hearing {
                 // What the dialect deals with by itself.
                 Deed::Say(_) | Deed::Close(_) => continue,
             };
-            self.delivery.metrics().received(said);
+            self.backlog.metrics().received(said);
         }
     }
 
