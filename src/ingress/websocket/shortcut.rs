@@ -85,7 +85,7 @@ impl AsyncRead for Tcp {
 }
 
 impl AsyncWrite for Tcp {
-    /// As the half of the socket does by itself, but for nobody alone.
+    /// The half of the socket has its own, but wants to be borrowed by one alone for it.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let stream = self.write.stream();
         loop {
