@@ -463,9 +463,18 @@ async fn a_message_that_is_none_is_refused_by_name() {
         let request = admin.request(Method::POST, path).header(header::CONTENT_TYPE, kind).body(body);
         within("an answer", request.send()).await.unwrap()
     };
-    for body in
-        ["", "{", "[]", "{}", r#"{"payload":1,"to":"x"}"#, r#"{"payload":1,"payload":2}"#, r#"{"payload":NaN}"#, "{\"payload\":1} x"]
-    {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "[1]",
+        "[null]",
+        "{}",
+        r#"{"payload":1,"to":"x"}"#,
+        r#"{"payload":1,"payload":2}"#,
+        r#"{"payload":NaN}"#,
+        "{\"payload\":1} x",
+    ] {
         problem(send(body.into(), "application/json").await, 400, "bad-body").await;
     }
     problem(send(r#"{"payload":1}"#.into(), "text/plain").await, 415, "wrong-content-type").await;
@@ -694,6 +703,7 @@ async fn what_is_logged_may_be_changed_where_the_program_lets_it() {
         assert!(problem["detail"].as_str().unwrap().contains("is not a log filter"), "{problem}");
     }
     problem(put(json!({"level": "info"})).await, 400, "bad-body").await;
+    problem(put(json!(["debug"])).await, 400, "bad-body").await;
     problem(put(json!({"filter": 7})).await, 400, "bad-body").await;
     assert_eq!(log.filter(), "warn,switchboard=debug");
     let without = Administered::start();

@@ -17,7 +17,7 @@ use tracing::info;
 use super::{Desk, events, not_allowed, problem::Problem, query::Query, room_name};
 use crate::{
     config::{ForeignDialect, log_filter_fault},
-    protocol::{Codec, Payload, PeerId, RoomId},
+    protocol::{Codec, Object, Payload, PeerId, RoomId},
     registry::{
         command::{CloseRoom, FindPeer, FindRoom, ListPeers, ListRooms},
         inlet::Inlet,
@@ -346,7 +346,7 @@ async fn read(request: &HttpRequest, mut body: web::Payload, desk: &Desk) -> Res
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| bad_body(error.to_string()))
+    serde_json::from_slice(body).map(|Object(document)| document).map_err(|error| bad_body(error.to_string()))
 }
 
 fn bad_body(detail: String) -> Problem {

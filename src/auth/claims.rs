@@ -5,7 +5,6 @@
 use std::{
     collections::HashSet,
     fmt,
-    marker::PhantomData,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -13,7 +12,7 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -21,7 +20,7 @@ use super::{
     grant::{Grant, RateLimits, Rights, RoomGrant, RoomPattern},
     jwt::BadToken,
 };
-use crate::slips;
+use crate::{protocol::Object, slips};
 
 /// Bytes of a `sub`, which everybody in a room is told: as OpenID Connect has it (Core, §2).
 pub const USER_BYTES_MAX: usize = 255;
@@ -122,32 +121,9 @@ impl Claims {
     }
 }
 
-/// A JSON object.
+/// A JSON object, and no array: an empty one would be every right.
 pub(super) fn object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, BadToken> {
     serde_json::from_slice(json).map(|Object(object)| object).map_err(|_| BadToken::Malformed)
-}
-
-/// What is written as an object. An array fills a struct as well, in the order of its fields, and an empty one would be every right.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
 }
 
 /// The claims that count. A name that is there twice is an error.

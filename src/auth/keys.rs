@@ -22,6 +22,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use tracing::{error, info};
 use x509_parser::{prelude::FromDer as _, public_key::RSAPublicKey, x509::SubjectPublicKeyInfo};
 
+use crate::protocol::Object;
+
 /// Bytes that a file of keys may have. A key is a few hundred.
 const FILE_BYTES_MAX: u64 = 65_536;
 /// Keys that one set may have.
@@ -427,7 +429,7 @@ fn from_set(json: &[u8], key: impl Fn(Jwk) -> Result<Result<Key, KeyFault>, KeyF
     let mut usable = Vec::new();
     let mut first = None;
     for value in keys {
-        match serde_json::from_value(value).map_or(Ok(Err(KeyFault::NoKey)), &key)? {
+        match serde_json::from_value(value).map_or(Ok(Err(KeyFault::NoKey)), |Object(jwk)| key(jwk))? {
             Ok(key) => usable.push(Arc::new(key)),
             Err(fault) => first = first.or(Some(fault)),
         }

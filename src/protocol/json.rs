@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     id::ResumeToken,
     message::{Fields, Malformed, Resume},
+    object::Object,
     payload::{Codec, Payload},
     scan,
 };
@@ -30,7 +31,7 @@ struct Envelope<'a> {
     #[serde(borrow)]
     token: Option<Text<'a>>,
     #[serde(borrow)]
-    resume: Option<ResumeFields<'a>>,
+    resume: Option<Object<ResumeFields<'a>>>,
     #[serde(borrow, default, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -85,7 +86,7 @@ pub(super) fn with_serde<'a>(frame: &'a Bytes, text: &'a str) -> Result<Fields<'
         to: envelope.to.map(|text| text.0),
         received: envelope.received,
         token: envelope.token.map(|text| text.0),
-        resume: envelope.resume.map(|resume| resume.parse()),
+        resume: envelope.resume.map(|Object(resume)| resume.parse()),
         payload: envelope.payload.map(opaque),
         metadata: envelope.metadata.map(opaque),
         depth: None,

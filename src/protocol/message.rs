@@ -431,6 +431,19 @@ mod tests {
     }
 
     #[test]
+    fn an_array_is_no_resume() {
+        let hello = |resume: serde_json::Value| {
+            let text = serde_json::json!({ "type": "hello", "id": 4, "resume": resume });
+            let bytes = Bytes::from(rmp_serde::to_vec(&text).unwrap());
+            let json = Request::decode(Codec::Json, &Bytes::from(text.to_string()), 3).map(|request| request.id);
+            let msgpack = Request::decode(Codec::MsgPack, &bytes, 3).map(|request| request.id);
+            [json, msgpack].map(|read| read.map_err(|refused| refused.id))
+        };
+        assert_eq!(hello(serde_json::json!({ "token": "0".repeat(32), "received": 7 })), [Ok(Some(4)), Ok(Some(4))]);
+        assert_eq!(hello(serde_json::json!(["0".repeat(32), 7])), [Err(Some(4)), Err(Some(4))]);
+    }
+
+    #[test]
     fn both_codecs_mean_the_same() {
         let text = Bytes::from_static(br#"{"type":"join","id":1,"room":"r","metadata":{"a":1},"unknown":[1]}"#);
         let bytes = Bytes::from(rmp_serde::to_vec(&serde_json::from_slice::<serde_json::Value>(&text).unwrap()).unwrap());

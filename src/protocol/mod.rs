@@ -16,6 +16,7 @@ mod id;
 mod json;
 mod message;
 pub mod msgpack;
+mod object;
 mod payload;
 mod read;
 mod scan;
@@ -29,6 +30,7 @@ pub use message::{
     Census, ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume,
     ServerMessage, Token, Welcome,
 };
+pub use object::Object;
 pub use payload::{Codec, Payload};
 pub use spell::RELAY;
 

@@ -11,6 +11,7 @@ use rmp::Marker;
 use super::{
     json::ResumeFields,
     message::{Fields, Malformed, Resume},
+    object::Object,
     payload::{Codec, Payload},
 };
 
@@ -310,8 +311,8 @@ impl<'a> FromMsgPack<'a> for Cow<'a, str> {
 
 impl<'a> FromMsgPack<'a> for Resume {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
-        let fields: Option<ResumeFields<'_>> = rmp_serde::from_slice(value).ok()?;
-        Some(fields.map(|fields| fields.parse()))
+        let fields: Option<Object<ResumeFields<'_>>> = rmp_serde::from_slice(value).ok()?;
+        Some(fields.map(|Object(fields)| fields.parse()))
     }
 }
 

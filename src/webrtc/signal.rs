@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::protocol::Payload;
+use crate::protocol::{Object, Payload};
 
 /// A session description, and what our browser client says beside it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -18,7 +18,7 @@ pub struct Description {
 impl Description {
     /// What a peer sent as one, if it is the shape of one.
     pub fn read(payload: &Payload) -> Option<Self> {
-        payload.parse().ok()
+        payload.parse().ok().map(|Object(description)| description)
     }
 
     /// The payload of a message that carries this text.

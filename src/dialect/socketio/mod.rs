@@ -39,7 +39,7 @@ use super::{
     fields::Fields,
 };
 use crate::protocol::{
-    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, RELAY, Refusal, RoomId, ServerMessage, Token, framing::Frame,
+    CloseCode, Codec, Envelope, ErrorCode, Kind, Object, Payload, PeerId, RELAY, Refusal, RoomId, ServerMessage, Token, framing::Frame,
 };
 
 /// One connection that speaks Socket.IO.
@@ -247,7 +247,8 @@ impl State {
 
 /// What a client says who it is by, if it says so.
 fn token_in(packet: &Packet<'_>) -> Option<String> {
-    serde_json::from_str::<Auth>(packet.data).ok()?.token
+    let Object(Auth { token }) = serde_json::from_str(packet.data).ok()?;
+    token
 }
 
 /// A namespace is not entered: to this the library knows what to say, `connect_error`.
