@@ -179,9 +179,28 @@ pub fn entries(bytes: &[u8]) -> Entries<'_> {
     Entries { rest: &bytes[length..], left, has_failed: false, containers: 0 }
 }
 
+/// A key, whose bytes are yet to be found text, and its value.
+type EntryInBytes<'a> = (&'a [u8], &'a [u8]);
+
 impl<'a> Entries<'a> {
-    fn entry(&mut self) -> Result<(&'a str, &'a [u8]), Malformed> {
-        let key = text(self.value()?).ok_or_else(|| Malformed::new("the keys of a message are strings"))?;
+    /// The same as [`Iterator::next`], for who knows the keys.
+    fn next_in_bytes(&mut self) -> Option<Result<EntryInBytes<'a>, Malformed>> {
+        let next = match self.left {
+            _ if self.has_failed => return None,
+            None => Err(Malformed::new("a message is a MessagePack map")),
+            Some(0) if self.rest.is_empty() => return None,
+            Some(0) => Err(Malformed::new("something stands behind the message")),
+            Some(count) => {
+                self.left = Some(count - 1);
+                self.entry()
+            }
+        };
+        self.has_failed = next.is_err();
+        Some(next)
+    }
+
+    fn entry(&mut self) -> Result<EntryInBytes<'a>, Malformed> {
+        let key = body(self.value()?).ok_or_else(no_key)?;
         Ok((key, self.value()?))
     }
 
@@ -198,19 +217,14 @@ impl<'a> Iterator for Entries<'a> {
     type Item = Result<(&'a str, &'a [u8]), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = match self.left {
-            _ if self.has_failed => return None,
-            None => Err(Malformed::new("a message is a MessagePack map")),
-            Some(0) if self.rest.is_empty() => return None,
-            Some(0) => Err(Malformed::new("something stands behind the message")),
-            Some(count) => {
-                self.left = Some(count - 1);
-                self.entry()
-            }
-        };
+        let next = self.next_in_bytes()?.and_then(|(key, value)| Ok((std::str::from_utf8(key).map_err(|_| no_key())?, value)));
         self.has_failed = next.is_err();
         Some(next)
     }
+}
+
+fn no_key() -> Malformed {
+    Malformed::new("the keys of a message are strings")
 }
 
 /// Takes one value off the front.
@@ -222,9 +236,17 @@ pub fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
 
 /// The text that a whole value is, or bytes that are text: some libraries write those.
 fn text(value: &[u8]) -> Option<&str> {
-    match Head::read(value)? {
-        (Head::Str(_) | Head::Bin(_), length) => std::str::from_utf8(&value[length..]).ok(),
-        _ => None,
+    std::str::from_utf8(body(value)?).ok()
+}
+
+/// The bytes of it, before they are found text.
+fn body(value: &[u8]) -> Option<&[u8]> {
+    match value {
+        [0xa0..=0xbf, body @ ..] => Some(body),
+        _ => match Head::read(value)? {
+            (Head::Str(_) | Head::Bin(_), length) => Some(&value[length..]),
+            _ => None,
+        },
     }
 }
 
@@ -246,22 +268,23 @@ struct Values<'a> {
 pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     let mut values = Values::default();
     let mut entries = entries(frame);
-    for entry in &mut entries {
+    while let Some(entry) = entries.next_in_bytes() {
         let (key, value) = entry?;
-        let place = match key {
-            "type" => &mut values.kind,
-            "id" => &mut values.id,
-            "room" => &mut values.room,
-            "to" => &mut values.to,
-            "received" => &mut values.received,
-            "token" => &mut values.token,
-            "resume" => &mut values.resume,
-            "payload" => &mut values.payload,
-            "metadata" => &mut values.metadata,
+        let (name, place) = match key {
+            b"type" => ("type", &mut values.kind),
+            b"id" => ("id", &mut values.id),
+            b"room" => ("room", &mut values.room),
+            b"to" => ("to", &mut values.to),
+            b"received" => ("received", &mut values.received),
+            b"token" => ("token", &mut values.token),
+            b"resume" => ("resume", &mut values.resume),
+            b"payload" => ("payload", &mut values.payload),
+            b"metadata" => ("metadata", &mut values.metadata),
+            _ if std::str::from_utf8(key).is_err() => return Err(no_key()),
             _ => continue,
         };
         if place.replace(value).is_some() {
-            return Err(Malformed::twice(key));
+            return Err(Malformed::twice(name));
         }
     }
     let opaque = |value: &[u8]| Payload::new(Codec::MsgPack, frame.slice_ref(value));
