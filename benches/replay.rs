@@ -1,6 +1,6 @@
 //! What a session keeps to say again after a resume: keeping a message, forgetting what was received, and finding what was missed.
 //!
-//! `cargo bench --bench replay`. Messages are frames of 300 bytes; their bytes are shared, as they are with the outbox.
+//! `cargo bench --bench replay`. Messages are frames of 300 bytes, for this session alone and so copied; `shared` ones are for others as well.
 
 mod support;
 
@@ -22,15 +22,17 @@ criterion_main!(benches);
 
 fn keep(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("replay/keep");
-    let frame = frame();
+    let own = frame();
+    let shared = own_and_others();
     // Of a client that never acknowledges the oldest is forgotten each time.
     let mut full = kept(LIMITS.messages_max);
-    group.bench_function(BenchmarkId::new("full", LIMITS.messages_max), |bencher| bencher.iter(|| full.keep(frame.clone(), 0)));
+    group.bench_function(BenchmarkId::new("full", LIMITS.messages_max), |bencher| bencher.iter(|| keep_one(&mut full, &own)));
+    group.bench_function(BenchmarkId::new("full, shared", LIMITS.messages_max), |bencher| bencher.iter(|| keep_one(&mut full, &shared[0])));
     // One that does, often.
     let mut acknowledged = Replay::new(LIMITS);
     group.bench_function(BenchmarkId::new("acknowledged every", 32), |bencher| {
         bencher.iter(|| {
-            acknowledged.keep(frame.clone(), 0);
+            keep_one(&mut acknowledged, &own);
             if acknowledged.sent().is_multiple_of(32) {
                 acknowledged.acknowledge(acknowledged.sent()).expect("it was sent");
             }
@@ -57,7 +59,7 @@ fn after(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(missed as u64));
         group.bench_function(BenchmarkId::new("missed", missed), |bencher| {
             bencher.iter(|| {
-                black_box(&replay).after(black_box(received)).expect("all are kept").cloned().for_each(|frame| drop(black_box(frame)))
+                black_box(&replay).after(black_box(received)).expect("all are kept").into_iter().for_each(|frame| drop(black_box(frame)))
             });
         });
     }
@@ -67,8 +69,18 @@ fn frame() -> Frame {
     Frame::Text(Bytes::from(vec![b'x'; FRAME_BYTES]))
 }
 
+fn own_and_others() -> [Frame; 2] {
+    let frame = frame();
+    [frame.clone(), frame]
+}
+
+fn keep_one(replay: &mut Replay, frame: &Frame) {
+    replay.keep(frame);
+    replay.bound(0);
+}
+
 fn kept(messages: usize) -> Replay {
     let (mut replay, frame) = (Replay::new(LIMITS), frame());
-    (0..messages).for_each(|_| replay.keep(frame.clone(), 0));
+    (0..messages).for_each(|_| keep_one(&mut replay, &frame));
     replay
 }

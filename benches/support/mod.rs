@@ -87,7 +87,8 @@ impl Keeper {
 impl Inlet for Keeper {
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        self.dialect.encode(envelope).into_last().into_iter().for_each(|frame| kept.keep(frame, 0));
+        self.dialect.encode(envelope).into_last().iter().for_each(|frame| kept.keep(frame));
+        kept.bound(0);
         Ok(())
     }
 

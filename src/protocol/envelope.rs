@@ -1,4 +1,4 @@
-//! A message on its way to many: spelled at most once per codec, and the bytes shared.
+//! A message on its way: to many spelled at most once per codec, and the bytes shared; to one the bytes are its own.
 
 use std::{sync::OnceLock, time::Instant};
 
@@ -13,6 +13,7 @@ pub struct Envelope {
     alone: Option<Instant>,
     name: Option<PeerName>,
     audience: usize,
+    is_for_one: bool,
     heard_at: Option<Instant>,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
@@ -28,6 +29,7 @@ impl Envelope {
             alone: None,
             name: None,
             audience: 0,
+            is_for_one: false,
             heard_at: None,
             json: OnceLock::new(),
             msgpack: OnceLock::new(),
@@ -53,6 +55,11 @@ impl Envelope {
     /// The same for those who may not know for how many it is.
     pub fn uncounted(self) -> Self {
         Self { audience: 0, foreign: OnceLock::new(), ..self }
+    }
+
+    /// Says that it is for one peer: nobody else asks for its spelling.
+    pub fn for_one(self) -> Self {
+        Self { is_for_one: true, ..self }
     }
 
     /// Says when it was heard, if it is for one peer and no other came with it: there may be nothing to wait for with writing it.
@@ -91,6 +98,9 @@ impl Envelope {
 
     /// The message as a whole frame of this codec. Who asks first pays; the bytes are the same for all.
     pub fn spell(&self, codec: Codec) -> Bytes {
+        if self.is_for_one {
+            return self.message.spell(codec).into();
+        }
         let spelling = match codec {
             Codec::Json => &self.json,
             Codec::MsgPack => &self.msgpack,
@@ -120,5 +130,21 @@ impl Envelope {
 impl From<ServerMessage> for Envelope {
     fn from(message: ServerMessage) -> Self {
         Self::new(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shared_by_all_who_ask_but_where_it_is_for_one() {
+        let envelope = || Envelope::new(ServerMessage::Pong { received: 7 });
+        for codec in [Codec::Json, Codec::MsgPack] {
+            let (many, one) = (envelope(), envelope().for_one());
+            assert_eq!(many.spell(codec), one.spell(codec));
+            assert_eq!(many.spell(codec).as_ptr(), many.spell(codec).as_ptr(), "it is spelled once");
+            assert!(!many.spell(codec).is_unique() && one.spell(codec).is_unique());
+        }
     }
 }

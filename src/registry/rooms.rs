@@ -454,7 +454,7 @@ impl Room {
     pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        let envelope = message.into();
+        let envelope = message.into().for_one();
         present.count(envelope.message());
         member.take(&envelope)
     }
@@ -479,7 +479,7 @@ impl Room {
             *to = Some(member.peer_id);
         }
         present.count(envelope.message());
-        member.take(&envelope.with(name, 0))
+        member.take(&envelope.with(name, 0).for_one())
     }
 
     /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered

@@ -173,7 +173,7 @@ impl Delivery {
         }
         saying.abandon();
         let Some(missed) = saying.replay.after(received).filter(|_| !saying.gap && !self.is_closed()) else { return false };
-        let missed: Vec<Frame> = missed.map(|frame| dialect.respell(frame)).collect();
+        let missed: Vec<Frame> = missed.iter().map(|frame| dialect.respell(frame)).collect();
         outbox.open(self.backlog.clone(), dialect.spell(welcome).into_last().into_iter().chain(missed));
         self.backlog.release(std::mem::take(&mut saying.detached_bytes));
         self.backlog.reopen();
@@ -207,14 +207,15 @@ impl Delivery {
     fn say(&self, saying: &mut Saying, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
         let bytes = outbox::weight(&frame);
         let fits = self.backlog.add(bytes);
+        let before = saying.replay.bytes();
+        saying.replay.keep(&frame);
         match &saying.outbox {
             _ if !fits => saying.gap = true,
-            Some(outbox) => outbox.push(frame.clone(), alone, heard_at),
+            Some(outbox) => outbox.push(frame, alone, heard_at),
             None => saying.detached_bytes += bytes,
         }
         let excess = self.backlog.excess();
-        let before = saying.replay.bytes();
-        saying.replay.keep(frame, excess);
+        saying.replay.bound(excess);
         self.count_kept(before, saying);
         let kept = saying.replay.bytes();
         if let Some(detached) = &mut saying.detached {

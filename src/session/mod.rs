@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod backlog;
+mod chunks;
 pub mod connection;
 pub mod delivery;
 pub mod hearing;

@@ -90,8 +90,13 @@ struct Timed {
 
 /// What a frame costs while it waits: its bytes, and about as much memory as it takes beside them.
 pub fn weight(frame: &Frame) -> usize {
+    weight_of(frame.bytes().len())
+}
+
+/// The same for a frame of so many bytes.
+pub fn weight_of(bytes: usize) -> usize {
     const OVERHEAD_BYTES: usize = 128;
-    frame.bytes().len() + OVERHEAD_BYTES
+    bytes + OVERHEAD_BYTES
 }
 
 /// Gives back the memory of a list that is empty, where it is more than the few messages take that most often come at once.

@@ -5,17 +5,47 @@
 
 use std::collections::VecDeque;
 
-use super::outbox::weight;
+use bytes::Bytes;
+
+use super::{
+    chunks::Chunks,
+    outbox::{weight, weight_of},
+};
 use crate::protocol::framing::Frame;
+
+/// A longer message stays in an allocation of its own.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// The latest messages of one session.
 #[derive(Debug)]
 pub struct Replay {
     limits: ReplayLimits,
-    frames: VecDeque<Frame>,
+    messages: VecDeque<Kept>,
+    copied: Chunks,
     bytes: usize,
     /// How many came before those that are kept.
     gone: u64,
+}
+
+/// A message that is kept.
+#[derive(Debug)]
+enum Kept {
+    /// As it is, for others have it too, or it is long.
+    Whole(Frame),
+    /// A text frame, so many bytes of which are with those of other messages.
+    Text(u32),
+    /// The same for a binary one.
+    Binary(u32),
+}
+
+impl Kept {
+    /// What it counts for: what its frame would.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Whole(frame) => weight(frame),
+            Self::Text(length) | Self::Binary(length) => weight_of(*length as usize),
+        }
+    }
 }
 
 /// How much may be kept for one client.
@@ -32,12 +62,12 @@ pub struct NeverSent;
 impl Replay {
     /// Nothing was sent.
     pub fn new(limits: ReplayLimits) -> Self {
-        Self { limits, frames: VecDeque::new(), bytes: 0, gone: 0 }
+        Self { limits, messages: VecDeque::new(), copied: Chunks::default(), bytes: 0, gone: 0 }
     }
 
     /// How many messages were sent.
     pub fn sent(&self) -> u64 {
-        self.gone + self.frames.len() as u64
+        self.gone + self.messages.len() as u64
     }
 
     /// How many bytes are kept.
@@ -45,13 +75,29 @@ impl Replay {
         self.bytes
     }
 
-    /// Counts a message as sent and keeps it. So many bytes as wait for the client in `excess` of their bound are kept beside this one, for they
+    /// Counts a message as sent and keeps it. Whoever keeps one sees to the [bounds](Self::bound) as well.
+    pub fn keep(&mut self, frame: &Frame) {
+        let (bytes, is_text) = match frame {
+            Frame::Text(bytes) => (bytes, true),
+            Frame::Binary(bytes) | Frame::Datagram(bytes) => (bytes, false),
+        };
+        // What is for this client alone is copied: it is read no more before it is forgotten.
+        let message = match u32::try_from(bytes.len()) {
+            Ok(length) if bytes.len() <= COPIED_BYTES_MAX && bytes.is_unique() => {
+                self.copied.push(bytes);
+                if is_text { Kept::Text(length) } else { Kept::Binary(length) }
+            }
+            _ => Kept::Whole(frame.clone()),
+        };
+        self.bytes += message.weight();
+        self.messages.push_back(message);
+    }
+
+    /// Forgets the oldest messages past the bounds. So many bytes as wait for the client in `excess` of their bound are kept beside this one, for they
     /// were promised.
-    pub fn keep(&mut self, frame: Frame, excess: usize) {
-        self.bytes += weight(&frame);
-        self.frames.push_back(frame);
+    pub fn bound(&mut self, excess: usize) {
         let bytes_max = if self.limits.bytes_max == 0 { 0 } else { self.limits.bytes_max + excess };
-        while self.frames.len() > self.limits.messages_max || self.bytes > bytes_max {
+        while self.messages.len() > self.limits.messages_max || self.bytes > bytes_max {
             self.forget();
         }
     }
@@ -64,66 +110,129 @@ impl Replay {
         while self.gone < received {
             self.forget();
         }
-        if self.frames.is_empty() {
-            self.frames = VecDeque::new();
+        if self.messages.is_empty() {
+            (self.messages, self.copied) = Default::default();
         }
         Ok(())
     }
 
     /// All that was sent after the first `received` messages, if that is known as a whole.
-    pub fn after(&self, received: u64) -> Option<impl ExactSizeIterator<Item = &Frame>> {
+    pub fn after(&self, received: u64) -> Option<Vec<Frame>> {
         let skipped = usize::try_from(received.checked_sub(self.gone)?).ok()?;
-        (skipped <= self.frames.len()).then(|| self.frames.range(skipped..))
+        if skipped > self.messages.len() {
+            return None;
+        }
+        let mut copied = self.copied.read();
+        let mut missed = Vec::with_capacity(self.messages.len() - skipped);
+        for (place, message) in self.messages.iter().enumerate() {
+            let bytes = match message {
+                Kept::Whole(_) => &[],
+                Kept::Text(length) | Kept::Binary(length) => copied.take(*length as usize),
+            };
+            if place >= skipped {
+                missed.push(match message {
+                    Kept::Whole(frame) => frame.clone(),
+                    Kept::Text(_) => Frame::Text(Bytes::copy_from_slice(bytes)),
+                    Kept::Binary(_) => Frame::Binary(Bytes::copy_from_slice(bytes)),
+                });
+            }
+        }
+        Some(missed)
     }
 
     fn forget(&mut self) {
-        if let Some(frame) = self.frames.pop_front() {
-            self.bytes -= weight(&frame);
+        if let Some(message) = self.messages.pop_front() {
+            self.bytes -= message.weight();
             self.gone += 1;
+            if let Kept::Text(length) | Kept::Binary(length) = message {
+                self.copied.forget(length as usize);
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
-    fn kept(limits: ReplayLimits, texts: &[&'static str]) -> Replay {
+    /// Kept as they are, and copied.
+    const WAYS: [fn(&'static str) -> Bytes; 2] =
+        [|text| Bytes::from_static(text.as_bytes()), |text| Bytes::copy_from_slice(text.as_bytes())];
+
+    fn keep(replay: &mut Replay, frame: &Frame) {
+        replay.keep(frame);
+        replay.bound(0);
+    }
+
+    fn kept(limits: ReplayLimits, way: fn(&'static str) -> Bytes, texts: &[&'static str]) -> Replay {
         let mut replay = Replay::new(limits);
-        texts.iter().for_each(|text| replay.keep(Frame::Text(Bytes::from_static(text.as_bytes())), 0));
+        texts.iter().for_each(|text| keep(&mut replay, &Frame::Text(way(text))));
         replay
     }
 
     fn after(replay: &Replay, received: u64) -> Option<Vec<String>> {
-        Some(replay.after(received)?.map(|frame| String::from_utf8(frame.bytes().to_vec()).unwrap()).collect())
+        Some(replay.after(received)?.iter().map(|frame| String::from_utf8(frame.bytes().to_vec()).unwrap()).collect())
     }
 
     const ROOMY: ReplayLimits = ReplayLimits { messages_max: 10, bytes_max: 10_000 };
 
     #[test]
     fn exactly_what_was_not_received_is_told_again() {
-        let mut replay = kept(ROOMY, &["a", "b", "c"]);
-        assert_eq!(after(&replay, 0).unwrap(), ["a", "b", "c"]);
-        assert_eq!(after(&replay, 2).unwrap(), ["c"]);
-        assert_eq!(after(&replay, 3).unwrap(), [""; 0]);
-        assert_eq!(after(&replay, 4), None, "never sent");
-        assert_eq!(replay.acknowledge(4), Err(NeverSent));
-        replay.acknowledge(2).unwrap();
-        replay.acknowledge(1).unwrap();
-        assert_eq!(after(&replay, 2).unwrap(), ["c"]);
-        assert_eq!(after(&replay, 1), None, "acknowledged before");
-        assert_eq!(replay.sent(), 3);
+        for way in WAYS {
+            let mut replay = kept(ROOMY, way, &["a", "b", "c"]);
+            assert_eq!(after(&replay, 0).unwrap(), ["a", "b", "c"]);
+            assert_eq!(after(&replay, 2).unwrap(), ["c"]);
+            assert_eq!(after(&replay, 3).unwrap(), [""; 0]);
+            assert_eq!(after(&replay, 4), None, "never sent");
+            assert_eq!(replay.acknowledge(4), Err(NeverSent));
+            replay.acknowledge(2).unwrap();
+            replay.acknowledge(1).unwrap();
+            assert_eq!(after(&replay, 2).unwrap(), ["c"]);
+            assert_eq!(after(&replay, 1), None, "acknowledged before");
+            assert_eq!(replay.sent(), 3);
+        }
     }
 
     #[test]
     fn the_oldest_is_forgotten_past_either_bound() {
-        let replay = kept(ReplayLimits { messages_max: 2, bytes_max: 10_000 }, &["a", "b", "c"]);
-        assert_eq!((after(&replay, 0), after(&replay, 1).unwrap()), (None, vec!["b".to_owned(), "c".to_owned()]));
-        let replay = kept(ReplayLimits { messages_max: 9, bytes_max: 2 * 128 + 3 }, &["aa", "bb", "c"]);
-        assert_eq!((after(&replay, 0), after(&replay, 1).unwrap()), (None, vec!["bb".to_owned(), "c".to_owned()]));
-        let replay = kept(ReplayLimits { messages_max: 0, bytes_max: 0 }, &["a", "b"]);
-        assert_eq!((replay.sent(), after(&replay, 1), after(&replay, 2).unwrap().len()), (2, None, 0));
+        for way in WAYS {
+            let replay = kept(ReplayLimits { messages_max: 2, bytes_max: 10_000 }, way, &["a", "b", "c"]);
+            assert_eq!((after(&replay, 0), after(&replay, 1).unwrap()), (None, vec!["b".to_owned(), "c".to_owned()]));
+            let replay = kept(ReplayLimits { messages_max: 9, bytes_max: 2 * 128 + 3 }, way, &["aa", "bb", "c"]);
+            assert_eq!((after(&replay, 0), after(&replay, 1).unwrap()), (None, vec!["bb".to_owned(), "c".to_owned()]));
+            let replay = kept(ReplayLimits { messages_max: 0, bytes_max: 0 }, way, &["a", "b"]);
+            assert_eq!((replay.sent(), after(&replay, 1), after(&replay, 2).unwrap().len()), (2, None, 0));
+        }
+    }
+
+    #[test]
+    fn what_waits_past_its_bound_is_kept_beside_the_rest() {
+        let mut replay = Replay::new(ReplayLimits { messages_max: 9, bytes_max: 2 * 129 });
+        for (text, excess) in [("a", 0), ("b", 0), ("c", 129), ("d", 258)] {
+            replay.keep(&Frame::Text(text.into()));
+            replay.bound(excess);
+        }
+        assert_eq!(after(&replay, 0).unwrap(), ["a", "b", "c", "d"]);
+        replay.bound(0);
+        assert_eq!(after(&replay, 2).unwrap(), ["c", "d"]);
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_as_it_was_however_it_is_kept() {
+        let shared = Bytes::from(vec![b's'; 100]);
+        let long = Bytes::from(vec![b'l'; COPIED_BYTES_MAX + 1]);
+        let own = |byte: u8| Bytes::from(vec![byte; COPIED_BYTES_MAX]);
+        let frames = |wrap: fn(Bytes) -> Frame| [own(1), shared.clone(), own(2), Bytes::new(), long.clone(), own(3), own(4)].map(wrap);
+        let all = [frames(Frame::Text), frames(Frame::Binary)].concat();
+        let mut replay = Replay::new(ReplayLimits { messages_max: 20, bytes_max: 1_000_000 });
+        frames(Frame::Text).iter().chain(&frames(Frame::Binary)).for_each(|frame| keep(&mut replay, frame));
+        for received in 0..=all.len() {
+            assert_eq!(replay.after(received as u64).unwrap(), all[received..]);
+        }
+        for received in 0..=all.len() {
+            replay.acknowledge(received as u64).unwrap();
+            assert_eq!(replay.after(received as u64).unwrap(), all[received..]);
+        }
+        assert_eq!(replay.bytes(), 0);
     }
 }
