@@ -639,6 +639,23 @@ mod tests {
         assert!(key.verifies(message.as_bytes(), &signature));
     }
 
+    /// Serde took an array for a key, or for a set of them: its items in the order of our fields.
+    #[test]
+    fn an_array_is_no_key_and_no_set() {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        let (jwk, items) = (
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": x }),
+            json!(["OKP", null, null, null, null, "Ed25519", x, null, null, null, null, null]),
+        );
+        let published = |set: &Value| Key::from_published_jwks(set.to_string().as_bytes()).map(|keys| keys.len()).ok();
+        assert_eq!(published(&json!({ "keys": [jwk] })), Some(1));
+        for none in [json!([[jwk]]), json!({ "keys": [items] })] {
+            assert_eq!(published(&none), None, "{none}");
+        }
+        assert!(Key::from_lone_jwk(None, jwk.to_string().as_bytes()).is_ok());
+        assert!(Key::from_lone_jwk(None, items.to_string().as_bytes()).is_err());
+    }
+
     #[test]
     fn what_a_token_says_can_be_read_before_anything_is_proved() {
         let directory = tempfile::tempdir().unwrap();

@@ -190,7 +190,7 @@ impl Key {
 
     /// A JWK that is in no set.
     pub(super) fn from_lone_jwk(name: Option<String>, json: &[u8]) -> Result<Self, KeyFault> {
-        let jwk: Jwk = serde_json::from_slice(json).map_err(|_| KeyFault::NoKey)?;
+        let Object(jwk) = serde_json::from_slice(json).map_err(|_| KeyFault::NoKey)?;
         let key = Self::from_jwk(jwk)?;
         Ok(Self { name: key.name.or(name), ..key })
     }
@@ -390,7 +390,7 @@ fn parse(path: &Path, contents: &[u8]) -> Result<Vec<Arc<Key>>, KeyFault> {
     if !contents.trim_ascii_start().starts_with(b"{") {
         return Ok(vec![Arc::new(from_pem(name(), contents)?)]);
     }
-    if serde_json::from_slice::<Jwks>(contents).is_ok() {
+    if serde_json::from_slice::<Object<Jwks>>(contents).is_ok() {
         let keys = from_set(contents, |jwk| match Key::from_jwk(jwk) {
             // Passed over, it would lie there for ever.
             Err(fault @ (KeyFault::Private | KeyFault::ShortSecret(_))) => Err(fault),
@@ -422,7 +422,7 @@ const PRIVATE: &[u8] = b"PRIVATE KEY-----";
 /// The keys of a set that can be used. A set may well have others (RFC 7517 §5), which are passed over; `key` says which of them are a reason to
 /// take none.
 fn from_set(json: &[u8], key: impl Fn(Jwk) -> Result<Result<Key, KeyFault>, KeyFault>) -> Result<Vec<Arc<Key>>, KeyFault> {
-    let Jwks { keys } = serde_json::from_slice(json).map_err(|_| KeyFault::NoKey)?;
+    let Object(Jwks { keys }) = serde_json::from_slice(json).map_err(|_| KeyFault::NoKey)?;
     if keys.len() > KEYS_MAX {
         return Err(KeyFault::Many(keys.len(), KEYS_MAX));
     }

@@ -37,15 +37,15 @@ pub trait Dialect: Send + Sync {
     /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
     fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
 
-    /// Spells a message that others get as well.
+    /// Spells a message that others may get as well.
     fn encode(&self, envelope: &Envelope) -> Frames;
 
     /// Spells a message for this client alone.
     fn spell(&self, message: &ServerMessage) -> Frames;
 
     /// Spells anew what was spelled for an earlier connection of the same session.
-    fn respell(&self, frame: &Frame) -> Frame {
-        frame.clone()
+    fn respell(&self, frame: Frame) -> Frame {
+        frame
     }
 
     /// Its clients, and whether they are like ours.

@@ -64,13 +64,13 @@ impl Dialect for Native {
     }
 
     /// A value that the earlier codec could not express stays what it had become there.
-    fn respell(&self, frame: &Frame) -> Frame {
+    fn respell(&self, frame: Frame) -> Frame {
         let codec = match frame {
             Frame::Text(_) => Codec::Json,
             Frame::Binary(_) | Frame::Datagram(_) => Codec::MsgPack,
         };
         if codec == self.0 {
-            return frame.clone();
+            return frame;
         }
         self.frame(ServerMessage::decode(codec, frame.bytes()).expect("the server reads what it wrote").spell(self.0).into())
     }

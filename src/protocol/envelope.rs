@@ -57,7 +57,7 @@ impl Envelope {
         Self { audience: 0, foreign: OnceLock::new(), ..self }
     }
 
-    /// Says that it is for one peer: nobody else asks for its spelling.
+    /// Says that it is for one peer: in our own codecs its bytes are shared with nobody.
     pub fn for_one(self) -> Self {
         Self { is_for_one: true, ..self }
     }
@@ -96,7 +96,7 @@ impl Envelope {
         &mut self.message
     }
 
-    /// The message as a whole frame of this codec. Who asks first pays; the bytes are the same for all.
+    /// The message as a whole frame of this codec. Who asks first pays, and the bytes are the same for all, unless it is for one.
     pub fn spell(&self, codec: Codec) -> Bytes {
         if self.is_for_one {
             return self.message.spell(codec).into();

@@ -40,7 +40,7 @@ struct Envelope<'a> {
 
 /// What `hello` says to go on with a session.
 #[derive(Deserialize)]
-pub struct ResumeFields<'a> {
+struct ResumeFields<'a> {
     #[serde(borrow)]
     token: Text<'a>,
     received: u64,
@@ -48,7 +48,7 @@ pub struct ResumeFields<'a> {
 
 impl ResumeFields<'_> {
     /// As it is meant.
-    pub fn parse(&self) -> Resume {
+    fn parse(&self) -> Resume {
         Resume { token: ResumeToken::parse(&self.token.0), received: self.received }
     }
 }

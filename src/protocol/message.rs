@@ -430,8 +430,9 @@ mod tests {
         assert_eq!(Request::decode(Codec::MsgPack, &frame, 3).unwrap_err().id, Some(5));
     }
 
+    /// Serde filled it from an array, in the order of its fields, and in MessagePack from a map with their numbers for keys.
     #[test]
-    fn an_array_is_no_resume() {
+    fn what_is_no_object_is_no_resume() {
         let hello = |resume: serde_json::Value| {
             let text = serde_json::json!({ "type": "hello", "id": 4, "resume": resume });
             let bytes = Bytes::from(rmp_serde::to_vec(&text).unwrap());
@@ -440,7 +441,15 @@ mod tests {
             [json, msgpack].map(|read| read.map_err(|refused| refused.id))
         };
         assert_eq!(hello(serde_json::json!({ "token": "0".repeat(32), "received": 7 })), [Ok(Some(4)), Ok(Some(4))]);
-        assert_eq!(hello(serde_json::json!(["0".repeat(32), 7])), [Err(Some(4)), Err(Some(4))]);
+        for resume in [serde_json::json!(["0".repeat(32), 7]), serde_json::json!({ "token": "0".repeat(32) }), serde_json::json!(7)] {
+            assert_eq!(hello(resume.clone()), [Err(Some(4)), Err(Some(4))], "{resume}");
+        }
+        let token = [&b"\xd9\x20"[..], &[b'0'; 32]].concat();
+        let numbered = [&b"\x82\xa4type\xa5hello\xa6resume\x82\x00"[..], &token, b"\x01\x07"].concat();
+        assert!(Request::decode(Codec::MsgPack, &numbered.into(), 3).is_err());
+        let twice = [&b"\x82\xa4type\xa5hello\xa6resume\x83\xa5token"[..], &token, b"\xa8received\x07\xa8received\x07"].concat();
+        assert!(Request::decode(Codec::MsgPack, &twice.into(), 3).is_err());
+        assert_eq!(hello(serde_json::json!(null)), [Ok(Some(4)), Ok(Some(4))]);
     }
 
     #[test]

@@ -30,9 +30,10 @@ pub use message::{
     Census, ClientLimits, ClientMessage, ClientRates, Kind, LeaveReason, Malformed, NO_SUCH_PEER, Peer, Refusal, Request, Resume,
     ServerMessage, Token, Welcome,
 };
-pub use object::Object;
 pub use payload::{Codec, Payload};
 pub use spell::RELAY;
+
+pub(crate) use object::Object;
 
 /// The code with which a client closes its QUIC connection when something went wrong and it may come back: RFC 9114 §8.1.
 pub const H3_INTERNAL_ERROR: u32 = 0x102;

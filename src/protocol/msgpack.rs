@@ -9,9 +9,8 @@ use bytes::Bytes;
 use rmp::Marker;
 
 use super::{
-    json::ResumeFields,
+    id::ResumeToken,
     message::{Fields, Malformed, Resume},
-    object::Object,
     payload::{Codec, Payload},
 };
 
@@ -270,21 +269,21 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
     let mut entries = entries(frame);
     while let Some(entry) = entries.next_in_bytes() {
         let (key, value) = entry?;
-        let (name, place) = match key {
-            b"type" => ("type", &mut values.kind),
-            b"id" => ("id", &mut values.id),
-            b"room" => ("room", &mut values.room),
-            b"to" => ("to", &mut values.to),
-            b"received" => ("received", &mut values.received),
-            b"token" => ("token", &mut values.token),
-            b"resume" => ("resume", &mut values.resume),
-            b"payload" => ("payload", &mut values.payload),
-            b"metadata" => ("metadata", &mut values.metadata),
+        let place = match key {
+            b"type" => &mut values.kind,
+            b"id" => &mut values.id,
+            b"room" => &mut values.room,
+            b"to" => &mut values.to,
+            b"received" => &mut values.received,
+            b"token" => &mut values.token,
+            b"resume" => &mut values.resume,
+            b"payload" => &mut values.payload,
+            b"metadata" => &mut values.metadata,
             _ if std::str::from_utf8(key).is_err() => return Err(no_key()),
             _ => continue,
         };
         if place.replace(value).is_some() {
-            return Err(Malformed::twice(name));
+            return Err(Malformed::twice(&String::from_utf8_lossy(key)));
         }
     }
     let opaque = |value: &[u8]| Payload::new(Codec::MsgPack, frame.slice_ref(value));
@@ -334,8 +333,22 @@ impl<'a> FromMsgPack<'a> for Cow<'a, str> {
 
 impl<'a> FromMsgPack<'a> for Resume {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
-        let fields: Option<Object<ResumeFields<'_>>> = rmp_serde::from_slice(value).ok()?;
-        Some(fields.map(|Object(fields)| fields.parse()))
+        if value == [NIL] {
+            return Some(None);
+        }
+        let (mut token, mut received) = (None, None);
+        for entry in entries(value) {
+            let (key, value) = entry.ok()?;
+            let place = match key {
+                "token" => &mut token,
+                "received" => &mut received,
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return None;
+            }
+        }
+        Some(Some(Resume { token: ResumeToken::parse(text(token?)?), received: u64::read(received?)?? }))
     }
 }
 
@@ -444,9 +457,15 @@ mod tests {
         let all = |bytes: &'static [u8]| entries(bytes).collect::<Vec<_>>();
         assert_eq!(all(b"\x82\xa1a\x01\xa1b\x91\x02"), [Ok(("a", &b"\x01"[..])), Ok(("b", &b"\x91\x02"[..]))]);
         assert_eq!(all(b"\x80"), []);
-        for (bytes, whole) in
-            [(&b""[..], 0), (b"\x91\x01", 0), (b"\x82\xa1a\x01", 1), (b"\x81\xa1a\x01\x01", 1), (b"\x82\xa1a\x01\x07\x01", 1)]
-        {
+        for (bytes, whole) in [
+            (&b""[..], 0),
+            (b"\x91\x01", 0),
+            (b"\x82\xa1a\x01", 1),
+            (b"\x81\xa1a\x01\x01", 1),
+            (b"\x82\xa1a\x01\x07\x01", 1),
+            (b"\x81\xa1\xff\x01", 0),
+        ] {
+            assert!(fields(&Bytes::from_static(bytes)).is_err(), "{bytes:x?}");
             let all = all(bytes);
             assert_eq!(all.len(), whole + 1, "{bytes:x?}");
             assert!(all[whole].is_err(), "{bytes:x?}");

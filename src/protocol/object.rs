@@ -1,4 +1,4 @@
-//! What is an object, and nothing that could pass for one.
+//! What is written as an object, and not as an array.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// A struct that is written as an object. Serde would fill it from an array as well, in the order of its fields: `[null]` would be what was never said.
+/// A struct that is written as an object. Serde would fill it from an array as well, in the order of its fields: `[null]` for `{"payload": null}`.
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

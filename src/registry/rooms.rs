@@ -205,7 +205,7 @@ impl Rooms {
         }
         // A client that cannot take even this is being closed.
         let joined = ServerMessage::Joined { room: id.clone(), peer_id, peers, relays_only: room.relays_only };
-        let _ = inlet.deliver(&Envelope::new(joined).with(name.clone(), 0));
+        let _ = inlet.deliver(&Envelope::new(joined).with(name.clone(), 0).for_one());
         let turn = present.entered;
         let is_apart = name.is_some() || broadcasts || user.is_some() || rights != Rights::ALL;
         let apart = is_apart.then(|| Box::new(Apart { name: name.clone(), secret, turn, user, rights }));
@@ -275,7 +275,7 @@ impl Rooms {
             present.announce(peer_id, left.with(member.name().cloned(), 0));
         }
         if let Some(reason @ (LeaveReason::Left | LeaveReason::Removed)) = reason {
-            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason });
+            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason }).for_one();
             // Who is over its bound, or at its end, needs no farewell from a room.
             let _ = member.inlet.deliver(&left);
         }
@@ -446,7 +446,7 @@ impl Room {
         let peers = if member.rights().observe { present.others(peer_id).map(Member::as_seen).collect() } else { vec![] };
         let joined = Envelope::new(ServerMessage::Joined { room: self.id.clone(), peer_id, peers, relays_only: self.relays_only });
         // A client that cannot take it is being closed.
-        let _ = member.inlet.deliver(&joined.with(member.name().cloned(), 0));
+        let _ = member.inlet.deliver(&joined.with(member.name().cloned(), 0).for_one());
         Ok(())
     }
 

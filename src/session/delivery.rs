@@ -157,6 +157,7 @@ impl Delivery {
         let session = self.session.clone();
         saying.detached = resumables.detach(saying.replay.bytes(), move |forgotten| session.do_send(forgotten));
         if saying.detached.is_some() {
+            saying.replay.shrink();
             saying.abandon();
             self.backlog.reopen();
             self.backlog.let_go();
@@ -172,8 +173,11 @@ impl Delivery {
             outbox.close(CloseCode::Replaced, saying.dialect.spell(&ServerMessage::goodbye(CloseCode::Replaced)).into_last());
         }
         saying.abandon();
-        let Some(missed) = saying.replay.after(received).filter(|_| !saying.gap && !self.is_closed()) else { return false };
-        let missed: Vec<Frame> = missed.iter().map(|frame| dialect.respell(frame)).collect();
+        if saying.gap || self.is_closed() {
+            return false;
+        }
+        let Some(missed) = saying.replay.after(received) else { return false };
+        let missed: Vec<Frame> = missed.into_iter().map(|frame| dialect.respell(frame)).collect();
         outbox.open(self.backlog.clone(), dialect.spell(welcome).into_last().into_iter().chain(missed));
         self.backlog.release(std::mem::take(&mut saying.detached_bytes));
         self.backlog.reopen();
@@ -208,6 +212,7 @@ impl Delivery {
         let bytes = outbox::weight(&frame);
         let fits = self.backlog.add(bytes);
         let before = saying.replay.bytes();
+        // First of all: in the outbox the frame may have another owner, and then it is not copied.
         saying.replay.keep(&frame);
         match &saying.outbox {
             _ if !fits => saying.gap = true,

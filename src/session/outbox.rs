@@ -43,7 +43,7 @@ struct Waiting {
     /// What the bytes count against; none before there is a session.
     backlog: Option<Arc<Backlog>>,
     frames: VecDeque<Frame>,
-    /// So many frames at the front are said again, and counted where they are kept for that.
+    /// So many frames at the front are said again, and counted nowhere: they are no more than may be kept for that.
     again: usize,
     /// Counted bytes that are taken out and not yet written.
     in_flight: usize,

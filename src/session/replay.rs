@@ -13,7 +13,7 @@ use super::{
 };
 use crate::protocol::framing::Frame;
 
-/// A longer message stays in an allocation of its own.
+/// A longer message stays in an allocation of its own: to copy it takes longer, and more would be left free at the end of a chunk.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// The latest messages of one session.
@@ -25,27 +25,6 @@ pub struct Replay {
     bytes: usize,
     /// How many came before those that are kept.
     gone: u64,
-}
-
-/// A message that is kept.
-#[derive(Debug)]
-enum Kept {
-    /// As it is, for others have it too, or it is long.
-    Whole(Frame),
-    /// A text frame, so many bytes of which are with those of other messages.
-    Text(u32),
-    /// The same for a binary one.
-    Binary(u32),
-}
-
-impl Kept {
-    /// What it counts for: what its frame would.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Whole(frame) => weight(frame),
-            Self::Text(length) | Self::Binary(length) => weight_of(*length as usize),
-        }
-    }
 }
 
 /// How much may be kept for one client.
@@ -77,27 +56,28 @@ impl Replay {
 
     /// Counts a message as sent and keeps it. Whoever keeps one sees to the [bounds](Self::bound) as well.
     pub fn keep(&mut self, frame: &Frame) {
-        let (bytes, is_text) = match frame {
-            Frame::Text(bytes) => (bytes, true),
-            Frame::Binary(bytes) | Frame::Datagram(bytes) => (bytes, false),
-        };
-        // What is for this client alone is copied: it is read no more before it is forgotten.
-        let message = match u32::try_from(bytes.len()) {
-            Ok(length) if bytes.len() <= COPIED_BYTES_MAX && bytes.is_unique() => {
-                self.copied.push(bytes);
-                if is_text { Kept::Text(length) } else { Kept::Binary(length) }
-            }
+        if self.limits.messages_max == 0 || self.limits.bytes_max == 0 {
+            self.gone += 1;
+            return;
+        }
+        // What others have too costs no memory to keep, and what nobody else has costs no allocation to copy.
+        let is_copied = |bytes: &Bytes| bytes.len() <= COPIED_BYTES_MAX && bytes.is_unique();
+        let message = match frame {
+            Frame::Text(bytes) if is_copied(bytes) => Kept::Text(bytes.len()),
+            Frame::Binary(bytes) if is_copied(bytes) => Kept::Binary(bytes.len()),
             _ => Kept::Whole(frame.clone()),
         };
+        if !matches!(message, Kept::Whole(_)) {
+            self.copied.push(frame.bytes());
+        }
         self.bytes += message.weight();
         self.messages.push_back(message);
     }
 
-    /// Forgets the oldest messages past the bounds. So many bytes as wait for the client in `excess` of their bound are kept beside this one, for they
-    /// were promised.
+    /// Forgets the oldest messages past the bounds. Bytes that wait for the client in `excess` of their own bound may be kept beyond this one, for
+    /// they were promised.
     pub fn bound(&mut self, excess: usize) {
-        let bytes_max = if self.limits.bytes_max == 0 { 0 } else { self.limits.bytes_max + excess };
-        while self.messages.len() > self.limits.messages_max || self.bytes > bytes_max {
+        while self.messages.len() > self.limits.messages_max || self.bytes > self.limits.bytes_max + excess {
             self.forget();
         }
     }
@@ -113,7 +93,14 @@ impl Replay {
         if self.messages.is_empty() {
             (self.messages, self.copied) = Default::default();
         }
+        self.copied.shrink();
         Ok(())
+    }
+
+    /// Gives back the memory that nothing is kept in: for a while nothing may be said.
+    pub fn shrink(&mut self) {
+        self.messages.shrink_to_fit();
+        self.copied.shrink();
     }
 
     /// All that was sent after the first `received` messages, if that is known as a whole.
@@ -127,7 +114,7 @@ impl Replay {
         for (place, message) in self.messages.iter().enumerate() {
             let bytes = match message {
                 Kept::Whole(_) => &[],
-                Kept::Text(length) | Kept::Binary(length) => copied.take(*length as usize),
+                Kept::Text(length) | Kept::Binary(length) => copied.take(*length),
             };
             if place >= skipped {
                 missed.push(match message {
@@ -145,8 +132,29 @@ impl Replay {
             self.bytes -= message.weight();
             self.gone += 1;
             if let Kept::Text(length) | Kept::Binary(length) = message {
-                self.copied.forget(length as usize);
+                self.copied.forget(length);
             }
+        }
+    }
+}
+
+/// A message that is kept.
+#[derive(Debug)]
+enum Kept {
+    /// As it is, for others have it too, or it is long.
+    Whole(Frame),
+    /// A text frame, so many bytes of which are with those of other messages.
+    Text(usize),
+    /// The same for a binary one.
+    Binary(usize),
+}
+
+impl Kept {
+    /// What it counts for: what its frame would.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Whole(frame) => weight(frame),
+            Self::Text(length) | Self::Binary(length) => weight_of(*length),
         }
     }
 }
@@ -220,12 +228,16 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_as_it_was_however_it_is_kept() {
         let shared = Bytes::from(vec![b's'; 100]);
-        let long = Bytes::from(vec![b'l'; COPIED_BYTES_MAX + 1]);
-        let own = |byte: u8| Bytes::from(vec![byte; COPIED_BYTES_MAX]);
-        let frames = |wrap: fn(Bytes) -> Frame| [own(1), shared.clone(), own(2), Bytes::new(), long.clone(), own(3), own(4)].map(wrap);
+        let own = |byte: u8, length: usize| Bytes::from(vec![byte; length]);
+        let max = COPIED_BYTES_MAX;
+        let frames = |wrap: fn(Bytes) -> Frame| {
+            [own(1, max), shared.clone(), own(2, 1), Bytes::new(), own(3, max + 1), own(4, max), own(5, max)].map(wrap)
+        };
         let all = [frames(Frame::Text), frames(Frame::Binary)].concat();
         let mut replay = Replay::new(ReplayLimits { messages_max: 20, bytes_max: 1_000_000 });
         frames(Frame::Text).iter().chain(&frames(Frame::Binary)).for_each(|frame| keep(&mut replay, frame));
+        let copied: Vec<bool> = replay.messages.iter().map(|message| !matches!(message, Kept::Whole(_))).collect();
+        assert_eq!(copied, [true, false, true, false, false, true, true].repeat(2), "short ones that nobody else has are copied");
         for received in 0..=all.len() {
             assert_eq!(replay.after(received as u64).unwrap(), all[received..]);
         }

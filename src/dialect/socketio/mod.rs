@@ -562,6 +562,16 @@ mod tests {
         assert!(enter().starts_with(r#"42["joined","#));
     }
 
+    /// Serde took it out of an array as well.
+    #[test]
+    fn a_token_is_said_in_an_object() {
+        let token = |text: &'static str| SocketIo::new(1000).token(&Frame::Text(text.into())).map(|Token(token)| token.into_owned());
+        assert_eq!(token(r#"40{"token":"secret"}"#).as_deref(), Some("secret"));
+        for none in [r#"40["secret"]"#, "40", "40{}", r#"40{"token":null}"#] {
+            assert_eq!(token(none), None, "{none}");
+        }
+    }
+
     #[test]
     fn what_is_no_packet_ends_the_connection_and_what_is_no_event_does_not() {
         for (frame, is_broken) in [
