@@ -249,8 +249,8 @@ impl Doorkeeper {
             return Ok(Err(grant));
         };
         let has_place = match place.refusal {
-            // A session that waits is counted for its address already.
-            Some(CloseCode::TooManyConnections) => place.reserve(),
+            // A session that waits is counted for its address already, and where the server was full there may be a place by now.
+            Some(CloseCode::TooManyConnections | CloseCode::ServerFull) => place.reserve(),
             refusal => refusal.is_none(),
         };
         let (attached, answer) = oneshot::channel();
