@@ -31,7 +31,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Authorize, BadToken, Denied, Grant, RoomAccess, Visitor, claims::Claims, jwks, jwt::TOKEN_BYTES_MAX};
-use crate::protocol::PeerId;
+use crate::protocol::{Object, PeerId};
 
 /// How the application is asked.
 #[derive(Clone, Debug)]
@@ -254,10 +254,9 @@ impl Application {
         if response.status() != 200 {
             return Err(format!("the application answers with HTTP status {}", response.status().as_u16()));
         }
-        if answer.trim_ascii_start().first() != Some(&b'{') {
-            return Err("the application's answer is no JSON object".into());
-        }
-        serde_json::from_slice(&answer).map_err(|error| format!("the application's answer is none: {error}"))
+        serde_json::from_slice(&answer)
+            .map(|Object(answered)| answered)
+            .map_err(|error| format!("the application's answer is none: {error}"))
     }
 
     fn asking(&self) -> MutexGuard<'_, HashMap<Question, UnderWay>> {

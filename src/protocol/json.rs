@@ -132,7 +132,7 @@ pub fn id(frame: &[u8]) -> Option<u64> {
     struct OnlyId {
         id: Option<u64>,
     }
-    is_object(frame).then(|| serde_json::from_slice::<OnlyId>(frame).ok()?.id)?
+    serde_json::from_slice(frame).ok().and_then(|Object(OnlyId { id })| id)
 }
 
 /// Serde would also read a struct from an array, field by field.

@@ -58,7 +58,7 @@ mod tests {
             Description::read(&payload(json!({"type": "offer", "sdp": "v=0\r\no=- 4711 2 IN IP4 0.0.0.0\r\n", "turns": true})));
         let description = description.unwrap();
         assert_eq!((description.session(), description.turns), (Some("4711"), true));
-        for other in [json!(null), json!({"sdp": 7}), json!("v=0"), json!({"type": "offer"})] {
+        for other in [json!(null), json!({"sdp": 7}), json!("v=0"), json!(["v=0", true]), json!({"type": "offer"})] {
             assert!(Description::read(&payload(other.clone())).is_none(), "{other}");
         }
         assert_eq!(candidate_text(&payload(json!({"candidate": "a=candidate:1"}))), Some("candidate:1".into()));
