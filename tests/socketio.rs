@@ -31,7 +31,12 @@ use self::{
         RawClient, TestServer, eventually,
         foreign::{ForeignClient, HalfOpen},
         guest_list::{GuestList, grant},
-        http, within,
+        http,
+        raw::{
+            first::{FINISHED, TEXT},
+            frame,
+        },
+        within,
     },
 };
 
@@ -428,6 +433,24 @@ async fn a_session_moves_to_a_websocket() {
         let (_, mut socket) = upgraded(path).await;
         is_served(path, &mut socket).await;
     }
+}
+
+/// What had come of a message with the packet that moves the session was forgotten, so its rest was taken for the header of a frame.
+#[tokio::test]
+async fn a_message_that_is_cut_while_the_session_moves_arrives_whole() {
+    let polling = Polling::at("/engine.io/").await;
+    let mut socket = Socket::try_open(&ECHO, "/engine.io/", &format!("EIO=4&transport=websocket&sid={}", polling.sid)).await.unwrap();
+    socket.say("2probe").await;
+    assert_eq!(socket.hear().await, "3probe");
+    let message = format!("4{}", "whole".repeat(100));
+    let begins = FINISHED | TEXT;
+    let sent = [frame(begins, b"5"), frame(begins, message.as_bytes())].concat();
+    let (first, rest) = sent.split_at(200);
+    let MaybeTlsStream::Plain(tcp) = socket.0.get_mut() else { panic!("there is no TLS") };
+    tcp.write_all(first).await.unwrap();
+    eventually("it has moved", async || polling.get().await.0 == 400).await;
+    tcp.write_all(rest).await.unwrap();
+    assert_eq!(socket.hear().await, message);
 }
 
 #[tokio::test]

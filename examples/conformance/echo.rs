@@ -13,13 +13,10 @@ use switchboard::{
     ingress::{
         http,
         listener::Listener,
-        websocket::{self, Pings, Stop},
+        websocket::{self, Arriving, Pings, Stop},
     },
     metrics::{ConnectionMeter, DialectName, Door},
-    session::{
-        backlog::Backlog,
-        outbox::{self, Outbox},
-    },
+    session::{backlog::Backlog, outbox::Outbox},
 };
 
 /// The longest message that comes back.
@@ -57,18 +54,16 @@ async fn upgrade(request: Request, mut framed: Framed<TcpStream, h1::Codec>) -> 
     }
 }
 
-async fn echo(io: TcpStream, mut leftover: BytesMut) {
+async fn echo(io: TcpStream, leftover: BytesMut) {
     let Config { limits, timeouts, .. } = Config::default();
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, outbox_bytes_max: OUTBOX_BYTES_MAX, ..limits };
     let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
-    let backlog = Backlog::new(limits.outbox_bytes_max, Arc::default());
-    outbox.open(backlog.clone(), []);
-    websocket::exchange(io, &mut leftover, &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
+    outbox.open(Backlog::new(limits.outbox_bytes_max, Arc::default()), []);
+    websocket::exchange(io, &mut Arriving::new(leftover, &limits), &outbox, Pings::Frames, &limits, &timeouts, async |reader| {
         let hear = async |frames: &mut VecDeque<_>| {
             for frame in frames.drain(..) {
                 outbox.at_most(WAITING_BYTES_MAX).await;
-                assert!(backlog.add(outbox::weight(&frame)), "what waits was waited for");
-                outbox.push(frame, None, None);
+                assert!(outbox.push(frame, None, None), "what waits was waited for");
             }
         };
         let stop = reader.converse(&mut VecDeque::new(), hear).await;

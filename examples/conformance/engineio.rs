@@ -28,10 +28,7 @@ use switchboard::{
         listener::Listener,
     },
     protocol::{PeerId, framing::Frame},
-    session::{
-        backlog::Backlog,
-        outbox::{self, Outbox},
-    },
+    session::{backlog::Backlog, outbox::Outbox},
 };
 
 /// What the suites expect to be told.
@@ -145,20 +142,17 @@ fn socket_io(connect_timeout: Duration) -> impl AsyncFnOnce(&mut Incoming, Arc<O
 /// What is said to one client.
 struct Voice {
     outbox: Arc<Outbox>,
-    backlog: Arc<Backlog>,
 }
 
 impl Voice {
     fn new(outbox: Arc<Outbox>) -> Self {
-        let backlog = Backlog::new(OUTBOX_BYTES_MAX, Arc::default());
-        outbox.open(backlog.clone(), []);
-        Self { outbox, backlog }
+        outbox.open(Backlog::new(OUTBOX_BYTES_MAX, Arc::default()), []);
+        Self { outbox }
     }
 
     async fn say(&self, frame: Frame) {
         self.outbox.at_most(WAITING_BYTES_MAX).await;
-        assert!(self.backlog.add(outbox::weight(&frame)), "what waits was waited for");
-        self.outbox.push(frame, None, None);
+        assert!(self.outbox.push(frame, None, None), "what waits was waited for");
     }
 }
 

@@ -208,24 +208,29 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     let mut writing = pin!(sending.write(&outbox, doorkeeper.timeouts.silence()));
     // In a set of its own, what comes once in a while is not looked at for every message.
     let mut strays = FuturesUnordered::from_iter([refuse_strays(&connection)]);
+    let writes = outbox.run_unless_idle(async {
+        tokio::select! { biased; end = &mut writing => Ok(end), end = &mut overdue => Err(end) }
+    });
     let end = tokio::select! {
         // What the client says may be answered at once.
         biased;
         () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
-        // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
-        end = &mut writing => {
-            // Where nothing can be written any more, the reader tells why, if it is told.
-            let given_up = Box::pin(tokio::time::sleep(doorkeeper.timeouts.close()));
-            tokio::select! {
-                () = &mut reading => {}
-                _ = &mut overdue => {}
-                () = given_up, if end.is_none() => {}
-                Some(never) = strays.next() => match never {},
+        ended = writes => match ended {
+            // Who did not read its goodbye is told the code at least.
+            Err(end) => Some(end),
+            // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
+            Ok(end) => {
+                // Where nothing can be written any more, the reader tells why, if it is told.
+                let given_up = Box::pin(tokio::time::sleep(doorkeeper.timeouts.close()));
+                tokio::select! {
+                    () = &mut reading => {}
+                    _ = &mut overdue => {}
+                    () = given_up, if end.is_none() => {}
+                    Some(never) = strays.next() => match never {},
+                }
+                end
             }
-            end
-        }
-        // Who did not read its goodbye is told the code at least.
-        end = &mut overdue => Some(end),
+        },
         Some(never) = strays.next() => match never {},
     };
     // It keeps the connection.

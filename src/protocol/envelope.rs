@@ -15,6 +15,13 @@ pub struct Envelope {
     audience: usize,
     is_for_one: bool,
     heard_at: Option<Instant>,
+    /// Boxed, because what is for one has none.
+    spellings: OnceLock<Box<Spellings>>,
+}
+
+/// What many have the same bytes of.
+#[derive(Debug, Default)]
+struct Spellings {
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
     /// In the first foreign dialect that spelled it the same for all.
@@ -24,17 +31,13 @@ pub struct Envelope {
 impl Envelope {
     /// Puts the message in; nothing is spelled yet.
     pub fn new(message: ServerMessage) -> Self {
-        Self {
-            message,
-            alone: None,
-            name: None,
-            audience: 0,
-            is_for_one: false,
-            heard_at: None,
-            json: OnceLock::new(),
-            msgpack: OnceLock::new(),
-            foreign: OnceLock::new(),
-        }
+        Self { message, alone: None, name: None, audience: 0, is_for_one: false, heard_at: None, spellings: OnceLock::new() }
+    }
+
+    /// The same for one peer, and with all that there is to say of it, for changing it afterwards means to move it: when it was heard, if no other came
+    /// with it and there may be nothing to wait for with writing it, and from when its way is timed, if it is.
+    pub fn to_one(message: ServerMessage, alone: Option<Instant>, heard_at: Option<Instant>) -> Self {
+        Self { message, alone, name: None, audience: 0, is_for_one: true, heard_at, spellings: OnceLock::new() }
     }
 
     /// Adds what foreign dialects want to know: the name of the peer that it is from or about, where that is not its id, and for how many it is.
@@ -53,18 +56,16 @@ impl Envelope {
     }
 
     /// The same for those who may not know for how many it is.
-    pub fn uncounted(self) -> Self {
-        Self { audience: 0, foreign: OnceLock::new(), ..self }
+    pub fn uncounted(mut self) -> Self {
+        if let Some(spellings) = self.spellings.get_mut() {
+            spellings.foreign = OnceLock::new();
+        }
+        Self { audience: 0, ..self }
     }
 
     /// Says that it is for one peer: in our own codecs its bytes are shared with nobody.
     pub fn for_one(self) -> Self {
         Self { is_for_one: true, ..self }
-    }
-
-    /// Says when it was heard, if it is for one peer and no other came with it: there may be nothing to wait for with writing it.
-    pub fn alone(self, alone: Option<Instant>) -> Self {
-        Self { alone, ..self }
     }
 
     /// Says when it was heard, for who wants to know how long it takes.
@@ -89,10 +90,7 @@ impl Envelope {
 
     /// The same, as long as nobody has spelled it.
     pub fn message_mut(&mut self) -> &mut ServerMessage {
-        debug_assert!(
-            self.json.get().is_none() && self.msgpack.get().is_none() && self.foreign.get().is_none(),
-            "it would be spelled wrong"
-        );
+        debug_assert!(self.spellings.get().is_none(), "it would be spelled wrong");
         &mut self.message
     }
 
@@ -102,18 +100,22 @@ impl Envelope {
             return self.message.spell(codec).into();
         }
         let spelling = match codec {
-            Codec::Json => &self.json,
-            Codec::MsgPack => &self.msgpack,
+            Codec::Json => &self.spellings().json,
+            Codec::MsgPack => &self.spellings().msgpack,
         };
         spelling.get_or_init(|| self.message.spell(codec).into()).clone()
     }
 
     /// The message in a foreign dialect that spells it the same for all of its clients. Who asks first pays.
     pub fn spell_once(&self, dialect: &'static str, spell: impl Fn() -> Bytes) -> Bytes {
-        match self.foreign.get_or_init(|| (dialect, spell())) {
+        match self.spellings().foreign.get_or_init(|| (dialect, spell())) {
             (spelled, bytes) if *spelled == dialect => bytes.clone(),
             _ => spell(),
         }
+    }
+
+    fn spellings(&self) -> &Spellings {
+        self.spellings.get_or_init(Box::default)
     }
 
     /// May it be lost on the way?

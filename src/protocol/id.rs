@@ -183,9 +183,12 @@ impl fmt::Display for RoomId {
 }
 
 /// 128 bits as text, on the stack.
-pub struct Hex([u8; 32]);
+pub struct Hex([u8; Self::BYTES]);
 
 impl Hex {
+    /// How long it is.
+    pub const BYTES: usize = 32;
+
     /// The 32 digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")

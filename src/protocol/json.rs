@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fmt};
 
-use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -13,7 +12,6 @@ use super::{
     id::ResumeToken,
     message::{Fields, Malformed, Resume},
     object::Object,
-    payload::{Codec, Payload},
     scan,
 };
 
@@ -64,21 +62,21 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// The fields that a client's message may have, out of a whole frame.
-pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
+pub fn fields<'a>(frame: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
     let text = simdutf8::basic::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
-    match scan::fields(frame, text) {
-        Some(fields) => Ok(fields),
-        None => with_serde(frame, text),
+    if scan::fields(text, fields).is_none() {
+        *fields = with_serde(text)?;
     }
+    Ok(())
 }
 
 /// The same, however it is written.
-pub(super) fn with_serde<'a>(frame: &'a Bytes, text: &'a str) -> Result<Fields<'a>, Malformed> {
-    if !is_object(frame) {
+#[cold]
+pub(super) fn with_serde(text: &str) -> Result<Fields<'_>, Malformed> {
+    if !is_object(text.as_bytes()) {
         return Err(Malformed::new("a message is a JSON object"));
     }
     let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
-    let opaque = |value: &RawValue| Payload::new(Codec::Json, frame.slice_ref(value.get().as_bytes()));
     Ok(Fields {
         kind: envelope.kind.map(|text| text.0),
         id: envelope.id,
@@ -86,9 +84,9 @@ pub(super) fn with_serde<'a>(frame: &'a Bytes, text: &'a str) -> Result<Fields<'
         to: envelope.to.map(|text| text.0),
         received: envelope.received,
         token: envelope.token.map(|text| text.0),
-        resume: envelope.resume.map(|Object(resume)| resume.parse()),
-        payload: envelope.payload.map(opaque),
-        metadata: envelope.metadata.map(opaque),
+        resume: envelope.resume.map(|Object(resume)| resume.parse().into()),
+        payload: envelope.payload.map(|value| value.get().as_bytes()),
+        metadata: envelope.metadata.map(|value| value.get().as_bytes()),
         depth: None,
     })
 }

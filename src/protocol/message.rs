@@ -266,9 +266,12 @@ pub struct Fields<'a> {
     pub to: Option<Cow<'a, str>>,
     pub received: Option<u64>,
     pub token: Option<Cow<'a, str>>,
-    pub resume: Option<Resume>,
-    pub payload: Option<Payload>,
-    pub metadata: Option<Payload>,
+    /// Boxed, because one message of a connection has it.
+    pub resume: Option<Box<Resume>>,
+    /// As it is in the frame.
+    pub payload: Option<&'a [u8]>,
+    /// The same.
+    pub metadata: Option<&'a [u8]>,
     /// The values nest no deeper than this, where that is known already.
     pub depth: Option<usize>,
 }
@@ -307,13 +310,14 @@ const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 impl<'a> Request<'a> {
     /// Reads a client's message out of a whole frame, whose size the caller has checked.
     pub fn decode(codec: Codec, frame: &'a Bytes, nesting_max: usize) -> Result<Self, Refusal> {
-        let fields = match codec {
-            Codec::Json => json::fields(frame),
-            Codec::MsgPack => msgpack::fields(frame),
+        let mut fields = Fields::default();
+        let read = match codec {
+            Codec::Json => json::fields(frame, &mut fields),
+            Codec::MsgPack => msgpack::fields(frame, &mut fields),
         };
         let refuse =
             |id: Option<u64>, code, message: Cow<'static, str>| Refusal::new(id.filter(|id| *id <= SAFE_INTEGER_MAX), code, message);
-        let fields = fields.map_err(|malformed| {
+        read.map_err(|malformed| {
             let id = match codec {
                 Codec::Json => json::id(frame),
                 Codec::MsgPack => msgpack::id(frame),
@@ -325,46 +329,54 @@ impl<'a> Request<'a> {
             return Err(refuse(id, ErrorCode::BadMessage, "`id` is above 2^53 - 1".into()));
         }
         if fields.depth.is_none_or(|depth| depth > nesting_max)
-            && let Some(deep) = [&fields.payload, &fields.metadata].into_iter().flatten().find(|value| nests_deeper(value, nesting_max))
+            && let Some(deep) =
+                [fields.payload, fields.metadata].into_iter().flatten().find(|value| nests_deeper(codec, value, nesting_max))
         {
             let message = format!("a value of {} bytes nests more than {nesting_max} deep", deep.len());
             return Err(refuse(id, ErrorCode::TooDeep, message.into()));
         }
-        let message = ClientMessage::from_fields(fields).map_err(|(code, message)| refuse(id, code, message))?;
+        let opaque = |value: &[u8]| Payload::new(codec, frame.slice_ref(value));
+        let message = ClientMessage::from_fields(&mut fields, opaque).map_err(|(code, message)| refuse(id, code, message))?;
         Ok(Self { id, message })
     }
 }
 
 impl<'a> ClientMessage<'a> {
-    fn from_fields(fields: Fields<'a>) -> Result<Self, (ErrorCode, Cow<'static, str>)> {
+    /// Takes what it needs out of the fields; the values of the application's are made `opaque`.
+    fn from_fields(fields: &mut Fields<'a>, opaque: impl Fn(&[u8]) -> Payload) -> Result<Self, (ErrorCode, Cow<'static, str>)> {
         let missing = |key: &str| (ErrorCode::BadMessage, Cow::from(format!("`{key}` is missing")));
-        let kind = fields.kind.ok_or_else(|| missing("type"))?;
-        let room = fields.room;
-        let to = |to: Cow<'_, str>| PeerId::parse(&to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()));
-        let signal = match &*kind {
-            "hello" => return Ok(Self::Hello { token: fields.token.map(Token), resume: fields.resume }),
-            "join" => return Ok(Self::Join { room: room.ok_or_else(|| missing("room"))?, metadata: fields.metadata }),
-            "leave" => return Ok(Self::Leave { room }),
-            "metadata" => return Ok(Self::Metadata { room, metadata: fields.metadata }),
-            "ping" => return Ok(Self::Ping { received: fields.received }),
-            "message" => {
-                let payload = fields.payload.ok_or_else(|| missing("payload"))?;
-                return Ok(match fields.to {
-                    Some(peer) => Self::Forward { kind: Kind::Message, to: to(peer)?, room, payload },
-                    None => Self::Broadcast { room, payload },
-                });
-            }
+        let kind = fields.kind.as_deref().ok_or_else(|| missing("type"))?;
+        let signal = match kind {
+            "ice-candidate" => Kind::IceCandidate,
             "offer" => Kind::Offer,
             "answer" => Kind::Answer,
-            "ice-candidate" => Kind::IceCandidate,
+            "message" => Kind::Message,
+            "ping" => return Ok(Self::Ping { received: fields.received }),
+            "hello" => {
+                return Ok(Self::Hello { token: fields.token.take().map(Token), resume: fields.resume.take().map(|resume| *resume) });
+            }
+            "join" => {
+                let room = fields.room.take().ok_or_else(|| missing("room"))?;
+                return Ok(Self::Join { room, metadata: fields.metadata.map(opaque) });
+            }
+            "leave" => return Ok(Self::Leave { room: fields.room.take() }),
+            "metadata" => return Ok(Self::Metadata { room: fields.room.take(), metadata: fields.metadata.map(opaque) }),
             _ => {
                 let shown: String = kind.chars().take(32).collect();
                 return Err((ErrorCode::BadMessage, format!("there is no message of type {shown:?}").into()));
             }
         };
-        let peer = fields.to.ok_or_else(|| missing("to"))?;
+        let to = match &fields.to {
+            None if signal == Kind::Message => None,
+            to => Some(to.as_deref().ok_or_else(|| missing("to"))?),
+        };
         let payload = fields.payload.ok_or_else(|| missing("payload"))?;
-        Ok(Self::Forward { kind: signal, to: to(peer)?, room, payload })
+        let to = to.map(|to| PeerId::parse(to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()))).transpose()?;
+        let (room, payload) = (fields.room.take(), opaque(payload));
+        Ok(match to {
+            Some(to) => Self::Forward { kind: signal, to, room, payload },
+            None => Self::Broadcast { room, payload },
+        })
     }
 }
 
@@ -372,11 +384,10 @@ impl<'a> ClientMessage<'a> {
 pub const NO_SUCH_PEER: &str = "there is no peer with this id in a room that you share";
 
 /// Does the value nest more than `nesting_max` deep?
-pub(super) fn nests_deeper(value: &Payload, nesting_max: usize) -> bool {
-    let bytes = value.spell(value.codec());
-    let depth = match value.codec() {
-        Codec::Json => json::nesting(&bytes, nesting_max),
-        Codec::MsgPack => msgpack::nesting(&bytes, nesting_max),
+pub(super) fn nests_deeper(codec: Codec, value: &[u8], nesting_max: usize) -> bool {
+    let depth = match codec {
+        Codec::Json => json::nesting(value, nesting_max),
+        Codec::MsgPack => msgpack::nesting(value, nesting_max),
     };
     depth > nesting_max
 }

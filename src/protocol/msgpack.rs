@@ -5,13 +5,11 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use rmp::Marker;
 
 use super::{
     id::ResumeToken,
     message::{Fields, Malformed, Resume},
-    payload::{Codec, Payload},
 };
 
 /// What a value begins with: the value itself if it is a scalar, and otherwise how much follows.
@@ -249,7 +247,7 @@ fn body(value: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The values under the keys that have a meaning, before they are read.
+/// The values that have a meaning for us, before they are read.
 #[derive(Default)]
 struct Values<'a> {
     kind: Option<&'a [u8]>,
@@ -259,12 +257,10 @@ struct Values<'a> {
     received: Option<&'a [u8]>,
     token: Option<&'a [u8]>,
     resume: Option<&'a [u8]>,
-    payload: Option<&'a [u8]>,
-    metadata: Option<&'a [u8]>,
 }
 
-/// The fields that a client's message may have, out of a whole frame.
-pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
+/// The fields that a client's message may have, out of a whole frame. Filled where they are, for they are large and a message is short.
+pub fn fields<'a>(frame: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
     let mut values = Values::default();
     let mut entries = entries(frame);
     while let Some(entry) = entries.next_in_bytes() {
@@ -277,8 +273,8 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
             b"received" => &mut values.received,
             b"token" => &mut values.token,
             b"resume" => &mut values.resume,
-            b"payload" => &mut values.payload,
-            b"metadata" => &mut values.metadata,
+            b"payload" => &mut fields.payload,
+            b"metadata" => &mut fields.metadata,
             _ if std::str::from_utf8(key).is_err() => return Err(no_key()),
             _ => continue,
         };
@@ -286,19 +282,18 @@ pub fn fields(frame: &Bytes) -> Result<Fields<'_>, Malformed> {
             return Err(Malformed::twice(&String::from_utf8_lossy(key)));
         }
     }
-    let opaque = |value: &[u8]| Payload::new(Codec::MsgPack, frame.slice_ref(value));
-    Ok(Fields {
-        kind: scalar("type", values.kind)?,
-        id: scalar("id", values.id)?,
-        room: scalar("room", values.room)?,
-        to: scalar("to", values.to)?,
-        received: scalar("received", values.received)?,
-        token: scalar("token", values.token)?,
-        resume: scalar("resume", values.resume)?,
-        payload: values.payload.map(opaque),
-        metadata: values.metadata.filter(|value| *value != [NIL]).map(opaque),
-        depth: Some(entries.containers),
-    })
+    fields.kind = scalar("type", values.kind)?;
+    fields.id = scalar("id", values.id)?;
+    fields.room = scalar("room", values.room)?;
+    fields.to = scalar("to", values.to)?;
+    fields.received = scalar("received", values.received)?;
+    fields.token = scalar("token", values.token)?;
+    fields.resume = scalar("resume", values.resume)?.map(Box::new);
+    if fields.metadata == Some(&[NIL]) {
+        fields.metadata = None;
+    }
+    fields.depth = Some(entries.containers);
+    Ok(())
 }
 
 /// The `id` of a message that is otherwise refused, so that the refusal can name it. Of two ids it is neither.
@@ -452,6 +447,10 @@ mod tests {
         assert_eq!(nesting(&deep, 64), 65);
     }
 
+    fn read(frame: &[u8]) -> Result<(), Malformed> {
+        fields(frame, &mut Fields::default())
+    }
+
     #[test]
     fn entries_end_with_the_first_that_is_wrong() {
         let all = |bytes: &'static [u8]| entries(bytes).collect::<Vec<_>>();
@@ -465,7 +464,7 @@ mod tests {
             (b"\x82\xa1a\x01\x07\x01", 1),
             (b"\x81\xa1\xff\x01", 0),
         ] {
-            assert!(fields(&Bytes::from_static(bytes)).is_err(), "{bytes:x?}");
+            assert!(read(bytes).is_err(), "{bytes:x?}");
             let all = all(bytes);
             assert_eq!(all.len(), whole + 1, "{bytes:x?}");
             assert!(all[whole].is_err(), "{bytes:x?}");
@@ -478,11 +477,11 @@ mod tests {
         for key in ["type", "id", "room", "to", "received", "payload", "metadata"] {
             for values in [[b"\xc0", b"\x01"], [b"\x01", b"\xc0"], [b"\xc0", b"\xc0"], [b"\x01", b"\x01"]] {
                 let entry = |value: &[u8; 1]| [&[0xa0 | key.len() as u8], key.as_bytes(), value].concat();
-                let frame = Bytes::from([b"\x82".to_vec(), entry(values[0]), entry(values[1])].concat());
-                assert_eq!(fields(&frame).err(), Some(Malformed::twice(key)), "{frame:x?}");
+                let frame = [b"\x82".to_vec(), entry(values[0]), entry(values[1])].concat();
+                assert_eq!(read(&frame).err(), Some(Malformed::twice(key)), "{frame:x?}");
                 assert_eq!(id(&frame), None);
             }
         }
-        assert!(fields(&Bytes::from_static(b"\x82\xa1x\x01\xa1x\x02")).is_ok(), "a key without a meaning is not looked at");
+        assert!(read(b"\x82\xa1x\x01\xa1x\x02").is_ok(), "a key without a meaning is not looked at");
     }
 }

@@ -37,14 +37,14 @@ impl Payload {
     pub fn parse_json(text: impl Into<Bytes>, nesting_max: usize) -> Option<Self> {
         let payload = Self::new(Codec::Json, text.into());
         let is_json = serde_json::from_slice::<&serde_json::value::RawValue>(&payload.bytes).is_ok();
-        (is_json && !nests_deeper(&payload, nesting_max)).then_some(payload)
+        (is_json && !nests_deeper(payload.codec, &payload.bytes, nesting_max)).then_some(payload)
     }
 
     /// Takes MessagePack; `None` if it is not exactly one value, or nests deeper than that.
     pub fn parse_msgpack(bytes: impl Into<Bytes>, nesting_max: usize) -> Option<Self> {
         let payload = Self::new(Codec::MsgPack, bytes.into());
         let is_value = msgpack::length(&payload.bytes).is_ok_and(|length| length == payload.bytes.len());
-        (is_value && !nests_deeper(&payload, nesting_max)).then_some(payload)
+        (is_value && !nests_deeper(payload.codec, &payload.bytes, nesting_max)).then_some(payload)
     }
 
     /// A whole frame as a value: text, or bytes.

@@ -122,11 +122,10 @@ impl<'a> Fields<'a> {
     /// A value of the application's, null included.
     fn payload(&self, key: &str) -> Result<Payload, Malformed> {
         let value = self.find(key).ok_or_else(|| missing(key))?;
-        let payload = Payload::new(self.codec, self.frame.slice_ref(value));
-        if nests_deeper(&payload, NESTING_MAX) {
+        if nests_deeper(self.codec, value, NESTING_MAX) {
             return Err(Malformed::new(format!("`{key}` nests more than {NESTING_MAX} deep")));
         }
-        Ok(payload)
+        Ok(Payload::new(self.codec, self.frame.slice_ref(value)))
     }
 
     fn metadata(&self) -> Result<Option<Payload>, Malformed> {

@@ -6,39 +6,35 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use memchr::{memchr, memchr2};
 
-use super::{
-    message::Fields,
-    payload::{Codec, Payload},
-};
+use super::message::Fields;
 
 /// How deep values may nest here.
 const NESTING_MAX: usize = 100;
 
-/// The fields that a client's message may have, out of a whole frame; `None` leaves it to another to read it, or to refuse it.
-pub fn fields<'a>(frame: &'a Bytes, text: &'a str) -> Option<Fields<'a>> {
-    if has_control_characters(frame) {
+/// The fields that a client's message may have, out of the text of a whole frame; `None` leaves it to another to read it, or to refuse it, and
+/// then nothing in `fields` means anything. Filled where they are, for they are large and a message is short.
+pub fn fields<'a>(text: &'a str, fields: &mut Fields<'a>) -> Option<()> {
+    if has_control_characters(text.as_bytes()) {
         return None;
     }
-    let mut scanner = Scanner { text, at: 0, deepest: 0 };
-    let mut fields = Fields::default();
-    let opaque = |value: &str| Some(Payload::new(Codec::Json, frame.slice_ref(value.as_bytes())));
+    let mut scanner = Scanner { text, rest: text.as_bytes(), deepest: 0 };
+    let (mut kind, mut room, mut to) = (None, None, None);
     scanner.take(b'{')?;
     loop {
         let key = scanner.plain_string()?;
         scanner.take(b':')?;
         let is_first = match key {
-            "type" => fields.kind.replace(Cow::Borrowed(scanner.plain_string()?)).is_none(),
-            "id" => fields.id.replace(scanner.integer()?).is_none(),
-            "room" => fields.room.replace(Cow::Borrowed(scanner.plain_string()?)).is_none(),
-            "to" => fields.to.replace(Cow::Borrowed(scanner.plain_string()?)).is_none(),
-            "received" => fields.received.replace(scanner.integer()?).is_none(),
-            "token" | "resume" => return None,
-            "payload" => std::mem::replace(&mut fields.payload, opaque(scanner.value()?)).is_none(),
+            b"type" => kind.replace(scanner.name()?).is_none(),
+            b"id" => fields.id.replace(scanner.integer()?).is_none(),
+            b"room" => room.replace(scanner.name()?).is_none(),
+            b"to" => to.replace(scanner.name()?).is_none(),
+            b"received" => fields.received.replace(scanner.integer()?).is_none(),
+            b"token" | b"resume" => return None,
+            b"payload" => fields.payload.replace(scanner.value()?).is_none(),
             // It may be null, which is as good as none, once.
-            "metadata" => std::mem::replace(&mut fields.metadata, opaque(scanner.value().filter(|value| *value != "null")?)).is_none(),
+            b"metadata" => fields.metadata.replace(scanner.value().filter(|value| *value != b"null")?).is_none(),
             _ => scanner.value().is_some(),
         };
         if !is_first {
@@ -50,13 +46,26 @@ pub fn fields<'a>(frame: &'a Bytes, text: &'a str) -> Option<Fields<'a>> {
             _ => return None,
         }
     }
+    (fields.kind, fields.room, fields.to) = (kind.map(Cow::Borrowed), room.map(Cow::Borrowed), to.map(Cow::Borrowed));
     fields.depth = Some(scanner.deepest);
-    scanner.is_at_end().then_some(fields)
+    scanner.is_at_end().then_some(())
 }
 
-/// Counting all is many times as fast as looking for the first.
+/// Is there anything in a text that a string of JSON has an escape for?
+pub fn needs_escapes(text: &str) -> bool {
+    quote_or_escape(text.as_bytes()).is_some() || has_control_characters(text.as_bytes())
+}
+
+/// How many bytes are looked at together where each is looked at.
+const WIDTH: usize = 16;
+
+/// Looking at all is many times as fast as looking for the first.
 fn has_control_characters(text: &[u8]) -> bool {
-    text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
+    let Some(last) = text.last_chunk::<WIDTH>() else { return text.iter().any(|byte| *byte < b' ') };
+    // What the last ones have in common with those before is looked at twice rather than byte by byte.
+    let (chunks, _) = text.as_chunks::<WIDTH>();
+    let least = chunks.iter().fold(*last, |least, chunk| std::array::from_fn(|at| least[at].min(chunk[at])));
+    least.iter().fold(false, |is_control, byte| is_control | (*byte < b' '))
 }
 
 /// Where the string that `text` is the rest of ends, if it has no escapes but line breaks: then no byte of it needs a look of its own. So it is
@@ -69,17 +78,20 @@ fn length_of_lines(text: &[u8]) -> Option<usize> {
 }
 
 /// How far it is to the next quote or escape. Most names are short, and a search of many bytes at a time takes longer to begin than to look at
-/// eight.
+/// two times eight.
 #[inline]
 fn quote_or_escape(text: &[u8]) -> Option<usize> {
-    if let Some(first) = text.first_chunk() {
-        let first = u64::from_le_bytes(*first);
-        let found = zeros(first ^ (EACH * u64::from(b'"'))) | zeros(first ^ (EACH * u64::from(b'\\')));
+    let Some((words, rest)) = text.split_first_chunk::<WIDTH>() else {
+        return text.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    };
+    let words = u128::from_le_bytes(*words);
+    for (place, word) in [words as u64, (words >> 64) as u64].into_iter().enumerate() {
+        let found = zeros(word ^ (EACH * u64::from(b'"'))) | zeros(word ^ (EACH * u64::from(b'\\')));
         if found != 0 {
-            return Some(found.trailing_zeros() as usize / 8);
+            return Some(8 * place + found.trailing_zeros() as usize / 8);
         }
     }
-    memchr2(b'"', b'\\', text)
+    memchr2(b'"', b'\\', rest).map(|at| WIDTH + at)
 }
 
 /// One in each of eight bytes.
@@ -93,65 +105,89 @@ fn zeros(bytes: u64) -> u64 {
 /// A place in a text without control characters.
 struct Scanner<'a> {
     text: &'a str,
-    at: usize,
+    /// What is behind it.
+    rest: &'a [u8],
     /// How deep the values nest that were passed so far.
     deepest: usize,
 }
 
 impl<'a> Scanner<'a> {
-    fn rest(&self) -> &'a [u8] {
-        &self.text.as_bytes()[self.at..]
-    }
-
     /// The next byte that is no space.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.text.as_bytes().get(self.at) {
-                Some(b' ') => self.at += 1,
-                next => return next.copied(),
-            }
+        match self.rest {
+            [b' ', ..] => self.peek_past_spaces(),
+            [next, ..] => Some(*next),
+            [] => None,
         }
     }
 
+    #[cold]
+    fn peek_past_spaces(&mut self) -> Option<u8> {
+        while let [b' ', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        self.rest.first().copied()
+    }
+
+    /// The same, and what follows is behind it.
+    #[inline]
     fn token(&mut self) -> Option<u8> {
         let token = self.peek()?;
-        self.at += 1;
+        self.skip(1);
         Some(token)
     }
 
+    #[inline]
     fn take(&mut self, token: u8) -> Option<()> {
         (self.token()? == token).then_some(())
+    }
+
+    #[inline]
+    fn skip(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
     fn is_at_end(&mut self) -> bool {
         self.peek().is_none()
     }
 
-    /// A string without escapes.
-    fn plain_string(&mut self) -> Option<&'a str> {
+    /// What `pass` passes.
+    #[inline]
+    fn passed(&mut self, pass: impl FnOnce(&mut Self) -> Option<()>) -> Option<&'a [u8]> {
+        let before = self.rest;
+        pass(self)?;
+        before.get(..before.len() - self.rest.len())
+    }
+
+    /// The bytes of a string without escapes.
+    fn plain_string(&mut self) -> Option<&'a [u8]> {
         self.take(b'"')?;
-        let begin = self.at;
-        self.at += quote_or_escape(self.rest())?;
-        let string = &self.text[begin..self.at];
-        self.take(b'"')?;
+        let (string, behind) = self.rest.split_at_checked(quote_or_escape(self.rest)?)?;
+        self.rest = behind.strip_prefix(b"\"")?;
         Some(string)
     }
 
-    /// A whole number that is not negative.
+    /// The same as text.
+    fn name(&mut self) -> Option<&'a str> {
+        let length = self.plain_string()?.len();
+        // Between it and the rest is a quote.
+        let end = self.text.len() - self.rest.len() - 1;
+        self.text.get(end - length..end)
+    }
+
+    /// A whole number that is not negative, and not too long to be read at a glance.
     fn integer(&mut self) -> Option<u64> {
         self.peek()?;
-        let begin = self.at;
-        self.number()?;
-        self.text[begin..self.at].parse().ok()
+        let digits = self.digits()?;
+        let is_short = digits.len() < "10000000000000000000".len() && (digits.len() == 1 || digits[0] != b'0');
+        is_short.then(|| digits.iter().fold(0, |number, digit| 10 * number + u64::from(digit - b'0')))
     }
 
     /// Any value, as it is written.
-    fn value(&mut self) -> Option<&'a str> {
+    fn value(&mut self) -> Option<&'a [u8]> {
         self.peek()?;
-        let begin = self.at;
-        self.pass(0)?;
-        Some(&self.text[begin..self.at])
+        self.passed(|scanner| scanner.pass(0))
     }
 
     fn pass(&mut self, outside: usize) -> Option<()> {
@@ -163,9 +199,9 @@ impl<'a> Scanner<'a> {
                 scanner.take(b':')
             }),
             b'[' => self.items(b']', outside + 1, |_| Some(())),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'n' => self.word("null"),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
             _ => self.number(),
         }
     }
@@ -176,9 +212,9 @@ impl<'a> Scanner<'a> {
             return None;
         }
         self.deepest = self.deepest.max(depth);
-        self.at += 1;
+        self.skip(1);
         if self.peek()? == end {
-            self.at += 1;
+            self.skip(1);
             return Some(());
         }
         loop {
@@ -191,28 +227,39 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn string(&mut self) -> Option<()> {
-        self.at += 1;
-        self.at += quote_or_escape(self.rest())?;
-        if self.rest().starts_with(b"\\") {
-            self.at += length_of_lines(self.rest()).unwrap_or(0);
+        self.skip(1);
+        self.skip(quote_or_escape(self.rest)?);
+        match self.rest {
+            [b'"', rest @ ..] => {
+                self.rest = rest;
+                Some(())
+            }
+            _ => self.rest_of_string(),
         }
+    }
+
+    /// What is left of a string from its first escape on.
+    fn rest_of_string(&mut self) -> Option<()> {
+        self.skip(length_of_lines(self.rest).unwrap_or(0));
         loop {
-            match self.rest() {
-                [b'"', ..] => {
-                    self.at += 1;
+            match self.rest {
+                [b'"', rest @ ..] => {
+                    self.rest = rest;
                     return Some(());
                 }
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
-                [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => self.at += 6,
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => self.rest = rest,
+                [b'\\', b'u', a, b, c, d, rest @ ..] if [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit) => self.rest = rest,
                 [b'\\', ..] => return None,
-                rest => self.at += memchr2(b'"', b'\\', rest)?,
+                rest => self.skip(memchr2(b'"', b'\\', rest)?),
             }
         }
     }
 
-    fn word(&mut self, word: &str) -> Option<()> {
-        self.rest().starts_with(word.as_bytes()).then(|| self.at += word.len())
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(word)?;
+        Some(())
     }
 
     /// RFC 8259 §6.
@@ -231,16 +278,23 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
+    #[inline]
     fn optional(&mut self, any_of: &[u8]) -> bool {
-        let is_there = self.rest().first().is_some_and(|byte| any_of.contains(byte));
-        self.at += usize::from(is_there);
-        is_there
+        match self.rest {
+            [first, rest @ ..] if any_of.iter().any(|byte| byte == first) => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
-    fn digits(&mut self) -> Option<()> {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += count;
-        (count > 0).then_some(())
+    /// One or more of them.
+    fn digits(&mut self) -> Option<&'a [u8]> {
+        let count = self.rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.rest.len());
+        let (digits, rest) = self.rest.split_at(count);
+        self.rest = rest;
+        (count > 0).then_some(digits)
     }
 }
 
@@ -253,16 +307,15 @@ mod tests {
 
     /// Both readings of a text: of the scanner, if it is one for it, and of serde.
     fn both(text: &str) -> (Option<String>, Option<String>) {
-        let frame = Bytes::copy_from_slice(text.as_bytes());
         let shown = |fields: Fields<'_>| {
             let Fields { kind, id, room, to, received, token, resume, payload, metadata, depth } = fields;
-            let values = [&payload, &metadata].into_iter().flatten().map(|value| value.spell(Codec::Json).into_owned());
-            let nesting = values.map(|value| json::nesting(&value, 0)).max().unwrap_or(0);
+            let nesting = [payload, metadata].into_iter().flatten().map(|value| json::nesting(value, 0)).max().unwrap_or(0);
             assert!(depth.is_none_or(|depth| depth >= nesting), "{depth:?} for {nesting}");
             format!("{:?}", (kind, id, room, to, received, token, resume.is_some(), payload, metadata))
         };
-        let scanned = fields(&frame, std::str::from_utf8(&frame).unwrap()).map(shown);
-        (scanned, json::with_serde(&frame, std::str::from_utf8(&frame).unwrap()).ok().map(shown))
+        let mut scanned = Fields::default();
+        let scanned = fields(text, &mut scanned).map(|()| shown(scanned));
+        (scanned, json::with_serde(text).ok().map(shown))
     }
 
     fn value() -> impl Strategy<Value = Value> {
@@ -318,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_next_quote_or_escape_is_found_wherever_it_is() {
-        for length in 0..20 {
+        for length in 0..30 {
             for at in 0..length {
                 for (sought, other) in [(b'"', b'#'), (b'\\', b']'), (b'"', b'!'), (b'"', 0xa2), (b'\\', 0xff), (b'"', 0)] {
                     let mut text = vec![other; length];

@@ -7,6 +7,7 @@ use super::{
     id::{Hex, ResumeToken},
     message::{ClientMessage, Kind, Peer, Request, Resume, ServerMessage, Token},
     payload::{Codec, Payload},
+    scan::needs_escapes,
 };
 
 /// The `RTCIceTransportPolicy` of rooms where nobody's address is shown.
@@ -16,9 +17,21 @@ impl ServerMessage {
     /// The message as a whole frame.
     pub fn spell(&self, codec: Codec) -> Vec<u8> {
         let room_for_more = match self {
-            // Kept until it is received, so no larger than it has to be: as it becomes in JSON, with a few bytes to spare.
-            Self::Forwarded { room, payload, to, best_effort, .. } => {
-                payload.len() + room.as_str().len() + 96 + if to.is_some() { 40 } else { 0 } + if *best_effort { 24 } else { 0 }
+            // Exact where the payload is in this codec and the name has no escapes. Bytes with room to spare take another allocation to be handed on.
+            Self::Forwarded { kind, room, payload, to, best_effort, .. } => {
+                let (all, to_one, may_be_lost) = match codec {
+                    Codec::Json => {
+                        let all = r#"{"type":"","from":"","room":"","payload":}"#.len();
+                        (all, r#""to":"","#.len(), r#""bestEffort":true,"#.len())
+                    }
+                    Codec::MsgPack => {
+                        let all = b"\x84\xa4type\xa0\xa4from\xd9\x20\xa4room\xa0\xa7payload".len();
+                        let longer_head = [31, 255].iter().filter(|length| room.as_str().len() > **length).count();
+                        (all + longer_head, b"\xa2to\xd9\x20".len(), b"\xaabestEffort\xc3".len())
+                    }
+                };
+                let optional = to.map_or(0, |_| to_one + Hex::BYTES) + if *best_effort { may_be_lost } else { 0 };
+                all + kind.name().len() + Hex::BYTES + room.as_str().len() + payload.len() + optional
             }
             Self::Joined { peers, .. } => peers.iter().map(Peer::listed_bytes).sum::<usize>() + 192,
             _ => 128,
@@ -333,6 +346,16 @@ impl Writer for JsonWriter {
         self.out.extend_from_slice(&quoted);
     }
 
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        if needs_escapes(value) {
+            return self.value(value);
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
     fn word(&mut self, key: &'static str, word: &'static str) {
         debug_assert!(!word.contains(['"', '\\']), "{word}");
         self.key(key);
@@ -396,5 +419,42 @@ impl Writer for MsgPackWriter {
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
         rmp_serde::encode::write_named(&mut self.out, value).expect("a message's own fields can be spelled");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{PeerId, RoomId};
+
+    /// What is longer than was thought is moved while it is written, and what is shorter costs an allocation more where it is kept.
+    #[test]
+    fn what_passes_from_peer_to_peer_is_spelled_into_no_more_memory_than_it_takes() {
+        let names = [1, 31, 32, 255, 256].map(|length| RoomId::parse(&"r".repeat(length), usize::MAX).unwrap());
+        for (codec, payload) in [(Codec::Json, &br#"{"sdp":"v=0"}"#[..]), (Codec::MsgPack, b"\x81\xa3sdp\xa3v=0")] {
+            for kind in [Kind::Offer, Kind::IceCandidate, Kind::Message] {
+                for (to, best_effort) in [(None, false), (Some(PeerId::random()), false), (Some(PeerId::random()), true), (None, true)] {
+                    for room in names.clone() {
+                        let payload = Payload::new(codec, payload.into());
+                        let message = ServerMessage::Forwarded { kind, from: PeerId::random(), room, payload, to, best_effort };
+                        let bytes = message.spell(codec);
+                        assert_eq!(bytes.len(), bytes.capacity(), "{message:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_escaped_where_it_has_to_be() {
+        for text in
+            ["plain", "", "κόσμε", "a \"quote\" and a long way behind it", "a back\\slash", "a line\n", "\u{1}peerjs\u{1}room", "\u{7f}"]
+        {
+            let mut writer = JsonWriter { out: b"{".to_vec() };
+            writer.text("text", text);
+            writer.close_map();
+            let expected = serde_json::json!({ "text": text }).to_string();
+            assert_eq!(String::from_utf8(writer.finish()).unwrap(), expected);
+        }
     }
 }

@@ -451,12 +451,11 @@ impl Room {
     }
 
     /// Hands a message to one peer of this room, other than its sender.
-    pub fn forward(&self, from: PeerId, to: PeerId, message: impl Into<Envelope>) -> Result<Handed, ErrorCode> {
+    pub fn forward(&self, from: PeerId, to: PeerId, envelope: &Envelope) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = present.members.find(to).filter(|_| to != from).ok_or(ErrorCode::NoSuchPeer)?;
-        let envelope = message.into().for_one();
         present.count(envelope.message());
-        member.take(&envelope)
+        member.take(envelope)
     }
 
     /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
@@ -721,7 +720,7 @@ mod tests {
         ear_a.heard();
         assert!(rooms.leave(b, &room("r"), None));
         assert!(ear_a.heard().is_empty());
-        assert_eq!(ear_a.room().forward(PeerId::random(), b, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(PeerId::random(), b, &ServerMessage::Ack { id: 1 }.into()).err(), Some(ErrorCode::NoSuchPeer));
     }
 
     #[test]
@@ -758,9 +757,9 @@ mod tests {
             to: None,
             best_effort: false,
         };
-        assert!(ear_a.room().forward(a, b, message()).is_ok());
-        assert_eq!(ear_a.room().forward(a, a, message()).err(), Some(ErrorCode::NoSuchPeer));
-        assert_eq!(ear_a.room().forward(a, c, message()).err(), Some(ErrorCode::NoSuchPeer));
+        assert!(ear_a.room().forward(a, b, &message().into()).is_ok());
+        assert_eq!(ear_a.room().forward(a, a, &message().into()).err(), Some(ErrorCode::NoSuchPeer));
+        assert_eq!(ear_a.room().forward(a, c, &message().into()).err(), Some(ErrorCode::NoSuchPeer));
         assert_eq!(ear_a.room().broadcast(a, message()).untaken, None);
         assert_eq!((ear_a.heard().len(), ear_b.heard().len(), ear_c.heard().len()), (0, 2, 0));
     }
@@ -887,7 +886,7 @@ mod tests {
             fn drain(&self, _: DrainWindow) {}
         }
         rooms.join(deaf, Arc::new(Deaf), room("r"), Entry::default()).unwrap();
-        assert_eq!(ear_a.room().forward(a, deaf, ServerMessage::Ack { id: 1 }).err(), Some(ErrorCode::Undeliverable));
+        assert_eq!(ear_a.room().forward(a, deaf, &ServerMessage::Ack { id: 1 }.into()).err(), Some(ErrorCode::Undeliverable));
         assert_eq!(ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 }).untaken, Some(ErrorCode::Undeliverable));
     }
 }

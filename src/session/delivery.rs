@@ -209,14 +209,17 @@ impl Delivery {
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
     fn say(&self, saying: &mut Saying, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
-        let bytes = outbox::weight(&frame);
-        let fits = self.backlog.add(bytes);
         let before = saying.replay.bytes();
         // First of all: in the outbox the frame may have another owner, and then it is not copied.
         saying.replay.keep(&frame);
+        let bytes = outbox::weight(&frame);
+        let fits = match &saying.outbox {
+            Some(outbox) => outbox.push(frame, alone, heard_at),
+            None => self.backlog.add(bytes),
+        };
         match &saying.outbox {
             _ if !fits => saying.gap = true,
-            Some(outbox) => outbox.push(frame, alone, heard_at),
+            Some(_) => {}
             None => saying.detached_bytes += bytes,
         }
         let excess = self.backlog.excess();
@@ -296,12 +299,10 @@ impl Inlet for Delivery {
             && let Frames::One(frame) = frames
         {
             // One that is too much is lost, as it may be.
-            match saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes) && self.backlog.add(bytes)) {
-                Some(outbox) => {
-                    self.metrics().delivered(Told::BestEffort);
-                    outbox.push(frame, envelope.heard_alone(), envelope.heard_at());
-                }
-                None => self.metrics().lost(),
+            let outbox = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes));
+            match outbox.is_some_and(|outbox| outbox.push(frame, envelope.heard_alone(), envelope.heard_at())) {
+                true => self.metrics().delivered(Told::BestEffort),
+                false => self.metrics().lost(),
             }
             return Ok(());
         }

@@ -218,8 +218,10 @@ impl Hearing {
                 return Some(Pause::Behind(peer));
             }
         }
-        // A session at rest keeps no list.
-        self.wishes = VecDeque::new();
+        if self.wishes.capacity() > 0 {
+            // A session at rest keeps no list.
+            self.wishes = VecDeque::new();
+        }
         None
     }
 
@@ -502,7 +504,8 @@ impl Hearing {
                 let room = self.room_to_publish_in(room.as_deref())?;
                 let directed = (kind == Kind::Message).then_some(to);
                 let message = forwarded(kind, from, room, payload, directed, best_effort);
-                return room.forward(from, to, self.timed(message, at).alone(alone.then_some(at.now))).map(Outcome::Handed);
+                let envelope = Envelope::to_one(message, alone.then_some(at.now), self.timed_from(at));
+                return room.forward(from, to, &envelope).map(Outcome::Handed);
             }
             ClientMessage::Broadcast { room, payload } => {
                 let (room, standing) = self.state.place(room.as_deref())?;
@@ -580,7 +583,12 @@ impl Hearing {
 
     /// A message on its way to others, which is timed if it is one of those that are.
     fn timed(&self, message: ServerMessage, at: Moment) -> Envelope {
-        Envelope::new(message).timed(self.backlog.metrics().is_timed().then_some(at.taken_up))
+        Envelope::new(message).timed(self.timed_from(at))
+    }
+
+    /// From when its way is timed, if it is.
+    fn timed_from(&self, at: Moment) -> Option<Instant> {
+        self.backlog.metrics().is_timed().then_some(at.taken_up)
     }
 
     /// The room of a message for one peer of it, if the client may send any.

@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -191,32 +192,61 @@ impl Outbox {
         ShortcutInUse(self.clone())
     }
 
-    /// Puts a frame behind the others, whose weight is in the backlog already. What comes after the end is dropped. If the door has nothing to do, it is
-    /// written past it: at once if it came `alone`, unless another did just before, and otherwise by the postman. How long it takes from when it was
-    /// heard is measured, if that is told.
-    pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
+    /// Puts a frame behind the others, and counts it as waiting. False past the bound of that: then it is dropped. What comes after the end is dropped
+    /// as well. If the door has nothing to do, it is written past it: at once if it came `alone`, unless another did just before, and otherwise by the
+    /// postman. How long it takes from when it was heard is measured, if that is told.
+    pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) -> bool {
         let mut waiting = self.waiting();
         if waiting.end.is_some() {
-            return waiting.release(weight(&frame));
+            return true;
         }
-        if let Some(heard_at) = heard_at {
-            let ahead = waiting.frames.len() as u64;
-            let timed = waiting.timed.get_or_insert_default();
-            timed.heard.push_back((timed.taken + ahead + 1, heard_at));
-        }
-        let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
         let is_free = self.is_idle() && !waiting.is_expected && !waiting.is_held;
+        let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
         if is_free && is_lonely && waiting.shortcut.as_ref().is_some_and(|(shortcut, post)| shortcut.is_for_all() || post.is_here()) {
-            return self.write_past_door(&mut waiting, Some(frame));
+            return self.push_past_door(&mut waiting, frame, heard_at);
         }
-        self.add(&mut waiting, frame);
-        if !is_free {
-            return;
+        if !self.add(&mut waiting, frame, heard_at) {
+            return false;
         }
-        match &waiting.shortcut {
-            Some((_, post)) if post.call(self) => waiting.is_expected = true,
-            _ => self.wake(&mut waiting),
+        if is_free {
+            match &waiting.shortcut {
+                Some((_, post)) if post.call(self) => waiting.is_expected = true,
+                _ => self.wake(&mut waiting),
+            }
         }
+        true
+    }
+
+    /// Writes a frame before which there is nothing to write. Only what is left of it waits, for the door.
+    fn push_past_door(&self, waiting: &mut Waiting, frame: Frame, heard_at: Option<Instant>) -> bool {
+        debug_assert!(waiting.frames.is_empty() && !waiting.is_begun(), "it would overtake others");
+        let Some((shortcut, _)) = &waiting.shortcut else { return self.add(waiting, frame, heard_at) };
+        let (bytes, mut only) = (frame.bytes().len(), Some(frame));
+        let rest = shortcut.write(&mut || only.take());
+        if let Some(frame) = only {
+            // It was not asked for.
+            let fits = self.add(waiting, frame, heard_at);
+            self.wake(waiting);
+            return fits;
+        }
+        self.count_sent(bytes);
+        if rest.is_empty() && waiting.timed.is_none() {
+            if let Some(heard_at) = heard_at {
+                self.meter.metrics().took(heard_at.elapsed());
+            }
+            return true;
+        }
+        waiting.note_heard(heard_at);
+        if waiting.count(weight_of(bytes)) {
+            waiting.take_out(bytes);
+        }
+        if rest.is_empty() {
+            self.count_written(waiting);
+        } else {
+            waiting.aside().begun = Some(rest);
+            self.wake(waiting);
+        }
+        true
     }
 
     /// The postman is here.
@@ -224,7 +254,7 @@ impl Outbox {
         let mut waiting = self.waiting();
         waiting.is_expected = false;
         if self.is_idle() && !waiting.is_held {
-            self.write_past_door(&mut waiting, None);
+            self.write_past_door(&mut waiting);
         }
     }
 
@@ -235,30 +265,17 @@ impl Outbox {
         self.wake(&mut waiting);
     }
 
-    /// Writes what there is, while the door waits for something to write; what is left is for the door. One that comes `alone`, while there is nothing
-    /// else, need not wait in the list for it.
-    fn write_past_door(&self, waiting: &mut Waiting, mut alone: Option<Frame>) {
+    /// Writes what there is, while the door waits for something to write; what is left is for the door.
+    fn write_past_door(&self, waiting: &mut Waiting) {
         debug_assert!(waiting.end.is_none() && !waiting.is_begun(), "all but frames wakes the door");
-        debug_assert!(alone.is_none() || waiting.frames.is_empty(), "it would overtake others");
         let shortcut = waiting.shortcut.take();
         let rest = shortcut.as_ref().map_or_else(Bytes::new, |(shortcut, _)| {
-            shortcut.write(&mut || {
-                if let Some(frame) = alone.take() {
-                    waiting.take_out(&frame);
-                    self.count_sent(&frame);
-                    return Some(frame);
-                }
-                match self.pop(waiting) {
-                    Some(Outgoing::Frame(frame)) => Some(frame),
-                    _ => None,
-                }
+            shortcut.write(&mut || match self.pop(waiting) {
+                Some(Outgoing::Frame(frame)) => Some(frame),
+                _ => None,
             })
         });
         waiting.shortcut = shortcut;
-        if let Some(frame) = alone {
-            // It was not asked for.
-            self.add(waiting, frame);
-        }
         if rest.is_empty() {
             self.count_written(waiting);
         } else {
@@ -377,9 +394,24 @@ impl Outbox {
         }
     }
 
-    /// Does the door wait, and was it not woken since? Then the task that asked for something to write need not ask again.
-    pub fn is_idle(&self) -> bool {
+    /// Does the door wait, and was it not woken since?
+    fn is_idle(&self) -> bool {
         self.is_idle.load(Ordering::Acquire)
+    }
+
+    /// Runs what has something to do only where there is something to write, or the end has been decided. The door's task runs it beside others, and is
+    /// polled for them most often.
+    pub async fn run_unless_idle<T>(&self, sides: impl Future<Output = T>) -> T {
+        let mut sides = pin!(sides);
+        let mut has_begun = false;
+        poll_fn(|cx| {
+            if has_begun && self.is_idle() {
+                return Poll::Pending;
+            }
+            has_begun = true;
+            sides.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Waits until there is something to write, then gives out all that there is, one after another, as long as `write` wants more. After
@@ -471,18 +503,25 @@ impl Outbox {
             self.counted.fetch_sub(bytes, Ordering::Relaxed);
         });
         if let Some(Outgoing::Frame(frame)) = &outgoing {
-            self.count_sent(frame);
+            self.count_sent(frame.bytes().len());
         }
         outgoing
     }
 
-    fn add(&self, waiting: &mut Waiting, frame: Frame) {
-        self.counted.fetch_add(weight(&frame), Ordering::Relaxed);
-        waiting.frames.push_back(frame);
+    /// False if no more may wait.
+    fn add(&self, waiting: &mut Waiting, frame: Frame, heard_at: Option<Instant>) -> bool {
+        let bytes = weight(&frame);
+        let fits = waiting.count(bytes);
+        if fits {
+            waiting.note_heard(heard_at);
+            self.counted.fetch_add(bytes, Ordering::Relaxed);
+            waiting.frames.push_back(frame);
+        }
+        fits
     }
 
-    fn count_sent(&self, frame: &Frame) {
-        self.meter.metrics().sent(self.meter.door(), frame.bytes().len());
+    fn count_sent(&self, bytes: usize) {
+        self.meter.metrics().sent(self.meter.door(), bytes);
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -491,6 +530,11 @@ impl Outbox {
 }
 
 impl Waiting {
+    /// Counts bytes as waiting. False past the bound of that.
+    fn count(&self, bytes: usize) -> bool {
+        self.backlog.as_ref().is_none_or(|backlog| backlog.add(bytes))
+    }
+
     fn release(&self, bytes: usize) {
         if let Some(backlog) = &self.backlog {
             backlog.release(bytes);
@@ -516,7 +560,7 @@ impl Waiting {
                 self.count_taken();
             } else {
                 uncount(weight(&frame));
-                self.take_out(&frame);
+                self.take_out(frame.bytes().len());
                 // It looks for itself whether that is enough.
                 if let Some(reader) = self.reader.take() {
                     reader.wake();
@@ -538,10 +582,19 @@ impl Waiting {
         self.end.map(Outgoing::End)
     }
 
-    /// Counts a frame as on its way.
-    fn take_out(&mut self, frame: &Frame) {
-        self.in_flight += weight(frame);
+    /// Counts a frame of so many bytes as on its way.
+    fn take_out(&mut self, bytes: usize) {
+        self.in_flight += weight_of(bytes);
         self.count_taken();
+    }
+
+    /// Notes when the frame behind all that wait was heard, if it is timed.
+    fn note_heard(&mut self, heard_at: Option<Instant>) {
+        if let Some(heard_at) = heard_at {
+            let ahead = self.frames.len() as u64;
+            let timed = self.timed.get_or_insert_default();
+            timed.heard.push_back((timed.taken + ahead + 1, heard_at));
+        }
     }
 
     fn count_taken(&mut self) {
@@ -620,9 +673,8 @@ mod tests {
         outbox
     }
 
-    fn push(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
-        assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text), None, None);
+    fn push(outbox: &Arc<Outbox>, text: &'static str) {
+        assert!(outbox.push(frame(text), None, None), "there is room for it");
     }
 
     /// So many of what there is, at the most.
@@ -719,14 +771,13 @@ mod tests {
     }
 
     /// One that comes alone, and not just behind another.
-    fn push_alone(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str) {
+    fn push_alone(outbox: &Arc<Outbox>, text: &'static str) {
         let before = outbox.waiting().alone_at;
-        push_alone_at(outbox, backlog, text, before.map_or_else(Instant::now, |before| before + BUSY));
+        push_alone_at(outbox, text, before.map_or_else(Instant::now, |before| before + BUSY));
     }
 
-    fn push_alone_at(outbox: &Arc<Outbox>, backlog: &Backlog, text: &'static str, at: Instant) {
-        assert!(backlog.add(weight(&frame(text))));
-        outbox.push(frame(text), Some(at), None);
+    fn push_alone_at(outbox: &Arc<Outbox>, text: &'static str, at: Instant) {
+        assert!(outbox.push(frame(text), Some(at), None), "there is room for it");
     }
 
     /// Takes nothing, and asks for nothing.
@@ -747,7 +798,7 @@ mod tests {
         let (outbox, backlog) = with_shortcut(usize::MAX);
         outbox.waiting().shortcut = Some((Arc::new(Blocked), Arc::new(Post::new(None))));
         assert_eq!(all(&outbox), []);
-        push_alone(&outbox, &backlog, "alone");
+        push_alone(&outbox, "alone");
         assert_eq!((backlog.waiting(), all(&outbox)), (weight(&frame("alone")), vec![Outgoing::Frame(frame("alone"))]));
         outbox.written();
         assert_eq!(backlog.waiting(), 0);
@@ -756,26 +807,26 @@ mod tests {
     #[test]
     fn what_comes_alone_goes_past_a_door_that_waits_and_past_no_other() {
         let (outbox, backlog) = with_shortcut(usize::MAX);
-        push_alone(&outbox, &backlog, "before the door waits");
+        push_alone(&outbox, "before the door waits");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("before the door waits"))]);
-        push_alone(&outbox, &backlog, "before it waits again");
+        push_alone(&outbox, "before it waits again");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("before it waits again"))]);
         outbox.written();
         assert_eq!(all(&outbox), [], "now it waits");
-        push_alone(&outbox, &backlog, "past it");
+        push_alone(&outbox, "past it");
         assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
         for first in ["ping", "pong", "frame"] {
             match first {
                 "ping" => outbox.ping(),
                 "pong" => outbox.pong(Bytes::new()),
-                _ => push(&outbox, &backlog, "first"),
+                _ => push(&outbox, "first"),
             }
-            push_alone(&outbox, &backlog, "behind it");
+            push_alone(&outbox, "behind it");
             assert_eq!(all(&outbox).last(), Some(&Outgoing::Frame(frame("behind it"))), "{first}");
             outbox.written();
             assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
         }
-        push(&outbox, &backlog, "one of several");
+        push(&outbox, "one of several");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("one of several"))]);
     }
 
@@ -784,14 +835,14 @@ mod tests {
         let (outbox, backlog) = with_shortcut(usize::MAX);
         let now = Instant::now();
         assert_eq!(all(&outbox), []);
-        push_alone_at(&outbox, &backlog, "first", now);
+        push_alone_at(&outbox, "first", now);
         assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
         let soon = now + BUSY - Duration::from_nanos(1);
-        push_alone_at(&outbox, &backlog, "second", soon);
+        push_alone_at(&outbox, "second", soon);
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("second"))]);
         outbox.written();
         assert_eq!(all(&outbox), []);
-        push_alone_at(&outbox, &backlog, "third", soon + BUSY);
+        push_alone_at(&outbox, "third", soon + BUSY);
         assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
     }
 
@@ -799,24 +850,24 @@ mod tests {
     fn of_what_goes_past_the_door_in_part_the_rest_goes_first() {
         let (outbox, backlog) = with_shortcut(2);
         assert_eq!(all(&outbox), []);
-        push_alone(&outbox, &backlog, "begun");
-        push_alone(&outbox, &backlog, "next");
+        push_alone(&outbox, "begun");
+        push_alone(&outbox, "next");
         outbox.ping();
         assert_eq!(backlog.waiting(), 5 + 4 + 256);
         assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"gun")), Outgoing::Ping, Outgoing::Frame(frame("next"))]);
         assert_eq!(backlog.waiting(), 5 + 4 + 256, "until it is written");
         outbox.written();
         assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        push_alone(&outbox, &backlog, "begun");
+        push_alone(&outbox, "begun");
         assert_eq!(outbox.abandon(), 5 + 128, "the next connection says it again as a whole");
     }
 
     #[test]
     fn what_a_connection_does_not_take_now_is_left_to_the_door() {
-        let (outbox, backlog) = with_shortcut(0);
+        let (outbox, _) = with_shortcut(0);
         assert_eq!(all(&outbox), []);
-        push_alone(&outbox, &backlog, "waits");
-        push_alone(&outbox, &backlog, "as well");
+        push_alone(&outbox, "waits");
+        push_alone(&outbox, "as well");
         assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"waits")), Outgoing::Frame(frame("as well"))]);
     }
 
@@ -824,10 +875,10 @@ mod tests {
     fn what_comes_in_one_turn_is_written_together_at_its_end() {
         let post = Arc::new(Post::new(Some(Waker::noop().clone())));
         let many: Vec<_> = (0..100).map(|_| with_shortcut_and(&post, usize::MAX)).collect();
-        for (outbox, backlog) in &many {
+        for (outbox, _) in &many {
             assert_eq!(all(outbox), [], "the door waits");
-            push(outbox, backlog, "one");
-            push_alone(outbox, backlog, "two");
+            push(outbox, "one");
+            push_alone(outbox, "two");
         }
         let waiting = || many.iter().filter(|(_, backlog)| backlog.waiting() > 0).count();
         let mut cx = Context::from_waker(Waker::noop());
@@ -844,9 +895,9 @@ mod tests {
             let (outbox, backlog) = with_shortcut_and(&Post::here(), usize::MAX);
             assert_eq!(all(&outbox), []);
             for _ in 0..3 {
-                push(&outbox, &backlog, "from here");
+                push(&outbox, "from here");
                 outbox.at_most(0).await;
-                thread::scope(|scope| scope.spawn(|| push(&outbox, &backlog, "from there")).join().unwrap());
+                thread::scope(|scope| scope.spawn(|| push(&outbox, "from there")).join().unwrap());
                 outbox.at_most(0).await;
             }
             assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
@@ -860,24 +911,24 @@ mod tests {
         let wakes = Arc::new(Wakes::default());
         let waker = wakes.clone().into();
         let wait = |outbox: &Outbox| assert!(outbox.poll_take(&mut Context::from_waker(&waker), |_| true).is_pending());
-        let (outbox, backlog) = with_shortcut(usize::MAX);
+        let (outbox, _) = with_shortcut(usize::MAX);
         wait(&outbox);
-        push(&outbox, &backlog, "without a postman");
+        push(&outbox, "without a postman");
         assert_eq!(wakes.count(), 1);
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("without a postman"))]);
 
         let tasks = tokio::task::LocalSet::new();
         let post = tasks.run_until(async { Post::here() }).await;
-        let (outbox, backlog) = with_shortcut_and(&post, usize::MAX);
+        let (outbox, _) = with_shortcut_and(&post, usize::MAX);
         wait(&outbox);
-        push(&outbox, &backlog, "and now he is called");
+        push(&outbox, "and now he is called");
         assert_eq!(wakes.count(), 1);
         drop(tasks);
         assert_eq!(wakes.count(), 2, "but he is gone before he comes");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("and now he is called"))]);
         outbox.written();
         wait(&outbox);
-        push(&outbox, &backlog, "nobody will come");
+        push(&outbox, "nobody will come");
         assert_eq!(wakes.count(), 3);
     }
 
@@ -911,7 +962,7 @@ mod tests {
         let backlog = Backlog::new(4 + 128, Arc::default());
         let outbox = outbox();
         outbox.open(backlog.clone(), [frame("again"), frame("and again")]);
-        push(&outbox, &backlog, "full");
+        push(&outbox, "full");
         assert_eq!(taken(&outbox, 1), [Outgoing::Frame(frame("again"))]);
         outbox.written();
         assert!(!backlog.has_room_for(1), "what was written was not counted");
@@ -925,8 +976,8 @@ mod tests {
         let backlog = Backlog::new(10 + 256, Arc::default());
         let outbox = outbox();
         outbox.open(backlog.clone(), [frame("again")]);
-        push(&outbox, &backlog, "abc");
-        push(&outbox, &backlog, "de");
+        push(&outbox, "abc");
+        push(&outbox, "de");
         taken(&outbox, 2);
         // A door that finds its connection gone drops what it has before the session hears of it.
         outbox.answer_close(None);

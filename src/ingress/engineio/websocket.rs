@@ -20,7 +20,7 @@ use super::{
         address::Visit,
         http::{handshake, switch_protocols, write_response},
         logs::{span, spawn_in},
-        websocket::{self, Handover, Pings, Reader, exchange, spell},
+        websocket::{self, Arriving, Handover, Pings, Reader, exchange, spell},
     },
     EngineIo, Incoming, PROTOCOL_ERROR, Socket, Stop, Transport,
 };
@@ -109,13 +109,13 @@ async fn begin_at<Io: Handover>(
     }
     let carrying = async {
         let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
-        carry(io.into_inner(), leftover, VecDeque::new(), engine, &socket).await;
+        carry(io.into_inner(), Arriving::new(leftover, &engine.limits), VecDeque::new(), engine, &socket).await;
     };
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend));
 }
 
 /// Serves a session that began with requests, once its client has made sure of this connection.
-async fn continue_at<Io: Handover>(io: Io, mut leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo, connection: Option<Arc<Visit>>) {
+async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socket>, engine: &EngineIo, connection: Option<Arc<Visit>>) {
     let (io, shortcut) = io.hand_over();
     let io = RefCell::new(io);
     if !socket.change(Transport::Polling, Transport::Probing) {
@@ -125,13 +125,13 @@ async fn continue_at<Io: Handover>(io: Io, mut leftover: BytesMut, socket: Arc<S
         return;
     }
     let _carried = socket.carried_by(connection);
-    let mut reader = Reader::new(&io, &mut leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
+    let mut arriving = Arriving::new(leftover, &engine.limits);
+    let mut reader = Reader::new(&io, &mut arriving, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts);
     match timeout(engine.timeouts.hello(), probed(&io, &mut reader, &socket)).await {
         Ok(Some(frames)) => {
-            let leftover = reader.into_leftover();
             socket.outbox.meter().change_door(Door::WebSocket);
             let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
-            carry(io.into_inner(), leftover, frames, engine, &socket).await;
+            carry(io.into_inner(), arriving, frames, engine, &socket).await;
         }
         Ok(None) | Err(_) => {
             debug!("a client did not move to its WebSocket");
@@ -185,7 +185,7 @@ async fn let_requests_go(socket: &Socket, is_answered: &Notify) -> Infallible {
 }
 
 /// Carries packets in both directions, beginning with these, to the end of the connection, which is that of the session.
-async fn carry<Io>(io: Io, mut leftover: BytesMut, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
+async fn carry<Io>(io: Io, mut arriving: Arriving, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -204,7 +204,7 @@ where
             }
         }
     };
-    exchange(io, &mut leftover, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
+    exchange(io, &mut arriving, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
     socket.end(Stop::Gone);
 }
 

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use self::write::write;
 pub use self::{
-    read::{Reader, Stop},
+    read::{Arriving, Reader, Stop},
     shortcut::Handover,
     write::spell,
 };
@@ -57,7 +57,7 @@ pub fn negotiate(offered: &str) -> (Arc<dyn Dialect>, Option<&'static str>) {
 
 /// Serves one client from behind its handshake to its end. `leftover` was read with the handshake already. The place is held by the session as well, and
 /// here until the last byte is written.
-pub async fn serve<Io>(io: Io, mut leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Arc<Place>, doorkeeper: Arc<Doorkeeper>)
+pub async fn serve<Io>(io: Io, leftover: BytesMut, dialect: Arc<dyn Dialect>, place: Arc<Place>, doorkeeper: Arc<Doorkeeper>)
 where
     Io: Handover,
 {
@@ -66,15 +66,14 @@ where
     let (io, shortcut) = io.hand_over();
     let _past_door = shortcut.map(|shortcut| outbox.use_shortcut(shortcut));
     let attend = async |reader: &mut Reader<'_, _>| attend(reader, dialect, &outbox, &place, &doorkeeper).await;
-    exchange(io, &mut leftover, &outbox, Pings::Frames, limits, timeouts, attend).await;
+    exchange(io, &mut Arriving::new(leftover, limits), &outbox, Pings::Frames, limits, timeouts, attend).await;
 }
 
 /// Reads frames as long as `attend` asks for them, and writes what the outbox holds, to the end of the connection. What the frames are for only
-/// `attend` knows; of the limits only those for messages and outboxes are heeded. `leftover` is lent and not given, for a future would have room
-/// for it once more.
+/// `attend` knows; of the limits only those for messages and outboxes are heeded.
 pub async fn exchange<Io>(
     io: Io,
-    leftover: &mut BytesMut,
+    arriving: &mut Arriving,
     outbox: &Outbox,
     pings: Pings,
     limits: &Limits,
@@ -87,7 +86,7 @@ pub async fn exchange<Io>(
     let io = RefCell::new(io);
     let mut overdue = pin!(overdue(outbox, timeouts));
     let mut reading = pin!(async {
-        let mut reader = Reader::new(&io, leftover, outbox, pings, limits, timeouts);
+        let mut reader = Reader::new(&io, arriving, outbox, pings, limits, timeouts);
         match attend(&mut reader).await {
             // The server is the first to close the socket: RFC 6455 §7.1.1.
             Stop::Closed(code) => outbox.answer_close(Some(code.unwrap_or(NORMAL_CLOSURE))),
@@ -98,13 +97,17 @@ pub async fn exchange<Io>(
         reader.discard().await;
     });
     let mut writing = pin!(write(&io, outbox, pings, timeouts.silence()));
+    let writes = outbox.run_unless_idle(async {
+        tokio::select! { biased; written = &mut writing => Some(written), _ = &mut overdue => None }
+    });
     tokio::select! {
         // What the client says may be answered in the same turn, where there is no way past this door.
         biased;
         () = &mut reading => {
             tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }
         }
-        written = &mut writing => {
+        written = writes => {
+            let Some(written) = written else { return };
             if let Err(error) = &written {
                 debug!(%error, "a socket takes no more");
             }
@@ -112,7 +115,6 @@ pub async fn exchange<Io>(
             let given_up = Box::pin(tokio::time::sleep(timeouts.close()));
             tokio::select! { () = &mut reading => {}, _ = &mut overdue => {}, () = given_up, if written.is_err() => {} }
         }
-        _ = &mut overdue => {}
     }
 }
 

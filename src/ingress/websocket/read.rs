@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     task::{coop::unconstrained, yield_now},
@@ -48,9 +48,7 @@ thread_local! {
 /// The half of a connection that reads.
 pub struct Reader<'a, Io> {
     io: &'a RefCell<Io>,
-    /// What was read and is not a whole message yet.
-    buffer: BytesMut,
-    decoder: Decoder,
+    arriving: &'a mut Arriving,
     outbox: &'a Outbox,
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
@@ -61,6 +59,13 @@ pub struct Reader<'a, Io> {
     is_alarm_set: bool,
     /// Did the last read fill all that it may? Then others of the thread have their turn before the next.
     is_flooded: bool,
+}
+
+/// How far a socket was read. It belongs to the connection: another reader goes on with it.
+pub struct Arriving {
+    decoder: Decoder,
+    /// What was read and the decoder has not taken: the beginning of a frame, or more than is heard at once.
+    rest: BytesMut,
     /// Why reading ends, found behind frames that have to be heard first.
     stop: Option<Stop>,
 }
@@ -105,11 +110,58 @@ impl From<Fault> for Stop {
     }
 }
 
+impl Arriving {
+    /// Of a socket of which so much was read already.
+    pub fn new(leftover: BytesMut, limits: &Limits) -> Self {
+        // With nothing in it, it may still be as large as what was read before.
+        let rest = if leftover.is_empty() { BytesMut::new() } else { leftover };
+        Self { decoder: Decoder::new(limits.message_bytes_max), rest, stop: None }
+    }
+
+    /// Decodes what was read, and keeps what is left of it.
+    fn decode(&mut self, mut input: &mut [u8], frames: &mut VecDeque<Frame>, outbox: &Outbox) {
+        if !self.rest.is_empty() {
+            self.rest.extend_from_slice(input);
+            return self.decode_rest(frames, outbox);
+        }
+        self.stop = take_frames(&mut self.decoder, &mut input, frames, outbox).err();
+        self.rest.extend_from_slice(input);
+    }
+
+    /// Decodes what was left.
+    fn decode_rest(&mut self, frames: &mut VecDeque<Frame>, outbox: &Outbox) {
+        if self.stop.is_some() || self.rest.is_empty() {
+            return;
+        }
+        let mut input = &mut *self.rest;
+        self.stop = take_frames(&mut self.decoder, &mut input, frames, outbox).err();
+        let left = input.len();
+        self.rest.advance(self.rest.len() - left);
+        if left == 0 {
+            self.rest = BytesMut::new();
+        }
+    }
+}
+
+/// Takes whole messages off the front of `input`, no more than are heard at once. Control frames are dealt with on the way.
+fn take_frames(decoder: &mut Decoder, input: &mut &mut [u8], frames: &mut VecDeque<Frame>, outbox: &Outbox) -> Result<(), Stop> {
+    while frames.len() < BATCH_FRAMES {
+        match decoder.decode(input)? {
+            Some(Item::Message(frame)) => frames.push_back(frame),
+            Some(Item::Ping(data)) => outbox.pong(data),
+            Some(Item::Pong) => {}
+            Some(Item::Close(code)) => return Err(Stop::Closed(code)),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
 impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
-    /// Reads what was read already, which it takes out of `leftover`, and then the socket.
+    /// Goes on where the socket was read to.
     pub fn new(
         io: &'a RefCell<Io>,
-        leftover: &mut BytesMut,
+        arriving: &'a mut Arriving,
         outbox: &'a Outbox,
         pings: Pings,
         limits: &Limits,
@@ -118,8 +170,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         let now = Instant::now();
         Self {
             io,
-            buffer: std::mem::take(leftover),
-            decoder: Decoder::new(limits.message_bytes_max),
+            arriving,
             outbox,
             answers_max: limits.outbox_bytes_max / 2,
             heartbeat: Heartbeat::new(timeouts.heartbeat(), timeouts.silence(), now),
@@ -127,18 +178,12 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
             is_flooded: false,
-            stop: None,
         }
     }
 
     /// When the client was last heard.
     pub(super) fn heard_at(&self) -> Instant {
         self.heartbeat.heard_at()
-    }
-
-    /// What was read and is not a whole message yet, for another reader of the same socket.
-    pub fn into_leftover(self) -> BytesMut {
-        self.buffer
     }
 
     /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none.
@@ -153,39 +198,20 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             if std::mem::take(&mut self.is_flooded) {
                 yield_now().await;
             }
-            if self.stop.is_none() {
-                self.stop = self.decode(frames).err();
-            }
+            self.arriving.decode_rest(frames, self.outbox);
             if !frames.is_empty() {
                 return Ok(());
             }
-            if let Some(stop) = self.stop.take() {
+            if let Some(stop) = self.arriving.stop.take() {
                 return Err(stop);
             }
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::new();
-            }
-            poll_fn(|cx| self.poll_read(cx)).await?;
+            poll_fn(|cx| self.poll_read(cx, frames)).await?;
         }
-    }
-
-    fn decode(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
-        while frames.len() < BATCH_FRAMES {
-            match self.decoder.decode(&mut self.buffer)? {
-                Some(Item::Message(frame)) => frames.push_back(frame),
-                Some(Item::Ping(data)) => self.outbox.pong(data),
-                Some(Item::Pong) => {}
-                Some(Item::Close(code)) => return Err(Stop::Closed(code)),
-                None => break,
-            }
-        }
-        Ok(())
     }
 
     /// Reads what the socket has, probing a client that is silent.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let buffer = &mut self.buffer;
-        match poll_arrived(self.io, cx, |arrived| buffer.extend_from_slice(arrived)) {
+    fn poll_read(&mut self, cx: &mut Context<'_>, frames: &mut VecDeque<Frame>) -> Poll<Result<(), Stop>> {
+        match poll_arrived(self.io, cx, |arrived| self.arriving.decode(arrived, frames, self.outbox)) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(Stop::Gone)),
             Poll::Ready(Ok(bytes)) => {
                 self.is_flooded = bytes == READ_BYTES;
@@ -234,14 +260,28 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
 }
 
 /// Reads what there is and shows it; how many bytes it was.
-fn poll_arrived<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, show: impl FnOnce(&[u8])) -> Poll<io::Result<usize>>
+fn poll_arrived<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, show: impl FnOnce(&mut [u8])) -> Poll<io::Result<usize>>
 where
     Io: AsyncRead + Unpin,
 {
     ARRIVED.with_borrow_mut(|arrived| {
         let mut arrived = ReadBuf::new(arrived);
         ready!(Pin::new(&mut *io.borrow_mut()).poll_read(cx, &mut arrived))?;
-        show(arrived.filled());
+        show(arrived.filled_mut());
         Poll::Ready(Ok(arrived.filled().len()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// A connection at rest kept the buffer into which its handshake was read: four KiB each.
+    #[test]
+    fn what_was_read_with_nothing_left_in_it_takes_no_memory() {
+        let limits = Config::default().limits;
+        assert_eq!(Arriving::new(BytesMut::with_capacity(8 * 1024), &limits).rest.capacity(), 0);
+        assert_eq!(&*Arriving::new(b"\x81"[..].into(), &limits).rest, b"\x81");
+    }
 }
