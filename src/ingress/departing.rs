@@ -159,7 +159,7 @@ mod tests {
         let waker = Waker::from(after.clone());
         let mut asking = pin!(batch(&outbox));
         assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        outbox.push(Frame::Text("hi".into()), None, None);
+        assert!(outbox.push(Frame::Text("hi".into()), None, None));
         assert_eq!((before.count(), after.count()), (0, 1));
         assert!(asking.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     }

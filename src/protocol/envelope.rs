@@ -63,7 +63,7 @@ impl Envelope {
         Self { audience: 0, ..self }
     }
 
-    /// Says that it is for one peer: in our own codecs its bytes are shared with nobody.
+    /// Says that it is for one peer: its bytes are shared with nobody.
     pub fn for_one(self) -> Self {
         Self { is_for_one: true, ..self }
     }
@@ -106,8 +106,11 @@ impl Envelope {
         spelling.get_or_init(|| self.message.spell(codec).into()).clone()
     }
 
-    /// The message in a foreign dialect that spells it the same for all of its clients. Who asks first pays.
+    /// The message in a foreign dialect that spells it the same for all of its clients. Who asks first pays, unless it is for one.
     pub fn spell_once(&self, dialect: &'static str, spell: impl Fn() -> Bytes) -> Bytes {
+        if self.is_for_one {
+            return spell();
+        }
         match self.spellings().foreign.get_or_init(|| (dialect, spell())) {
             (spelled, bytes) if *spelled == dialect => bytes.clone(),
             _ => spell(),
@@ -148,5 +151,9 @@ mod tests {
             assert_eq!(many.spell(codec).as_ptr(), many.spell(codec).as_ptr(), "it is spelled once");
             assert!(!many.spell(codec).is_unique() && one.spell(codec).is_unique());
         }
+        let spell = || Bytes::from(vec![7]);
+        let (many, one) = (envelope(), envelope().for_one());
+        assert!(!many.spell_once("a", spell).is_unique() && one.spell_once("a", spell).is_unique());
+        assert!(many.spell_once("b", spell).is_unique(), "each dialect has its own");
     }
 }

@@ -61,7 +61,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// The fields that a client's message may have, out of a whole frame.
+/// The fields that a client's message may have, out of a whole frame, into such as are empty. After an error they mean nothing.
 pub fn fields<'a>(frame: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
     let text = simdutf8::basic::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
     if scan::fields(text, fields).is_none() {

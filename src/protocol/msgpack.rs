@@ -259,7 +259,7 @@ struct Values<'a> {
     resume: Option<&'a [u8]>,
 }
 
-/// The fields that a client's message may have, out of a whole frame. Filled where they are, for they are large and a message is short.
+/// The fields that a client's message may have, out of a whole frame, into such as are empty. After an error they mean nothing.
 pub fn fields<'a>(frame: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
     let mut values = Values::default();
     let mut entries = entries(frame);

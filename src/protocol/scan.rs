@@ -13,8 +13,8 @@ use super::message::Fields;
 /// How deep values may nest here.
 const NESTING_MAX: usize = 100;
 
-/// The fields that a client's message may have, out of the text of a whole frame; `None` leaves it to another to read it, or to refuse it, and
-/// then nothing in `fields` means anything. Filled where they are, for they are large and a message is short.
+/// The fields that a client's message may have, out of the text of a whole frame, into such as are empty: they are large, and to hand them on takes
+/// longer than to fill them. `None` leaves it to another to read it, or to refuse it, and then nothing in `fields` means anything.
 pub fn fields<'a>(text: &'a str, fields: &mut Fields<'a>) -> Option<()> {
     if has_control_characters(text.as_bytes()) {
         return None;
@@ -145,7 +145,7 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn skip(&mut self, bytes: usize) {
-        self.rest = self.rest.get(bytes..).unwrap_or_default();
+        self.rest = &self.rest[bytes..];
     }
 
     fn is_at_end(&mut self) -> bool {
@@ -386,8 +386,24 @@ mod tests {
     }
 
     #[test]
+    fn a_control_character_is_found_wherever_it_is() {
+        for length in 0..50 {
+            let plain = vec![b' '; length];
+            assert!(!has_control_characters(&plain));
+            for at in 0..length {
+                for control in [0, 0x1f] {
+                    let mut text = plain.clone();
+                    text[at] = control;
+                    assert!(has_control_characters(&text), "{length} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_programs_write_is_read_here() {
         for text in [
+            r#"{"type":"ping","id":9999999999999999999,"received":0}"#,
             r#"{"type":"offer","to":"b","payload":{"type":"offer","sdp":"v=0\r\no=\u00e9 \"é\" \/"}}"#,
             r#"{ "type": "message", "id": 7, "room": "r", "payload": [null, true, false, -0.5e+3, {}, [], ""] }"#,
             r#"{"type":"ping","received":0,"unknown":{"a":[{"b":1}]}}"#,
@@ -410,7 +426,11 @@ mod tests {
             r#"{"type":"ping","type":"ping"}"#,
             r#"{"type":"join","metadata":null}"#,
             r#"{"type":"ping","id":1e3}"#,
+            r#"{"type":"ping","id":18446744073709551615}"#,
             r#"{"type":"ping","id":18446744073709551616}"#,
+            r#"{"type":"ping","id":01}"#,
+            r#"{"type":"ping","id":-0}"#,
+            r#"{"type":"ping","id":1.5}"#,
             r#"{"payload":01}"#,
             r#"{"payload":1.}"#,
             r#"{"payload":-}"#,

@@ -16,7 +16,7 @@ pub const RELAY: &str = "relay";
 impl ServerMessage {
     /// The message as a whole frame.
     pub fn spell(&self, codec: Codec) -> Vec<u8> {
-        let room_for_more = match self {
+        let capacity = match self {
             // Exact where the payload is in this codec and the name has no escapes. Bytes with room to spare take another allocation to be handed on.
             Self::Forwarded { kind, room, payload, to, best_effort, .. } => {
                 let (all, to_one, may_be_lost) = match codec {
@@ -36,7 +36,7 @@ impl ServerMessage {
             Self::Joined { peers, .. } => peers.iter().map(Peer::listed_bytes).sum::<usize>() + 192,
             _ => 128,
         };
-        let out = Vec::with_capacity(room_for_more);
+        let out = Vec::with_capacity(capacity);
         match codec {
             Codec::Json => self.write(JsonWriter { out }),
             Codec::MsgPack => self.write(MsgPackWriter { out }),
@@ -299,6 +299,13 @@ impl JsonWriter {
             self.out.push(b',');
         }
     }
+
+    /// A text without escapes.
+    fn quoted(&mut self, text: &str) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.push(b'"');
+    }
 }
 
 impl Writer for JsonWriter {
@@ -341,8 +348,8 @@ impl Writer for JsonWriter {
 
     fn id(&mut self, key: &'static str, digits: Hex) {
         self.key(key);
-        let mut quoted = [b'"'; 34];
-        quoted[1..33].copy_from_slice(digits.as_bytes());
+        let mut quoted = [b'"'; Hex::BYTES + 2];
+        quoted[1..=Hex::BYTES].copy_from_slice(digits.as_bytes());
         self.out.extend_from_slice(&quoted);
     }
 
@@ -351,17 +358,13 @@ impl Writer for JsonWriter {
         if needs_escapes(value) {
             return self.value(value);
         }
-        self.out.push(b'"');
-        self.out.extend_from_slice(value.as_bytes());
-        self.out.push(b'"');
+        self.quoted(value);
     }
 
     fn word(&mut self, key: &'static str, word: &'static str) {
         debug_assert!(!word.contains(['"', '\\']), "{word}");
         self.key(key);
-        self.out.push(b'"');
-        self.out.extend_from_slice(word.as_bytes());
-        self.out.push(b'"');
+        self.quoted(word);
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
@@ -407,7 +410,7 @@ impl Writer for MsgPackWriter {
 
     fn id(&mut self, key: &'static str, digits: Hex) {
         self.key(key);
-        self.out.extend_from_slice(&[0xd9, 32]);
+        self.out.extend_from_slice(&[0xd9, Hex::BYTES as u8]);
         self.out.extend_from_slice(digits.as_bytes());
     }
 

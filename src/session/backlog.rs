@@ -20,7 +20,8 @@ use tokio::{
 
 use crate::metrics::Metrics;
 
-/// What waits for one client. The session adds to it under its own lock; who has written some of it releases that.
+/// What waits for one client. It is added to under the lock of the session's delivery, also by the outbox, so nobody else adds between a look and
+/// the count; who has written some of it releases that.
 pub struct Backlog {
     bytes: AtomicUsize,
     bytes_max: usize,

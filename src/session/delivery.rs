@@ -212,16 +212,16 @@ impl Delivery {
         let before = saying.replay.bytes();
         // First of all: in the outbox the frame may have another owner, and then it is not copied.
         saying.replay.keep(&frame);
-        let bytes = outbox::weight(&frame);
         let fits = match &saying.outbox {
             Some(outbox) => outbox.push(frame, alone, heard_at),
-            None => self.backlog.add(bytes),
+            None => {
+                let bytes = outbox::weight(&frame);
+                let fits = self.backlog.add(bytes);
+                saying.detached_bytes += if fits { bytes } else { 0 };
+                fits
+            }
         };
-        match &saying.outbox {
-            _ if !fits => saying.gap = true,
-            Some(_) => {}
-            None => saying.detached_bytes += bytes,
-        }
+        saying.gap |= !fits;
         let excess = self.backlog.excess();
         saying.replay.bound(excess);
         self.count_kept(before, saying);

@@ -1,7 +1,7 @@
 //! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door, or past it while the door
 //! waits.
 //!
-//! The frames count against the client's backlog until they are written. Nobody who fills it waits for the door, and a connection that cannot be
+//! The frames that wait count against the client's backlog until they are written. Nobody who fills it waits for the door, and a connection that cannot be
 //! written to any more is given up by the door itself.
 
 use std::{
@@ -192,9 +192,10 @@ impl Outbox {
         ShortcutInUse(self.clone())
     }
 
-    /// Puts a frame behind the others, and counts it as waiting. False past the bound of that: then it is dropped. What comes after the end is dropped
-    /// as well. If the door has nothing to do, it is written past it: at once if it came `alone`, unless another did just before, and otherwise by the
-    /// postman. How long it takes from when it was heard is measured, if that is told.
+    /// Puts a frame behind the others, where it counts as waiting. False past the bound of that: then it is dropped. What comes after the end is dropped
+    /// as well. If the door has nothing to do, it is written past it: by the postman, or at once if it came `alone`, unless another did just before, and
+    /// then it counts only if something is left of it. How long it takes from when it was heard is measured, if that is told.
+    #[must_use]
     pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) -> bool {
         let mut waiting = self.waiting();
         if waiting.end.is_some() {
@@ -202,8 +203,11 @@ impl Outbox {
         }
         let is_free = self.is_idle() && !waiting.is_expected && !waiting.is_held;
         let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
-        if is_free && is_lonely && waiting.shortcut.as_ref().is_some_and(|(shortcut, post)| shortcut.is_for_all() || post.is_here()) {
-            return self.push_past_door(&mut waiting, frame, heard_at);
+        let is_for_us = |shortcut: &dyn Shortcut, post: &Post| shortcut.is_for_all() || post.is_here();
+        if let Some(way) = waiting.shortcut.take_if(|(shortcut, post)| is_free && is_lonely && is_for_us(&**shortcut, post)) {
+            let fits = self.push_past_door(&mut waiting, &*way.0, frame, heard_at);
+            waiting.shortcut = Some(way);
+            return fits;
         }
         if !self.add(&mut waiting, frame, heard_at) {
             return false;
@@ -218,9 +222,8 @@ impl Outbox {
     }
 
     /// Writes a frame before which there is nothing to write. Only what is left of it waits, for the door.
-    fn push_past_door(&self, waiting: &mut Waiting, frame: Frame, heard_at: Option<Instant>) -> bool {
+    fn push_past_door(&self, waiting: &mut Waiting, shortcut: &dyn Shortcut, frame: Frame, heard_at: Option<Instant>) -> bool {
         debug_assert!(waiting.frames.is_empty() && !waiting.is_begun(), "it would overtake others");
-        let Some((shortcut, _)) = &waiting.shortcut else { return self.add(waiting, frame, heard_at) };
         let (bytes, mut only) = (frame.bytes().len(), Some(frame));
         let rest = shortcut.write(&mut || only.take());
         if let Some(frame) = only {
@@ -230,22 +233,20 @@ impl Outbox {
             return fits;
         }
         self.count_sent(bytes);
-        if rest.is_empty() && waiting.timed.is_none() {
+        if rest.is_empty() {
             if let Some(heard_at) = heard_at {
                 self.meter.metrics().took(heard_at.elapsed());
             }
             return true;
         }
         waiting.note_heard(heard_at);
+        waiting.count_taken();
+        // Past the bound it is not refused any more, for its beginning is written.
         if waiting.count(weight_of(bytes)) {
-            waiting.take_out(bytes);
+            waiting.in_flight += weight_of(bytes);
         }
-        if rest.is_empty() {
-            self.count_written(waiting);
-        } else {
-            waiting.aside().begun = Some(rest);
-            self.wake(waiting);
-        }
+        waiting.aside().begun = Some(rest);
+        self.wake(waiting);
         true
     }
 
@@ -399,19 +400,16 @@ impl Outbox {
         self.is_idle.load(Ordering::Acquire)
     }
 
-    /// Runs what has something to do only where there is something to write, or the end has been decided. The door's task runs it beside others, and is
-    /// polled for them most often.
-    pub async fn run_unless_idle<T>(&self, sides: impl Future<Output = T>) -> T {
-        let mut sides = pin!(sides);
-        let mut has_begun = false;
-        poll_fn(|cx| {
-            if has_begun && self.is_idle() {
-                return Poll::Pending;
-            }
-            has_begun = true;
-            sides.as_mut().poll(cx)
-        })
-        .await
+    /// Runs what writes, and what waits for the end, beside others in the door's task: it is polled only if there is something to write or the end has
+    /// been decided since it waits for that, whatever the task is woken for.
+    pub async fn run_unless_idle<T>(&self, writing: impl Future<Output = T>) -> T {
+        let mut writing = pin!(writing);
+        {
+            // Another may have waited before, and it is not that one which is to be woken.
+            let _waiting = self.waiting();
+            self.is_idle.store(false, Ordering::Release);
+        }
+        poll_fn(|cx| if self.is_idle() { Poll::Pending } else { writing.as_mut().poll(cx) }).await
     }
 
     /// Waits until there is something to write, then gives out all that there is, one after another, as long as `write` wants more. After
@@ -560,7 +558,7 @@ impl Waiting {
                 self.count_taken();
             } else {
                 uncount(weight(&frame));
-                self.take_out(frame.bytes().len());
+                self.take_out(&frame);
                 // It looks for itself whether that is enough.
                 if let Some(reader) = self.reader.take() {
                     reader.wake();
@@ -582,9 +580,9 @@ impl Waiting {
         self.end.map(Outgoing::End)
     }
 
-    /// Counts a frame of so many bytes as on its way.
-    fn take_out(&mut self, bytes: usize) {
-        self.in_flight += weight_of(bytes);
+    /// Counts a frame as on its way.
+    fn take_out(&mut self, frame: &Frame) {
+        self.in_flight += weight(frame);
         self.count_taken();
     }
 
@@ -695,10 +693,10 @@ mod tests {
     #[test]
     fn frames_come_out_in_order_and_the_goodbye_last() {
         let outbox = opened();
-        outbox.push(frame("a"), None, None);
-        outbox.push(frame("b"), None, None);
+        push(&outbox, "a");
+        push(&outbox, "b");
         outbox.close(CloseCode::Draining, Some(frame("bye")));
-        outbox.push(frame("late"), None, None);
+        push(&outbox, "late");
         let expected = [
             Outgoing::Frame(frame("a")),
             Outgoing::Frame(frame("b")),
@@ -712,13 +710,13 @@ mod tests {
     fn who_broke_the_rules_gets_what_was_said_before_and_who_closed_does_not() {
         for (failed, expected) in [(true, vec![Outgoing::Frame(frame("a"))]), (false, vec![])] {
             let outbox = opened();
-            outbox.push(frame("a"), None, None);
+            push(&outbox, "a");
             if failed {
                 outbox.fail(1002)
             } else {
                 outbox.answer_close(Some(1002))
             }
-            outbox.push(frame("late"), None, None);
+            push(&outbox, "late");
             assert_eq!(all(&outbox), [expected, vec![Outgoing::End(End::Answer(Some(1002)))]].concat());
         }
     }
@@ -726,7 +724,7 @@ mod tests {
     #[test]
     fn who_does_not_read_gets_only_the_goodbye() {
         let outbox = opened();
-        outbox.push(frame("full"), None, None);
+        push(&outbox, "full");
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
@@ -734,7 +732,7 @@ mod tests {
     #[test]
     fn who_is_about_to_be_closed_for_not_reading_gets_nothing_more_until_then() {
         let outbox = opened();
-        outbox.push(frame("waits"), None, None);
+        push(&outbox, "waits");
         outbox.hold();
         assert_eq!(all(&outbox), []);
         outbox.close(CloseCode::SlowConsumer, Some(frame("bye")));
@@ -828,6 +826,55 @@ mod tests {
         }
         push(&outbox, "one of several");
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("one of several"))]);
+    }
+
+    /// However it goes out, its way is measured once, and when it has been written.
+    #[test]
+    fn each_message_that_is_timed_is_measured_once() {
+        let took = |outbox: &Outbox| {
+            let text = outbox.meter().metrics().render();
+            let count = text.lines().find_map(|line| line.strip_prefix("switchboard_delivery_seconds_count "));
+            count.expect("it is among the metrics").parse::<u64>().unwrap()
+        };
+        let timed = |outbox: &Arc<Outbox>, alone: bool| {
+            let now = Instant::now();
+            outbox.waiting().alone_at = None;
+            assert!(outbox.push(frame("timed"), alone.then_some(now), Some(now)));
+        };
+        for (takes, alone, at_once) in [(usize::MAX, true, 1), (2, true, 0), (usize::MAX, false, 0)] {
+            let (outbox, _) = with_shortcut(takes);
+            assert_eq!((all(&outbox), took(&outbox)), (vec![], 0));
+            timed(&outbox, alone);
+            assert_eq!(took(&outbox), at_once, "{takes} {alone}");
+            timed(&outbox, alone);
+            let (waits, written) = (all(&outbox), took(&outbox));
+            assert_eq!(written, 2 * at_once, "{takes} {alone}: {waits:?}");
+            outbox.written();
+            assert_eq!(took(&outbox), 2, "{takes} {alone}");
+        }
+    }
+
+    /// A request of Engine.IO may have waited for something to write before its client moved to a WebSocket.
+    #[test]
+    fn what_writes_is_polled_until_it_waits_itself() {
+        let (outbox, before, now) = (opened(), Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let (before_waker, now_waker) = (before.clone().into(), now.clone().into());
+        assert!(outbox.poll_take(&mut Context::from_waker(&before_waker), |_| true).is_pending());
+        let mut polls = 0;
+        let writing = poll_fn(|cx| {
+            polls += 1;
+            if polls == 1 { Poll::Pending } else { outbox.poll_take(cx, |_| true) }
+        });
+        let mut writing = Box::pin(outbox.run_unless_idle(writing));
+        let mut cx = Context::from_waker(&now_waker);
+        for _ in 0..4 {
+            assert!(writing.as_mut().poll(&mut cx).is_pending());
+        }
+        outbox.ping();
+        assert_eq!((before.count(), now.count()), (0, 1));
+        assert!(writing.as_mut().poll(&mut cx).is_ready());
+        drop(writing);
+        assert_eq!(polls, 3, "not while it waits");
     }
 
     #[test]
@@ -990,7 +1037,7 @@ mod tests {
     #[test]
     fn a_goodbye_still_goes_out_over_a_connection_that_is_given_up() {
         let outbox = opened();
-        outbox.push(frame("a"), None, None);
+        push(&outbox, "a");
         outbox.abandon();
         outbox.close(CloseCode::Timeout, Some(frame("bye")));
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::Timeout))]);
@@ -1000,11 +1047,11 @@ mod tests {
     fn who_has_too_much_to_read_waits_until_it_is_written() {
         let outbox = opened();
         let waits = |bytes| futures_util::FutureExt::now_or_never(outbox.at_most(bytes)).is_none();
-        outbox.push(frame("abc"), None, None);
+        push(&outbox, "abc");
         assert!(waits(130) && !waits(131));
         all(&outbox);
         assert!(!waits(0));
-        outbox.push(frame("abc"), None, None);
+        push(&outbox, "abc");
         outbox.answer_close(None);
         assert!(!waits(0), "nobody waits for what is over");
     }

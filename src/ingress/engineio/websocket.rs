@@ -109,7 +109,7 @@ async fn begin_at<Io: Handover>(
     }
     let carrying = async {
         let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
-        carry(io.into_inner(), Arriving::new(leftover, &engine.limits), VecDeque::new(), engine, &socket).await;
+        carry(io.into_inner(), &mut Arriving::new(leftover, &engine.limits), VecDeque::new(), engine, &socket).await;
     };
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend));
 }
@@ -131,7 +131,7 @@ async fn continue_at<Io: Handover>(io: Io, leftover: BytesMut, socket: Arc<Socke
         Ok(Some(frames)) => {
             socket.outbox.meter().change_door(Door::WebSocket);
             let _past_door = shortcut.map(|shortcut| socket.outbox.use_shortcut(shortcut));
-            carry(io.into_inner(), arriving, frames, engine, &socket).await;
+            carry(io.into_inner(), &mut arriving, frames, engine, &socket).await;
         }
         Ok(None) | Err(_) => {
             debug!("a client did not move to its WebSocket");
@@ -185,7 +185,7 @@ async fn let_requests_go(socket: &Socket, is_answered: &Notify) -> Infallible {
 }
 
 /// Carries packets in both directions, beginning with these, to the end of the connection, which is that of the session.
-async fn carry<Io>(io: Io, mut arriving: Arriving, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
+async fn carry<Io>(io: Io, arriving: &mut Arriving, frames: VecDeque<Frame>, engine: &EngineIo, socket: &Socket)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -204,7 +204,7 @@ where
             }
         }
     };
-    exchange(io, &mut arriving, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
+    exchange(io, arriving, &socket.outbox, Pings::Packets, &engine.limits, &engine.timeouts, bring).await;
     socket.end(Stop::Gone);
 }
 

@@ -73,6 +73,8 @@ const CONTROL: u8 = 0x8;
 
 /// RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: usize = 125;
+/// More is never left of what was decoded: a control frame with a byte missing. The header of a data frame is shorter.
+pub const LEFT_BYTES_MAX: usize = 2 + 4 + CONTROL_BYTES_MAX - 1;
 
 impl Decoder {
     /// Takes messages of at most `message_bytes_max`.

@@ -14,6 +14,7 @@ mod write;
 use std::{cell::RefCell, pin::pin, sync::Arc};
 
 use bytes::BytesMut;
+use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
@@ -97,17 +98,16 @@ pub async fn exchange<Io>(
         reader.discard().await;
     });
     let mut writing = pin!(write(&io, outbox, pings, timeouts.silence()));
-    let writes = outbox.run_unless_idle(async {
-        tokio::select! { biased; written = &mut writing => Some(written), _ = &mut overdue => None }
-    });
+    // Not by another `select!`, which polls nothing once the reader has done as much as a task may in a turn.
+    let writes = outbox.run_unless_idle(select(writing.as_mut(), overdue.as_mut()));
     tokio::select! {
         // What the client says may be answered in the same turn, where there is no way past this door.
         biased;
         () = &mut reading => {
             tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }
         }
-        written = writes => {
-            let Some(written) = written else { return };
+        first = writes => {
+            let Either::Left((written, _)) = first else { return };
             if let Err(error) = &written {
                 debug!(%error, "a socket takes no more");
             }

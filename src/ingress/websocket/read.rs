@@ -21,7 +21,7 @@ use tracing::debug;
 use super::{
     super::{BATCH_FRAMES, Stopped, converse},
     Pings,
-    frame::{Decoder, Fault, Item},
+    frame::{Decoder, Fault, Item, LEFT_BYTES_MAX},
 };
 use crate::{
     config::{Limits, Timeouts},
@@ -64,7 +64,8 @@ pub struct Reader<'a, Io> {
 /// How far a socket was read. It belongs to the connection: another reader goes on with it.
 pub struct Arriving {
     decoder: Decoder,
-    /// What was read and the decoder has not taken: the beginning of a frame, or more than is heard at once.
+    /// What was read and the decoder has not taken: the beginning of a frame, or more than is heard at once, and then nothing more is read. Nothing once
+    /// there is a stop.
     rest: BytesMut,
     /// Why reading ends, found behind frames that have to be heard first.
     stop: Option<Stop>,
@@ -124,21 +125,26 @@ impl Arriving {
             self.rest.extend_from_slice(input);
             return self.decode_rest(frames, outbox);
         }
-        self.stop = take_frames(&mut self.decoder, &mut input, frames, outbox).err();
-        self.rest.extend_from_slice(input);
+        match take_frames(&mut self.decoder, &mut input, frames, outbox) {
+            Ok(()) => self.rest.extend_from_slice(input),
+            Err(stop) => self.stop = Some(stop),
+        }
     }
 
     /// Decodes what was left.
     fn decode_rest(&mut self, frames: &mut VecDeque<Frame>, outbox: &Outbox) {
-        if self.stop.is_some() || self.rest.is_empty() {
+        if self.rest.is_empty() {
             return;
         }
         let mut input = &mut *self.rest;
-        self.stop = take_frames(&mut self.decoder, &mut input, frames, outbox).err();
-        let left = input.len();
-        self.rest.advance(self.rest.len() - left);
-        if left == 0 {
-            self.rest = BytesMut::new();
+        match take_frames(&mut self.decoder, &mut input, frames, outbox) {
+            // The beginning of a frame does not keep the room of all that came before it.
+            Ok(()) if input.len() <= LEFT_BYTES_MAX => self.rest = BytesMut::from(&*input),
+            Ok(()) => {
+                let left = input.len();
+                self.rest.advance(self.rest.len() - left);
+            }
+            Err(stop) => (self.stop, self.rest) = (Some(stop), BytesMut::new()),
         }
     }
 }
@@ -274,14 +280,66 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::Config;
+    use std::sync::Arc;
 
-    /// A connection at rest kept the buffer into which its handshake was read: four KiB each.
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        metrics::{ConnectionMeter, DialectName, Door},
+    };
+
+    fn arriving(leftover: &[u8]) -> Arriving {
+        Arriving::new(leftover.into(), &Config::default().limits)
+    }
+
+    /// A frame as clients send them, masked with zeros.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let header = match payload.len() {
+            short @ 0..126 => vec![first, 0x80 | short as u8],
+            long => [&[first, 0xfe], &(long as u16).to_be_bytes()[..]].concat(),
+        };
+        [&header, &[0; 4][..], payload].concat()
+    }
+
+    /// A connection at rest kept the buffer into which its handshake was read.
     #[test]
     fn what_was_read_with_nothing_left_in_it_takes_no_memory() {
         let limits = Config::default().limits;
         assert_eq!(Arriving::new(BytesMut::with_capacity(8 * 1024), &limits).rest.capacity(), 0);
         assert_eq!(&*Arriving::new(b"\x81"[..].into(), &limits).rest, b"\x81");
+    }
+
+    /// More messages than are heard at once, control frames between them, one in pieces, and the end behind all of them: wherever a read ends, and
+    /// whatever was read with the handshake.
+    #[test]
+    fn what_is_read_is_heard_once_and_in_order_and_the_stop_behind_it() {
+        let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
+        let texts: Vec<String> = (0..2 * BATCH_FRAMES + 9).map(|n| "x".repeat(n % 7 * 40) + &n.to_string()).collect();
+        let in_pieces =
+            |text: &str| [frame(0x01, &text.as_bytes()[..1]), frame(0x89, b"here?"), frame(0x80, &text.as_bytes()[1..])].concat();
+        let frames = texts.iter().enumerate().map(|(n, text)| if n % 10 == 9 { in_pieces(text) } else { frame(0x81, text.as_bytes()) });
+        let stream = [frames.collect::<Vec<_>>().concat(), frame(0x88, b"\x03\xe8"), b"what nobody reads".repeat(100)].concat();
+        let expected: Vec<_> = texts.iter().map(|text| Frame::Text(Bytes::copy_from_slice(text.as_bytes()))).collect();
+        for cut in (0..=stream.len()).step_by(37) {
+            for begins in [0, cut / 2, cut] {
+                let mut arriving = arriving(&stream[..begins]);
+                let (mut heard, mut frames) = (vec![], VecDeque::new());
+                let mut reads = [&stream[begins..cut], &stream[cut..]].map(<[u8]>::to_vec).into_iter();
+                while arriving.stop.is_none() {
+                    arriving.decode_rest(&mut frames, &outbox);
+                    if frames.is_empty() && arriving.stop.is_none() {
+                        assert!(arriving.rest.len() <= LEFT_BYTES_MAX && arriving.rest.capacity() <= LEFT_BYTES_MAX, "cut at {cut}");
+                        let mut read = reads.next().expect("the end comes before");
+                        arriving.decode(&mut read, &mut frames, &outbox);
+                    }
+                    assert!(frames.len() <= BATCH_FRAMES);
+                    heard.extend(frames.drain(..));
+                }
+                assert!(heard == expected && matches!(arriving.stop, Some(Stop::Closed(Some(1000)))), "cut at {cut}");
+                assert_eq!(arriving.rest.capacity(), 0);
+            }
+        }
     }
 }
