@@ -78,6 +78,7 @@ mod tests {
     use std::{
         cell::Cell,
         convert::Infallible,
+        future::pending,
         pin::pin,
         sync::{
             Arc,
@@ -85,6 +86,8 @@ mod tests {
         },
         task::{Wake, Waker},
     };
+
+    use futures_util::future::Either;
 
     use super::*;
     use crate::{
@@ -140,14 +143,14 @@ mod tests {
                 polls.set(polls.get() + 1);
                 batch.as_mut().poll(cx)
             });
-            let mut asking = pin!(outbox.run_unless_idle(counted));
+            let mut asking = pin!(outbox.run_unless_idle(counted, pending::<()>()));
             for _ in 0..3 {
                 assert!(asking.as_mut().poll(&mut cx).is_pending(), "{what}");
             }
             assert_eq!((polls.get(), wakes.count()), (1, 0), "{what}");
             happen(&outbox);
             assert_eq!(wakes.count(), 1, "{what}");
-            let Poll::Ready(written) = asking.as_mut().poll(&mut cx) else { panic!("{what} is not written") };
+            let Poll::Ready(Either::Left(written)) = asking.as_mut().poll(&mut cx) else { panic!("{what} is not written") };
             assert!(written.starts_with(what.as_bytes()), "{what}: {written:?}");
         }
     }

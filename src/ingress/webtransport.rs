@@ -18,11 +18,7 @@ use std::{
 
 use actix_rt::ArbiterHandle;
 use bytes::BytesMut;
-use futures_util::{
-    StreamExt as _,
-    future::{Either, select},
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt as _, future::Either, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{Instrument as _, debug, warn};
@@ -212,17 +208,16 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     let mut writing = pin!(sending.write(&outbox, doorkeeper.timeouts.silence()));
     // In a set of its own, what comes once in a while is not looked at for every message.
     let mut strays = FuturesUnordered::from_iter([refuse_strays(&connection)]);
-    // Not by another `select!`, which polls nothing once the reader has done as much as a task may in a turn.
-    let writes = outbox.run_unless_idle(select(writing.as_mut(), overdue.as_mut()));
+    let writes = outbox.run_unless_idle(writing.as_mut(), overdue.as_mut());
     let end = tokio::select! {
         // What the client says may be answered at once.
         biased;
         () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
         first = writes => match first {
             // Who did not read its goodbye is told the code at least.
-            Either::Right((end, _)) => Some(end),
+            Either::Right(end) => Some(end),
             // The client hears the goodbye and goes; a connection that is closed at once may take the goodbye with it.
-            Either::Left((end, _)) => {
+            Either::Left(end) => {
                 // Where nothing can be written any more, the reader tells why, if it is told.
                 let given_up = Box::pin(tokio::time::sleep(doorkeeper.timeouts.close()));
                 tokio::select! {

@@ -1,23 +1,29 @@
 //! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door, or past it while the door
-//! waits.
+//! waits: that is in `past_door`.
 //!
 //! The frames that wait count against the client's backlog until they are written. Nobody who fills it waits for the door, and a connection that cannot be
 //! written to any more is given up by the door itself.
 
+mod past_door;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{Either, select},
+};
 
+pub use self::past_door::{Shortcut, ShortcutInUse};
 use super::{backlog::Backlog, postman::Post};
 use crate::{
     metrics::{Closed, ConnectionMeter},
@@ -108,26 +114,6 @@ pub fn give_back<T>(list: &mut VecDeque<T>) {
     }
 }
 
-/// How messages are written past the door, by whoever has them.
-pub trait Shortcut: Send + Sync {
-    /// Writes together what `next` gives, until that is much or there is no more, and as much of it as the connection takes at once; tells what is
-    /// left.
-    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes;
-
-    /// Is it for other threads than the door's as well? Not where they could have to wait for the connection.
-    fn is_for_all(&self) -> bool;
-}
-
-/// As long as this is kept, messages are written past the door.
-#[must_use]
-pub struct ShortcutInUse(Arc<Outbox>);
-
-impl Drop for ShortcutInUse {
-    fn drop(&mut self) {
-        self.0.waiting().shortcut = None;
-    }
-}
-
 /// What the door is to write next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outgoing {
@@ -152,8 +138,6 @@ pub enum End {
     Answer(Option<u16>),
 }
 
-/// Messages that follow each other faster than this are better written together.
-const BUSY: Duration = Duration::from_micros(50);
 /// So many of the client's probes are answered each, if they come faster than the answers go.
 const PONGS_MAX: usize = 16;
 /// RFC 6455 §7.4.1: a connection that has served its purpose.
@@ -186,12 +170,6 @@ impl Outbox {
         self.wake(&mut waiting);
     }
 
-    /// Lets messages be written past the door, which is on this thread, to the end of the connection.
-    pub fn use_shortcut(self: &Arc<Self>, shortcut: Arc<dyn Shortcut>) -> ShortcutInUse {
-        self.waiting().shortcut = Some((shortcut, Post::here()));
-        ShortcutInUse(self.clone())
-    }
-
     /// Puts a frame behind the others, where it counts as waiting. False past the bound of that: then it is dropped. What comes after the end is dropped
     /// as well. If the door has nothing to do, it is written past it: by the postman, or at once if it came `alone`, unless another did just before, and
     /// then it counts only if something is left of it. How long it takes from when it was heard is measured, if that is told.
@@ -219,72 +197,6 @@ impl Outbox {
             }
         }
         true
-    }
-
-    /// Writes a frame before which there is nothing to write. Only what is left of it waits, for the door.
-    fn push_past_door(&self, waiting: &mut Waiting, shortcut: &dyn Shortcut, frame: Frame, heard_at: Option<Instant>) -> bool {
-        debug_assert!(waiting.frames.is_empty() && !waiting.is_begun(), "it would overtake others");
-        let (bytes, mut only) = (frame.bytes().len(), Some(frame));
-        let rest = shortcut.write(&mut || only.take());
-        if let Some(frame) = only {
-            // It was not asked for.
-            let fits = self.add(waiting, frame, heard_at);
-            self.wake(waiting);
-            return fits;
-        }
-        self.count_sent(bytes);
-        if rest.is_empty() {
-            if let Some(heard_at) = heard_at {
-                self.meter.metrics().took(heard_at.elapsed());
-            }
-            return true;
-        }
-        waiting.note_heard(heard_at);
-        waiting.count_taken();
-        // Past the bound it is not refused any more, for its beginning is written.
-        if waiting.count(weight_of(bytes)) {
-            waiting.in_flight += weight_of(bytes);
-        }
-        waiting.aside().begun = Some(rest);
-        self.wake(waiting);
-        true
-    }
-
-    /// The postman is here.
-    pub(super) fn visit(&self) {
-        let mut waiting = self.waiting();
-        waiting.is_expected = false;
-        if self.is_idle() && !waiting.is_held {
-            self.write_past_door(&mut waiting);
-        }
-    }
-
-    /// Nobody comes: the door has to see to it itself.
-    pub(super) fn call_off(&self) {
-        let mut waiting = self.waiting();
-        waiting.is_expected = false;
-        self.wake(&mut waiting);
-    }
-
-    /// Writes what there is, while the door waits for something to write; what is left is for the door.
-    fn write_past_door(&self, waiting: &mut Waiting) {
-        debug_assert!(waiting.end.is_none() && !waiting.is_begun(), "all but frames wakes the door");
-        let shortcut = waiting.shortcut.take();
-        let rest = shortcut.as_ref().map_or_else(Bytes::new, |(shortcut, _)| {
-            shortcut.write(&mut || match self.pop(waiting) {
-                Some(Outgoing::Frame(frame)) => Some(frame),
-                _ => None,
-            })
-        });
-        waiting.shortcut = shortcut;
-        if rest.is_empty() {
-            self.count_written(waiting);
-        } else {
-            waiting.aside().begun = Some(rest);
-        }
-        if waiting.is_begun() || !waiting.frames.is_empty() {
-            self.wake(waiting);
-        }
     }
 
     /// Gives out no more frames, for their client is about to be told that it reads too little: what it has read by then is not left to chance.
@@ -400,16 +312,25 @@ impl Outbox {
         self.is_idle.load(Ordering::Acquire)
     }
 
-    /// Runs what writes, and what waits for the end, beside others in the door's task: it is polled only if there is something to write or the end has
-    /// been decided since it waits for that, whatever the task is woken for.
-    pub async fn run_unless_idle<T>(&self, writing: impl Future<Output = T>) -> T {
-        let mut writing = pin!(writing);
+    /// Runs what writes, and what waits for the end, beside others in the door's task: they are polled only if there is something to write or the end has
+    /// been decided since they wait for that, whatever the task is woken for. What the first of them tells.
+    pub async fn run_unless_idle<W, O>(
+        &self,
+        writing: impl Future<Output = W> + Unpin,
+        overdue: impl Future<Output = O> + Unpin,
+    ) -> Either<W, O> {
+        // Not by `select!`, which polls nothing once the task has done as much as it may in a turn.
+        let mut first = select(writing, overdue);
         {
             // Another may have waited before, and it is not that one which is to be woken.
             let _waiting = self.waiting();
             self.is_idle.store(false, Ordering::Release);
         }
-        poll_fn(|cx| if self.is_idle() { Poll::Pending } else { writing.as_mut().poll(cx) }).await
+        let first = poll_fn(|cx| if self.is_idle() { Poll::Pending } else { first.poll_unpin(cx) }).await;
+        match first {
+            Either::Left((told, _)) => Either::Left(told),
+            Either::Right((told, _)) => Either::Right(told),
+        }
     }
 
     /// Waits until there is something to write, then gives out all that there is, one after another, as long as `write` wants more. After
@@ -539,12 +460,6 @@ impl Waiting {
         }
     }
 
-    /// Is a message that comes alone now likely to stay so? Many may send to one, each a message at a time.
-    fn is_lonely(&mut self, now: Instant) -> bool {
-        let before = self.alone_at.replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) >= BUSY)
-    }
-
     fn pop(&mut self, uncount: impl FnOnce(usize)) -> Option<Outgoing> {
         if let Some(urgent) = self.aside.as_mut().and_then(|aside| aside.pop_urgent()) {
             return Some(urgent);
@@ -652,16 +567,16 @@ impl Timed {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::future::pending;
 
     use super::*;
     use crate::metrics::{DialectName, Door};
 
-    fn frame(text: &'static str) -> Frame {
+    pub(super) fn frame(text: &'static str) -> Frame {
         Frame::Text(Bytes::from_static(text.as_bytes()))
     }
 
-    fn outbox() -> Arc<Outbox> {
+    pub(super) fn outbox() -> Arc<Outbox> {
         Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native))
     }
 
@@ -671,7 +586,7 @@ mod tests {
         outbox
     }
 
-    fn push(outbox: &Arc<Outbox>, text: &'static str) {
+    pub(super) fn push(outbox: &Arc<Outbox>, text: &'static str) {
         assert!(outbox.push(frame(text), None, None), "there is room for it");
     }
 
@@ -686,7 +601,7 @@ mod tests {
         taken
     }
 
-    fn all(outbox: &Outbox) -> Vec<Outgoing> {
+    pub(super) fn all(outbox: &Outbox) -> Vec<Outgoing> {
         taken(outbox, usize::MAX)
     }
 
@@ -739,121 +654,6 @@ mod tests {
         assert_eq!(all(&outbox), [Outgoing::Frame(frame("bye")), Outgoing::End(End::Close(CloseCode::SlowConsumer))]);
     }
 
-    /// Takes so many bytes at once.
-    struct Narrow(usize);
-
-    impl Shortcut for Narrow {
-        fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-            let mut written = vec![];
-            while let Some(frame) = next() {
-                written.extend_from_slice(frame.bytes());
-            }
-            written.split_off(self.0.min(written.len())).into()
-        }
-
-        fn is_for_all(&self) -> bool {
-            false
-        }
-    }
-
-    /// One with a shortcut that takes so many bytes, and the backlog that its frames count against. Nobody comes there.
-    fn with_shortcut(takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
-        with_shortcut_and(&Arc::new(Post::new(None)), takes)
-    }
-
-    fn with_shortcut_and(post: &Arc<Post>, takes: usize) -> (Arc<Outbox>, Arc<Backlog>) {
-        let (outbox, backlog) = (outbox(), Backlog::new(1_000, Arc::default()));
-        outbox.open(backlog.clone(), []);
-        outbox.waiting().shortcut = Some((Arc::new(Narrow(takes)), post.clone()));
-        (outbox, backlog)
-    }
-
-    /// One that comes alone, and not just behind another.
-    fn push_alone(outbox: &Arc<Outbox>, text: &'static str) {
-        let before = outbox.waiting().alone_at;
-        push_alone_at(outbox, text, before.map_or_else(Instant::now, |before| before + BUSY));
-    }
-
-    fn push_alone_at(outbox: &Arc<Outbox>, text: &'static str, at: Instant) {
-        assert!(outbox.push(frame(text), Some(at), None), "there is room for it");
-    }
-
-    /// Takes nothing, and asks for nothing.
-    struct Blocked;
-
-    impl Shortcut for Blocked {
-        fn write(&self, _: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-            Bytes::new()
-        }
-
-        fn is_for_all(&self) -> bool {
-            true
-        }
-    }
-
-    #[test]
-    fn what_a_shortcut_does_not_ask_for_is_left_for_the_door() {
-        let (outbox, backlog) = with_shortcut(usize::MAX);
-        outbox.waiting().shortcut = Some((Arc::new(Blocked), Arc::new(Post::new(None))));
-        assert_eq!(all(&outbox), []);
-        push_alone(&outbox, "alone");
-        assert_eq!((backlog.waiting(), all(&outbox)), (weight(&frame("alone")), vec![Outgoing::Frame(frame("alone"))]));
-        outbox.written();
-        assert_eq!(backlog.waiting(), 0);
-    }
-
-    #[test]
-    fn what_comes_alone_goes_past_a_door_that_waits_and_past_no_other() {
-        let (outbox, backlog) = with_shortcut(usize::MAX);
-        push_alone(&outbox, "before the door waits");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("before the door waits"))]);
-        push_alone(&outbox, "before it waits again");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("before it waits again"))]);
-        outbox.written();
-        assert_eq!(all(&outbox), [], "now it waits");
-        push_alone(&outbox, "past it");
-        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        for first in ["ping", "pong", "frame"] {
-            match first {
-                "ping" => outbox.ping(),
-                "pong" => outbox.pong(Bytes::new()),
-                _ => push(&outbox, "first"),
-            }
-            push_alone(&outbox, "behind it");
-            assert_eq!(all(&outbox).last(), Some(&Outgoing::Frame(frame("behind it"))), "{first}");
-            outbox.written();
-            assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        }
-        push(&outbox, "one of several");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("one of several"))]);
-    }
-
-    /// However it goes out, its way is measured once, and when it has been written.
-    #[test]
-    fn each_message_that_is_timed_is_measured_once() {
-        let took = |outbox: &Outbox| {
-            let text = outbox.meter().metrics().render();
-            let count = text.lines().find_map(|line| line.strip_prefix("switchboard_delivery_seconds_count "));
-            count.expect("it is among the metrics").parse::<u64>().unwrap()
-        };
-        let timed = |outbox: &Arc<Outbox>, alone: bool| {
-            let now = Instant::now();
-            outbox.waiting().alone_at = None;
-            assert!(outbox.push(frame("timed"), alone.then_some(now), Some(now)));
-        };
-        for (takes, alone, at_once) in [(usize::MAX, true, 1), (2, true, 0), (usize::MAX, false, 0)] {
-            let (outbox, _) = with_shortcut(takes);
-            assert_eq!((all(&outbox), took(&outbox)), (vec![], 0));
-            timed(&outbox, alone);
-            assert_eq!(took(&outbox), at_once, "{takes} {alone}");
-            timed(&outbox, alone);
-            let (waits, written) = (all(&outbox), took(&outbox));
-            assert_eq!(written, 2 * at_once, "{takes} {alone}: {waits:?}");
-            outbox.written();
-            assert_eq!(took(&outbox), 2, "{takes} {alone}");
-        }
-    }
-
     /// A request of Engine.IO may have waited for something to write before its client moved to a WebSocket.
     #[test]
     fn what_writes_is_polled_until_it_waits_itself() {
@@ -865,7 +665,7 @@ mod tests {
             polls += 1;
             if polls == 1 { Poll::Pending } else { outbox.poll_take(cx, |_| true) }
         });
-        let mut writing = Box::pin(outbox.run_unless_idle(writing));
+        let mut writing = Box::pin(outbox.run_unless_idle(writing, pending::<()>()));
         let mut cx = Context::from_waker(&now_waker);
         for _ in 0..4 {
             assert!(writing.as_mut().poll(&mut cx).is_pending());
@@ -877,113 +677,11 @@ mod tests {
         assert_eq!(polls, 3, "not while it waits");
     }
 
-    #[test]
-    fn what_follows_another_at_once_is_not_written_by_itself() {
-        let (outbox, backlog) = with_shortcut(usize::MAX);
-        let now = Instant::now();
-        assert_eq!(all(&outbox), []);
-        push_alone_at(&outbox, "first", now);
-        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        let soon = now + BUSY - Duration::from_nanos(1);
-        push_alone_at(&outbox, "second", soon);
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("second"))]);
-        outbox.written();
-        assert_eq!(all(&outbox), []);
-        push_alone_at(&outbox, "third", soon + BUSY);
-        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-    }
-
-    #[test]
-    fn of_what_goes_past_the_door_in_part_the_rest_goes_first() {
-        let (outbox, backlog) = with_shortcut(2);
-        assert_eq!(all(&outbox), []);
-        push_alone(&outbox, "begun");
-        push_alone(&outbox, "next");
-        outbox.ping();
-        assert_eq!(backlog.waiting(), 5 + 4 + 256);
-        assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"gun")), Outgoing::Ping, Outgoing::Frame(frame("next"))]);
-        assert_eq!(backlog.waiting(), 5 + 4 + 256, "until it is written");
-        outbox.written();
-        assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        push_alone(&outbox, "begun");
-        assert_eq!(outbox.abandon(), 5 + 128, "the next connection says it again as a whole");
-    }
-
-    #[test]
-    fn what_a_connection_does_not_take_now_is_left_to_the_door() {
-        let (outbox, _) = with_shortcut(0);
-        assert_eq!(all(&outbox), []);
-        push_alone(&outbox, "waits");
-        push_alone(&outbox, "as well");
-        assert_eq!(all(&outbox), [Outgoing::Begun(Bytes::from_static(b"waits")), Outgoing::Frame(frame("as well"))]);
-    }
-
-    #[test]
-    fn what_comes_in_one_turn_is_written_together_at_its_end() {
-        let post = Arc::new(Post::new(Some(Waker::noop().clone())));
-        let many: Vec<_> = (0..100).map(|_| with_shortcut_and(&post, usize::MAX)).collect();
-        for (outbox, _) in &many {
-            assert_eq!(all(outbox), [], "the door waits");
-            push(outbox, "one");
-            push_alone(outbox, "two");
-        }
-        let waiting = || many.iter().filter(|(_, backlog)| backlog.waiting() > 0).count();
-        let mut cx = Context::from_waker(Waker::noop());
-        for left in [100, 36, 0] {
-            assert_eq!(waiting(), left, "others of the thread have their turn during a long round");
-            assert!(post.poll_round(&mut cx).is_pending());
-        }
-        assert!(many.iter().all(|(outbox, _)| all(outbox).is_empty()));
-    }
-
-    #[tokio::test]
-    async fn a_postman_comes_when_he_is_called_from_whatever_thread() {
-        let calls = async {
-            let (outbox, backlog) = with_shortcut_and(&Post::here(), usize::MAX);
-            assert_eq!(all(&outbox), []);
-            for _ in 0..3 {
-                push(&outbox, "from here");
-                outbox.at_most(0).await;
-                thread::scope(|scope| scope.spawn(|| push(&outbox, "from there")).join().unwrap());
-                outbox.at_most(0).await;
-            }
-            assert_eq!((all(&outbox), backlog.waiting()), (vec![], 0));
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(10), calls);
-        tokio::task::LocalSet::new().run_until(in_time).await.expect("he comes");
-    }
-
-    #[tokio::test]
-    async fn where_no_postman_comes_the_door_is_woken() {
-        let wakes = Arc::new(Wakes::default());
-        let waker = wakes.clone().into();
-        let wait = |outbox: &Outbox| assert!(outbox.poll_take(&mut Context::from_waker(&waker), |_| true).is_pending());
-        let (outbox, _) = with_shortcut(usize::MAX);
-        wait(&outbox);
-        push(&outbox, "without a postman");
-        assert_eq!(wakes.count(), 1);
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("without a postman"))]);
-
-        let tasks = tokio::task::LocalSet::new();
-        let post = tasks.run_until(async { Post::here() }).await;
-        let (outbox, _) = with_shortcut_and(&post, usize::MAX);
-        wait(&outbox);
-        push(&outbox, "and now he is called");
-        assert_eq!(wakes.count(), 1);
-        drop(tasks);
-        assert_eq!(wakes.count(), 2, "but he is gone before he comes");
-        assert_eq!(all(&outbox), [Outgoing::Frame(frame("and now he is called"))]);
-        outbox.written();
-        wait(&outbox);
-        push(&outbox, "nobody will come");
-        assert_eq!(wakes.count(), 3);
-    }
-
     #[derive(Default)]
-    struct Wakes(AtomicUsize);
+    pub(super) struct Wakes(AtomicUsize);
 
     impl Wakes {
-        fn count(&self) -> usize {
+        pub(super) fn count(&self) -> usize {
             self.0.load(Ordering::Relaxed)
         }
     }

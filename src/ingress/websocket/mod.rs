@@ -14,7 +14,7 @@ mod write;
 use std::{cell::RefCell, pin::pin, sync::Arc};
 
 use bytes::BytesMut;
-use futures_util::future::{Either, select};
+use futures_util::future::Either;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
@@ -98,8 +98,7 @@ pub async fn exchange<Io>(
         reader.discard().await;
     });
     let mut writing = pin!(write(&io, outbox, pings, timeouts.silence()));
-    // Not by another `select!`, which polls nothing once the reader has done as much as a task may in a turn.
-    let writes = outbox.run_unless_idle(select(writing.as_mut(), overdue.as_mut()));
+    let writes = outbox.run_unless_idle(writing.as_mut(), overdue.as_mut());
     tokio::select! {
         // What the client says may be answered in the same turn, where there is no way past this door.
         biased;
@@ -107,7 +106,7 @@ pub async fn exchange<Io>(
             tokio::select! { _ = &mut writing => {}, _ = &mut overdue => {} }
         }
         first = writes => {
-            let Either::Left((written, _)) = first else { return };
+            let Either::Left(written) = first else { return };
             if let Err(error) = &written {
                 debug!(%error, "a socket takes no more");
             }
