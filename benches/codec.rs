@@ -27,7 +27,7 @@ fn decode(criterion: &mut Criterion) {
             let frame = frame(codec, Request { id: Some(7), message }.spell(codec));
             group.throughput(Throughput::Bytes(frame.bytes().len() as u64));
             group.bench_with_input(id(what, frame.bytes().len()), &frame, |bencher, frame| {
-                bencher.iter(|| black_box(dialect.decode(black_box(frame), NESTING_MAX).expect("a message")));
+                bencher.iter(|| black_box(dialect.decode(black_box(frame.lend()), NESTING_MAX).expect("a message")));
             });
         }
     }
@@ -77,7 +77,7 @@ fn said() -> Vec<(&'static str, ClientMessage<'static>)> {
 }
 
 /// Payloads come from a client of the same codec.
-fn told(codec: Codec) -> Vec<(&'static str, ServerMessage)> {
+fn told(codec: Codec) -> Vec<(&'static str, ServerMessage<'static>)> {
     let peer_id = PeerId::random();
     let forwarded = |what, kind, payload| {
         let payload = as_it_came(payload, codec);
@@ -106,7 +106,7 @@ fn frame(codec: Codec, bytes: Vec<u8>) -> Frame {
 }
 
 /// The payload as a client of this codec sends it.
-fn as_it_came(payload: Payload, codec: Codec) -> Payload {
+fn as_it_came(payload: Payload, codec: Codec) -> Payload<'static> {
     let bytes = Bytes::from(Request { id: None, message: ClientMessage::Broadcast { room: None, payload } }.spell(codec));
     match Request::decode(codec, &bytes, NESTING_MAX).expect("a message").message {
         ClientMessage::Broadcast { payload, .. } => payload.detached(),

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use switchboard::{
-    protocol::framing::Frame,
+    protocol::framing::{CowFrame, Frame},
     session::replay::{Replay, ReplayLimits},
 };
 
@@ -65,11 +65,11 @@ fn after(criterion: &mut Criterion) {
     }
 }
 
-fn frame() -> Frame {
-    Frame::Text(Bytes::from(vec![b'x'; FRAME_BYTES]))
+fn frame() -> CowFrame<'static> {
+    Frame::Text(Bytes::from(vec![b'x'; FRAME_BYTES])).into()
 }
 
-fn keep_one(replay: &mut Replay, frame: &Frame) {
+fn keep_one(replay: &mut Replay, frame: &CowFrame<'_>) {
     replay.keep(frame);
     replay.bound(0);
 }

@@ -16,11 +16,11 @@ use switchboard::{
 use tokio::io::AsyncWriteExt as _;
 use wtransport::error::ConnectionError;
 
-fn payload(value: &Value) -> Option<Payload> {
+fn payload(value: &Value) -> Option<Payload<'static>> {
     Some(Payload::from_serialize(value).unwrap())
 }
 
-fn join(room: &str, metadata: Option<Payload>) -> ClientMessage<'_> {
+fn join<'a>(room: &'a str, metadata: Option<Payload<'a>>) -> ClientMessage<'a> {
     ClientMessage::Join { room: room.into(), metadata }
 }
 

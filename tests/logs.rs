@@ -58,7 +58,7 @@ fn sdp() -> Value {
 async fn native(base: &str, door: Door) -> [String; 2] {
     let hello = json!({ "type": "hello", "token": "marked-token-in-hello" });
     let spelled = support::spell(&hello, door.codec());
-    let hello = Request::decode(door.codec(), Box::leak(Box::new(spelled.into())), 9).expect("a message").message;
+    let hello = Request::decode(door.codec(), spelled.leak(), 9).expect("a message").message;
     let mut client = within("a connection", Client::connect(base, door)).await.expect("a connection");
     within("a hello", client.send(&support::unanswered(hello))).await.expect("a connection");
     let welcome = support::hear("a welcome", &mut client, |message| match message {

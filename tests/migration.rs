@@ -30,7 +30,7 @@ async fn say(client: &mut Client, to: PeerId, n: u64) {
     within("an offer to be sent", client.send(&unanswered(offer(to, n)))).await.unwrap();
 }
 
-async fn next(client: &mut Client) -> ServerMessage {
+async fn next(client: &mut Client) -> ServerMessage<'static> {
     within("a message", client.receive()).await.unwrap()
 }
 

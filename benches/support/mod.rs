@@ -35,26 +35,26 @@ pub fn room(n: u32) -> RoomId {
 }
 
 /// A session description whose JSON has 2,048 bytes.
-pub fn offer() -> Payload {
+pub fn offer() -> Payload<'static> {
     own(&payload::payload(Signal::Offer, 2_048))
 }
 
 /// An ICE candidate whose JSON has 200 bytes.
-pub fn candidate() -> Payload {
+pub fn candidate() -> Payload<'static> {
     own(&payload::payload(Signal::Candidate, 200))
 }
 
 /// A value of an application, whose JSON has 1,024 bytes.
-pub fn application_message() -> Payload {
+pub fn application_message() -> Payload<'static> {
     own(&Value::from("x".repeat(1_022)))
 }
 
 /// What a peer may tell about itself.
-pub fn metadata() -> Payload {
+pub fn metadata() -> Payload<'static> {
     own(&serde_json::json!({ "name": "Ada", "color": "#7b61ff" }))
 }
 
-fn own(value: &Value) -> Payload {
+fn own(value: &Value) -> Payload<'static> {
     Payload::from_serialize(value).expect("JSON")
 }
 
@@ -87,7 +87,7 @@ impl Keeper {
 impl Inlet for Keeper {
     fn deliver(&self, envelope: &Envelope) -> Result<(), Untaken> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        self.dialect.encode(envelope).into_last().iter().for_each(|frame| kept.keep(frame));
+        self.dialect.encode(envelope).into_iter().for_each(|frame| kept.keep(&frame.into()));
         kept.bound(0);
         Ok(())
     }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use switchboard::{
     config::{Config, Limits},
     ingress::{
-        http,
+        http, keep,
         listener::Listener,
         websocket::{self, Arriving, Pings, Stop},
     },
@@ -66,7 +66,7 @@ async fn echo(io: TcpStream, leftover: BytesMut) {
                 assert!(outbox.push(frame, None, None), "what waits was waited for");
             }
         };
-        let stop = reader.converse(&mut VecDeque::new(), hear).await;
+        let stop = reader.converse(&mut VecDeque::new(), hear, |messages, frames| keep(messages, frames)).await;
         if let Stop::Fault(code) = &stop {
             outbox.fail(code.number());
         }

@@ -182,7 +182,7 @@ impl SocketIoEcho {
     fn hear(&mut self, frame: Frame) -> Option<Vec<Frame>> {
         let (text, attachments) = match (frame, self.assembly.take()) {
             (Frame::Text(text), None) => (text, vec![]),
-            (Frame::Binary(bytes), Some(mut assembly)) => match assembly.push(bytes) {
+            (Frame::Binary(bytes), Some(mut assembly)) => match assembly.push(&bytes) {
                 Assembled::Waits => {
                     self.assembly = Some(assembly);
                     return Some(vec![]);
@@ -194,7 +194,7 @@ impl SocketIoEcho {
         };
         let packet = Packet::parse(&text)?;
         if packet.attachments > attachments.len() {
-            self.assembly = Some(Assembly::new(text.clone(), packet.attachments, MESSAGE_BYTES_MAX));
+            self.assembly = Some(Assembly::new(&text, packet.attachments, MESSAGE_BYTES_MAX));
             return Some(vec![]);
         }
         let reply = |kind, id, data: &str, attachments| Packet { kind, id, data, ..packet }.spell(attachments);

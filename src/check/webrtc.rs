@@ -264,7 +264,7 @@ async fn go_on(sides: &mut [Side; 2], connection: &mut Connection, echo: &mut Ec
     }
 }
 
-async fn send(client: &mut Client, kind: Kind, to: PeerId, payload: Payload) -> Result<(), String> {
+async fn send(client: &mut Client, kind: Kind, to: PeerId, payload: Payload<'static>) -> Result<(), String> {
     let message = ClientMessage::Forward { kind, to, room: None, payload };
     client.send(&Request { id: None, message }).await.map_err(|error| error.to_string())
 }

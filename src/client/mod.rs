@@ -94,7 +94,7 @@ pub struct Sender {
 /// The half of a [`Client`] that receives.
 pub struct Receiver {
     half: ReceiverHalf,
-    kept: VecDeque<ServerMessage>,
+    kept: VecDeque<ServerMessage<'static>>,
     peer_id: Option<PeerId>,
     ended: Option<Disconnected>,
 }
@@ -192,12 +192,12 @@ impl Client {
     }
 
     /// Enters a room; the answer is who was there before.
-    pub async fn join(&mut self, room: &str, metadata: Option<Payload>) -> Result<Vec<Peer>, RequestError> {
+    pub async fn join(&mut self, room: &str, metadata: Option<Payload<'static>>) -> Result<Vec<Peer>, RequestError> {
         self.enter(room, metadata).await.map(|entered| entered.peers)
     }
 
     /// Enters a room, and is told how one connects there as well.
-    pub async fn enter(&mut self, room: &str, metadata: Option<Payload>) -> Result<Entered, RequestError> {
+    pub async fn enter(&mut self, room: &str, metadata: Option<Payload<'static>>) -> Result<Entered, RequestError> {
         let joined = |message: &ServerMessage| matches!(message, ServerMessage::Joined { room: joined, .. } if joined.as_str() == room);
         match self.request_for(ClientMessage::Join { room: Cow::Borrowed(room), metadata }, joined).await? {
             ServerMessage::Joined { peers, relays_only, .. } => Ok(Entered { peers, relays_only }),
@@ -228,7 +228,7 @@ impl Client {
         &mut self,
         message: ClientMessage<'_>,
         is_answer: impl Fn(&ServerMessage) -> bool,
-    ) -> Result<ServerMessage, RequestError> {
+    ) -> Result<ServerMessage<'static>, RequestError> {
         self.request(message).await?;
         // The last one: an earlier one may be the answer to a message that was sent before.
         let answer = self.receiver.kept.iter().rposition(is_answer).and_then(|at| self.receiver.kept.remove(at));
@@ -251,7 +251,7 @@ impl Client {
     }
 
     /// See [`Receiver::receive`].
-    pub async fn receive(&mut self) -> Result<ServerMessage, Disconnected> {
+    pub async fn receive(&mut self) -> Result<ServerMessage<'static>, Disconnected> {
         self.receiver.receive().await
     }
 
@@ -344,7 +344,7 @@ impl Sender {
 impl Receiver {
     /// The next message; a `goodbye` is one. Once the connection is over, and after all that arrived before, every call says so. Nothing
     /// is lost when the returned future is dropped.
-    pub async fn receive(&mut self) -> Result<ServerMessage, Disconnected> {
+    pub async fn receive(&mut self) -> Result<ServerMessage<'static>, Disconnected> {
         match self.kept.pop_front() {
             Some(message) => Ok(message),
             None => self.hear().await,
@@ -369,7 +369,7 @@ impl Receiver {
     }
 
     /// The next message from the connection.
-    async fn hear(&mut self) -> Result<ServerMessage, Disconnected> {
+    async fn hear(&mut self) -> Result<ServerMessage<'static>, Disconnected> {
         let frame = self.receive_frame().await?;
         let codec = match frame {
             Frame::Text(_) => Codec::Json,

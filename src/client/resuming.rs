@@ -19,7 +19,7 @@ pub struct ResumingClient {
     /// The secret of its session.
     pub token: ResumeToken,
     /// The ICE servers that it was told of when it came in, or last came back.
-    pub ice_servers: Payload,
+    pub ice_servers: Payload<'static>,
     /// How long its session outlives a connection; 0 if it does not.
     pub resume_window_ms: u64,
     /// How many of the server's messages it has received.
@@ -102,7 +102,7 @@ impl ResumingClient {
 
     /// The next message, or the end of the connection. Nothing is lost when the returned future is dropped. Called while it is
     /// connected.
-    pub async fn receive(&mut self) -> Result<ServerMessage, Disconnected> {
+    pub async fn receive(&mut self) -> Result<ServerMessage<'static>, Disconnected> {
         let message = self.client.as_mut().expect("it is connected").receive().await?;
         match &message {
             ServerMessage::Forwarded { best_effort: true, .. } | ServerMessage::Goodbye { .. } => return Ok(message),

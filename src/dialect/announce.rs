@@ -94,7 +94,7 @@ pub fn signal(name: &str) -> Option<Kind> {
 
 /// What is to be done with a signal of these fields: it goes to its target, or without one to the rest of the room. `None` if the target is no
 /// peer's.
-pub fn forward(kind: Kind, fields: &Fields<'_>, room: Option<String>, payload: Payload) -> Option<Deed> {
+pub fn forward(kind: Kind, fields: &Fields<'_>, room: Option<String>, payload: Payload<'static>) -> Option<Deed> {
     match fields.text("targetPeer") {
         Some(target) => Some(Deed::Forward { kind, to: To::Name(target.into_owned()), room, payload }),
         None if fields.find("targetPeer").is_some_and(|target| target.get() != "null") => None,

@@ -25,7 +25,7 @@ use super::{
     announce::{self, Announcement, Announcements, id, seen},
     fields::{Fields, write_payload},
 };
-use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
+use crate::protocol::{Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::LentFrame};
 
 /// One connection that speaks classic.
 pub struct Classic {
@@ -66,9 +66,9 @@ impl Classic {
     }
 
     /// What a client says in a room.
-    fn said(&self, frame: &Frame, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
+    fn said(&self, frame: LentFrame<'_>, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
         let refuse = |code, message: &'static str| Err(Refusal::new(None, code, message));
-        let Frame::Text(text) = frame else { return refuse(ErrorCode::BadMessage, "a message is JSON in a text frame") };
+        let LentFrame::Text(text) = frame else { return refuse(ErrorCode::BadMessage, "a message is JSON in a text frame") };
         let Some(fields) = Fields::parse(text) else { return refuse(ErrorCode::BadMessage, "a message is a JSON object") };
         let kind = match fields.text("type").as_deref() {
             Some("announce") if !self.has_rooms => return refuse(ErrorCode::BadMessage, "there are no rooms here, only the lobby"),
@@ -111,13 +111,13 @@ impl Dialect for Classic {
         self.has_lobby.then_some(lobby.into()).into_iter().collect()
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         if !self.is_in_lobby() {
             return self.said(frame, nesting_max).map(Heard::Wishes);
         }
         let has_spoken = self.has_spoken.load(Ordering::Relaxed);
         if self.has_rooms
-            && let Frame::Text(text) = frame
+            && let LentFrame::Text(text) = frame
             && let Some(fields) = Fields::parse(text).filter(|fields| fields.text("type").as_deref() == Some("announce"))
         {
             match Announcement::read(&fields) {
@@ -198,14 +198,14 @@ mod tests {
     use super::*;
     use crate::{
         dialect::To,
-        protocol::{Codec, LeaveReason, Peer, PeerId, PeerName, RoomId},
+        protocol::{Codec, LeaveReason, Peer, PeerId, PeerName, RoomId, framing::Frame},
     };
 
     /// Frames of the page in `tests/foreign/classic.test.js`, as Chromium sends them.
     const FRAMES: &str = include_str!("../../tests/fixtures/classic/rooms.jsonl");
 
     fn heard(classic: &Classic, text: &str) -> Result<Vec<Deed>, ErrorCode> {
-        match classic.decode(&Frame::Text(text.to_owned().into()), 9) {
+        match classic.decode(LentFrame::Text(text.as_bytes()), 9) {
             Ok(Heard::Wishes(wishes)) => Ok(wishes.into_iter().map(|wish| wish.deed).collect()),
             Ok(Heard::Request(_)) => panic!("a foreign client has wishes"),
             Err(refusal) => Err(refusal.code),

@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object of all fields but these, as a payload; `None` if it nests deeper than that.
-    pub fn payload_without(&self, without: &[&str], nesting_max: usize) -> Option<Payload> {
+    pub fn payload_without(&self, without: &[&str], nesting_max: usize) -> Option<Payload<'static>> {
         let mut object = b"{".to_vec();
         self.write_without(without, &mut object);
         if object.len() > 1 {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, To, Wish, fields::Fields};
-use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
+use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::LentFrame};
 
 /// One connection that speaks matchbox.
 #[derive(Debug)]
@@ -87,11 +87,11 @@ impl Dialect for Matchbox {
         vec![Deed::Join { room: self.room.clone(), metadata: None, claim: None, seats: self.seats }.into()]
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let refusal = |code, message: &'static str| Refusal::new(None, code, message);
         let no_request =
             || refusal(ErrorCode::BadMessage, "a request is a Signal with `receiver` and `data`, or KeepAlive, as JSON in a text frame");
-        let Frame::Text(text) = frame else { return Err(no_request()) };
+        let LentFrame::Text(text) = frame else { return Err(no_request()) };
         if text.trim_ascii() == KEEP_ALIVE {
             return Ok(Heard::Wishes(vec![]));
         }
@@ -149,7 +149,7 @@ impl Dialect for Matchbox {
 }
 
 /// What `matchbox_socket` calls a signal, as a browser takes it; `None` for all other data.
-fn from_data(data: &str, nesting_max: usize) -> Option<(Kind, Payload)> {
+fn from_data(data: &str, nesting_max: usize) -> Option<(Kind, Payload<'static>)> {
     let data = Fields::parse(data.as_bytes())?;
     let (key, value) = data.only().map(|(key, value)| (key, value.get()))?;
     let (kind, text) = match key {
@@ -233,6 +233,7 @@ fn unescaped(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::framing::Frame;
 
     fn frame(text: &str) -> Frame {
         Frame::Text(text.to_owned().into())
@@ -249,14 +250,14 @@ mod tests {
     /// What a frame wants, of which it is one thing.
     fn wish(text: &str) -> (Kind, To, String) {
         let frame = frame(text);
-        let Ok(Heard::Wishes(mut wishes)) = matchbox("/matchbox", "").decode(&frame, 4) else { panic!("{text}") };
+        let Ok(Heard::Wishes(mut wishes)) = matchbox("/matchbox", "").decode(frame.lend(), 4) else { panic!("{text}") };
         assert_eq!(wishes.len(), 1, "{text}");
         let Some(Wish { id: None, deed: Deed::Forward { kind, to, room: None, payload } }) = wishes.pop() else { panic!("{text}") };
         (kind, to, String::from_utf8(payload.spell(Codec::Json).into_owned()).unwrap())
     }
 
     fn refusal(frame: &Frame) -> ErrorCode {
-        match matchbox("/matchbox", "").decode(frame, 4) {
+        match matchbox("/matchbox", "").decode(frame.lend(), 4) {
             Err(refusal) => refusal.code,
             Ok(_) => panic!("{frame:?} is refused"),
         }
@@ -298,7 +299,7 @@ mod tests {
         let mut kinds = vec![];
         for line in include_str!("../../tests/fixtures/matchbox/requests.jsonl").lines() {
             let heard = frame(line);
-            let Ok(Heard::Wishes(wishes)) = matchbox("/matchbox", "").decode(&heard, 64) else { panic!("{line}") };
+            let Ok(Heard::Wishes(wishes)) = matchbox("/matchbox", "").decode(heard.lend(), 64) else { panic!("{line}") };
             for wish in wishes {
                 let Deed::Forward { kind, to: To::Peer(to), payload, .. } = wish.deed else { panic!("{line}") };
                 assert_eq!(signal(kind, to, &payload).unwrap().replacen("sender", "receiver", 1), line);
@@ -360,7 +361,7 @@ mod tests {
         }
         assert_eq!(refusal(&Frame::Binary("\"KeepAlive\"".into())), ErrorCode::BadMessage);
         let keep_alive = frame("\"KeepAlive\"");
-        assert!(matches!(matchbox("/matchbox", "").decode(&keep_alive, 4), Ok(Heard::Wishes(wishes)) if wishes.is_empty()));
+        assert!(matches!(matchbox("/matchbox", "").decode(keep_alive.lend(), 4), Ok(Heard::Wishes(wishes)) if wishes.is_empty()));
     }
 
     #[test]

@@ -27,21 +27,30 @@ pub use y_webrtc::YWebrtc;
 
 use std::time::Duration;
 
-use crate::protocol::{Envelope, Refusal, Request, ServerMessage, Token, framing::Frame};
+use crate::protocol::{
+    Envelope, Refusal, Request, ServerMessage, Token,
+    framing::{Frame, LentFrame},
+};
 
 /// How the messages of one connection are spelled.
 pub trait Dialect: Send + Sync {
     /// What it is called, as in the setting `dialects`; our own is `native`.
     fn name(&self) -> &'static str;
 
-    /// Reads what a client sent; the frame's size is checked, nothing else is. Values may nest `nesting_max` deep.
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
+    /// Reads what a client sent; its size is checked, and that text is UTF-8, nothing else is. Values may nest `nesting_max` deep.
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal>;
 
     /// Spells a message that others may get as well.
     fn encode(&self, envelope: &Envelope) -> Frames;
 
     /// Spells a message for this client alone.
     fn spell(&self, message: &ServerMessage) -> Frames;
+
+    /// The same into a buffer, for a dialect that needs nothing else: whatever the message is, it is the one frame that [`encode`](Self::encode) and
+    /// [`spell`](Self::spell) would make of it.
+    fn spell_into<'a>(&self, _message: &ServerMessage, _out: &'a mut Vec<u8>) -> Option<LentFrame<'a>> {
+        None
+    }
 
     /// Spells anew what was spelled for an earlier connection of the same session.
     fn respell(&self, frame: Frame) -> Frame {
@@ -54,7 +63,7 @@ pub trait Dialect: Send + Sync {
     }
 
     /// The token that a client says in its first frame; none where its dialect has no place for one.
-    fn token<'a>(&self, _first: &'a Frame) -> Option<Token<'a>> {
+    fn token<'a>(&self, _first: LentFrame<'a>) -> Option<Token<'a>> {
         None
     }
 
@@ -146,5 +155,18 @@ impl Frames {
             Self::One(frame) => Some(frame),
             Self::Several(mut frames) => frames.pop(),
         }
+    }
+}
+
+impl IntoIterator for Frames {
+    type Item = Frame;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Frame>, std::vec::IntoIter<Frame>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, several) = match self {
+            Self::One(frame) => (Some(frame), vec![]),
+            Self::Several(frames) => (None, frames),
+        };
+        one.into_iter().chain(several)
     }
 }

@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 
 use super::{Dialect, Frames, Heard};
-use crate::protocol::{ClientMessage, Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, Token, framing::Frame};
+use crate::protocol::{
+    ClientMessage, Codec, Envelope, ErrorCode, Refusal, Request, ServerMessage, Token,
+    framing::{Frame, LentFrame},
+};
 
 /// The native dialect on a connection of this codec.
 pub struct Native(pub Codec);
@@ -34,16 +37,16 @@ impl Dialect for Native {
         "native"
     }
 
-    fn token<'a>(&self, first: &'a Frame) -> Option<Token<'a>> {
+    fn token<'a>(&self, first: LentFrame<'a>) -> Option<Token<'a>> {
         match self.decode(first, usize::MAX).ok()? {
             Heard::Request(Request { message: ClientMessage::Hello { token, .. }, .. }) => token,
             _ => None,
         }
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let bytes = match (self.0, frame) {
-            (Codec::Json, Frame::Text(bytes)) | (Codec::MsgPack, Frame::Binary(bytes) | Frame::Datagram(bytes)) => bytes,
+            (Codec::Json, LentFrame::Text(bytes)) | (Codec::MsgPack, LentFrame::Binary(bytes) | LentFrame::Datagram(bytes)) => bytes,
             (Codec::Json, _) => return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes JSON in text frames")),
             (Codec::MsgPack, _) => {
                 return Err(Refusal::new(None, ErrorCode::BadMessage, "this connection takes MessagePack in binary frames"));
@@ -61,6 +64,15 @@ impl Dialect for Native {
 
     fn spell(&self, message: &ServerMessage) -> Frames {
         Frames::One(self.frame(message.spell(self.0).into()))
+    }
+
+    fn spell_into<'a>(&self, message: &ServerMessage, out: &'a mut Vec<u8>) -> Option<LentFrame<'a>> {
+        message.spell_into(self.0, out);
+        Some(match self.0 {
+            Codec::Json => LentFrame::Text(out),
+            Codec::MsgPack if message.is_best_effort() => LentFrame::Datagram(out),
+            Codec::MsgPack => LentFrame::Binary(out),
+        })
     }
 
     /// A value that the earlier codec could not express stays what it had become there.

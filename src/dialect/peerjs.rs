@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, value::RawValue};
 
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
-use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
+use crate::protocol::{CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::LentFrame};
 
 /// One connection of the library.
 pub struct PeerJs {
@@ -125,7 +125,7 @@ impl Dialect for PeerJs {
         }
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let wish = Fields::parse(frame.bytes()).map_or(Ok(None), |fields| said(&fields, nesting_max))?;
         Ok(Heard::Wishes(wish.into_iter().collect()))
     }
@@ -232,7 +232,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::{PeerId, PeerName, RoomId};
+    use crate::protocol::{PeerId, PeerName, RoomId, framing::Frame};
 
     const QUERY: &str = "key=peerjs&id=bert&token=t&version=1.5.5";
 
@@ -243,7 +243,7 @@ mod tests {
     /// What one frame asks for.
     fn wish(text: &str) -> Option<Wish> {
         let frame = Frame::Text(text.to_owned().into());
-        let Ok(Heard::Wishes(mut wishes)) = client().decode(&frame, 9) else { panic!("{text}") };
+        let Ok(Heard::Wishes(mut wishes)) = client().decode(frame.lend(), 9) else { panic!("{text}") };
         assert!(wishes.len() < 2, "{text}");
         wishes.pop()
     }
@@ -313,7 +313,7 @@ mod tests {
                 clients.insert(id.into(), (client, hears));
             } else if let Some(text) = line.get("says") {
                 let frame = Frame::Text(text.as_str().unwrap().to_owned().into());
-                let Ok(Heard::Wishes(wishes)) = clients[id].0.decode(&frame, 64) else { panic!("{text}") };
+                let Ok(Heard::Wishes(wishes)) = clients[id].0.decode(frame.lend(), 64) else { panic!("{text}") };
                 for wish in wishes {
                     let Deed::Forward { to: To::Name(to), .. } = &wish.deed else { panic!("{wish:?}") };
                     match clients.get_mut(to) {
@@ -419,7 +419,7 @@ mod tests {
         ] {
             assert!(wish(text).is_none(), "{text}");
         }
-        assert!(matches!(client().decode(&Frame::Binary(vec![0xff, 0xfe].into()), 9), Ok(Heard::Wishes(wishes)) if wishes.is_empty()));
+        assert!(matches!(client().decode(LentFrame::Binary(&[0xff, 0xfe]), 9), Ok(Heard::Wishes(wishes)) if wishes.is_empty()));
         assert!(matches!(wish(r#"{"type":"LEAVE"}"#), Some(Wish { deed: Deed::Leave { room: None }, .. })));
     }
 
@@ -427,7 +427,7 @@ mod tests {
     fn a_payload_nests_no_deeper_than_the_bound() {
         for kind in ["OFFER", "LEAVE"] {
             let text = |depth| format!(r#"{{"type":"{kind}","dst":"a","payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-            let decode = |depth| client().decode(&Frame::Text(text(depth).into()), 9).err().map(|refusal| refusal.code);
+            let decode = |depth| client().decode(LentFrame::Text(text(depth).as_bytes()), 9).err().map(|refusal| refusal.code);
             assert_eq!((decode(9), decode(10)), (None, Some(ErrorCode::TooDeep)), "{kind}");
         }
     }

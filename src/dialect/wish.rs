@@ -23,7 +23,7 @@ impl From<Deed> for Wish {
 #[derive(Debug)]
 pub enum Deed {
     /// Enter a room, perhaps under a name. `seats`: a room of this name for so many, which nobody else enters once it has been full.
-    Join { room: String, metadata: Option<Payload>, claim: Option<Claim>, seats: Option<usize> },
+    Join { room: String, metadata: Option<Payload<'static>>, claim: Option<Claim>, seats: Option<usize> },
     /// Go by another name in a quiet room that one is in. If that is refused, so is whatever follows in the same frame.
     Rename { room: String, name: String },
     /// Tell once more who is in a room that one is in.
@@ -31,11 +31,11 @@ pub enum Deed {
     /// Leave a room, or all of them.
     Leave { room: Option<String> },
     /// To one peer of a room.
-    Forward { kind: Kind, to: To, room: Option<String>, payload: Payload },
+    Forward { kind: Kind, to: To, room: Option<String>, payload: Payload<'static> },
     /// To the rest of a room, and with `echo` to the client itself as well.
-    Broadcast { kind: Kind, room: Option<String>, payload: Payload, echo: bool },
+    Broadcast { kind: Kind, room: Option<String>, payload: Payload<'static>, echo: bool },
     /// Replace what others see of me.
-    Metadata { room: Option<String>, metadata: Option<Payload> },
+    Metadata { room: Option<String>, metadata: Option<Payload<'static>> },
     /// Go on as who says this token, or none, where anybody is asked.
     Renew { token: Option<String> },
     /// Answer.

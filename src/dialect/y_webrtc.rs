@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::{json, value::RawValue};
 
 use super::{Deed, Dialect, Frames, Heard, Manners, Wish, fields::Fields};
-use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::Frame};
+use crate::protocol::{Codec, Envelope, ErrorCode, Kind, Payload, Refusal, ServerMessage, framing::LentFrame};
 
 /// Any connection that speaks it.
 pub struct YWebrtc;
@@ -32,7 +32,7 @@ impl Dialect for YWebrtc {
         Manners { rooms_of: Some(NAME), is_quiet: true, broadcasts: true, ..Manners::FOREIGN }
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let refuse = |code, message: &'static str| Err(Refusal::new(None, code, message));
         // The other server reads a binary frame as well.
         let Some(fields) = Fields::parse(frame.bytes()) else { return refuse(ErrorCode::BadMessage, "a message is a JSON object") };
@@ -112,10 +112,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::protocol::{PeerId, RoomId};
+    use crate::protocol::{PeerId, RoomId, framing::Frame};
 
     fn wishes(text: &str) -> Result<Vec<Wish>, Refusal> {
-        match YWebrtc.decode(&Frame::Text(text.to_owned().into()), 8)? {
+        match YWebrtc.decode(LentFrame::Text(text.as_bytes()), 8)? {
             Heard::Wishes(wishes) => Ok(wishes),
             Heard::Request(_) => panic!("no message of ours"),
         }
@@ -201,7 +201,7 @@ mod tests {
         }
         let some = wishes(r#"{"type":"subscribe","topics":[1,"a",null,["b"],"\ud800","c"]}"#).unwrap();
         assert_eq!(some.len(), 2, "those that are text: {some:?}");
-        assert!(YWebrtc.decode(&Frame::Binary(Bytes::from_static(b"{\"type\":\"publish\",\"topic\":\"\xff\"}")), 8).is_err());
+        assert!(YWebrtc.decode(LentFrame::Binary(b"{\"type\":\"publish\",\"topic\":\"\xff\"}"), 8).is_err());
     }
 
     #[test]

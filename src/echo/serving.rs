@@ -135,7 +135,7 @@ fn door(connector: &Connector, Arguments { url, .. }: &Arguments) -> anyhow::Res
 }
 
 /// The next message, if it comes in time: a connection that is lost without a word says nothing of it.
-async fn hear(client: &mut ResumingClient, deadline: Instant) -> Result<ServerMessage, Disconnected> {
+async fn hear(client: &mut ResumingClient, deadline: Instant) -> Result<ServerMessage<'static>, Disconnected> {
     let heard = timeout_at(deadline, client.receive()).await;
     heard.unwrap_or_else(|_| Err(Disconnected { code: None, reason: format!("nothing is heard for {} s", SILENCE.as_secs()) }))
 }

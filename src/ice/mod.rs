@@ -68,7 +68,7 @@ pub struct IceServers {
     sources: Sources,
     terms: Terms,
     /// The list for everybody, where nothing in it is for one client alone.
-    common: Option<Payload>,
+    common: Option<Payload<'static>>,
     leases: Mutex<Leases>,
 }
 
@@ -76,7 +76,7 @@ pub struct IceServers {
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// The list, as `RTCPeerConnection` takes it.
-    pub servers: Payload,
+    pub servers: Payload<'static>,
     /// When the credentials in it run out; never if missing.
     pub expires_at: Option<SystemTime>,
     /// Do they last as long as whoever asked may stay, so that there is no use in new ones before?
@@ -110,7 +110,7 @@ impl IceServers {
     }
 
     /// An empty list.
-    pub fn none() -> Payload {
+    pub fn none() -> Payload<'static> {
         spell(&[])
     }
 
@@ -197,7 +197,7 @@ impl Term {
     }
 }
 
-fn spell(servers: &[IceServer]) -> Payload {
+fn spell(servers: &[IceServer]) -> Payload<'static> {
     Payload::from_serialize(&servers).expect("ICE servers can be spelled")
 }
 

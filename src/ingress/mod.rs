@@ -4,7 +4,6 @@
 //! holds; others write past it while it has nothing to do. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
-mod departing;
 pub mod dialects;
 pub mod engineio;
 pub mod handshakes;
@@ -46,7 +45,8 @@ use crate::{
     ice::{IceServers, Offer, TooMany},
     metrics::{ConnectionMeter, DialectName, Door, Metrics, ResumeOutcome, Said, TokenFailure},
     protocol::{
-        ClientLimits, ClientMessage, CloseCode, LeaveReason, PeerId, Request, Resume, ResumeToken, RoomId, Token, Welcome, framing::Frame,
+        ClientLimits, ClientMessage, CloseCode, LeaveReason, PeerId, Request, Resume, ResumeToken, RoomId, Token, Welcome,
+        framing::{CowFrame, Frame},
     },
     session::{
         Session,
@@ -168,7 +168,7 @@ impl Doorkeeper {
     fn visitor(&self, place: &Place, connection: &Connection, first: Option<&Frame>, peer_id: PeerId) -> Visitor {
         let dialect = &connection.dialect;
         let token = match dialect.manners().says_token {
-            true => first.and_then(|first| dialect.token(first)).map(|Token(token)| token.into_owned()),
+            true => first.and_then(|first| dialect.token(first.lend())).map(|Token(token)| token.into_owned()),
             false => place.token.clone(),
         };
         Visitor { token, peer_id, address: place.visit.client, dialect: dialect.name() }
@@ -223,7 +223,7 @@ impl Doorkeeper {
     ) -> Result<Result<Line, Option<Grant>>, CloseCode> {
         // A frame is to be decoded once: some dialects note what they have heard.
         let Some(frame) = frames.front().filter(|_| connection.dialect.manners().resumes) else { return Ok(Err(None)) };
-        let Ok(Heard::Request(request)) = connection.dialect.decode(frame, self.limits.nesting_max) else { return Ok(Err(None)) };
+        let Ok(Heard::Request(request)) = connection.dialect.decode(frame.lend(), self.limits.nesting_max) else { return Ok(Err(None)) };
         let Request { id, message: ClientMessage::Hello { token: said, resume: Some(Resume { token, received }) } } = request else {
             return Ok(Err(None));
         };
@@ -320,7 +320,8 @@ pub trait Stopped: From<CloseCode> {
 }
 
 /// Hands frames over, in turn with reading the next, until reading ends: a client waits with more until what it sent is dealt with, and until
-/// at most `answers_max` bytes wait to be written to it. `hear` leaves none; the list is lent, for a future would have room for it once more.
+/// at most `answers_max` bytes wait to be written to it. `hear` leaves none; the list is lent, for a future would have room for it once more. `next` may
+/// come with none, for what made it so is to be waited for: by `hear`, or until less waits to be written.
 pub async fn converse<Stop>(
     frames: &mut VecDeque<Frame>,
     outbox: &Outbox,
@@ -342,6 +343,26 @@ pub async fn converse<Stop>(
             return stop;
         }
     }
+}
+
+/// What became of what was heard where it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    /// False if there is something to wait for before the next message.
+    goes_on: bool,
+    /// Was it as much as is heard at once? Then others of the thread have their turn before the next.
+    is_full: bool,
+}
+
+impl Turn {
+    /// With nothing to wait for.
+    const READ_ON: Self = Self { goes_on: true, is_full: false };
+}
+
+/// Hears none of what was read at once.
+pub fn keep<'a>(messages: &mut impl Iterator<Item = (CowFrame<'a>, bool)>, frames: &mut VecDeque<Frame>) -> bool {
+    frames.extend(messages.map(|(message, _)| Frame::from(message)));
+    true
 }
 
 /// Waits until the end of a connection has been decided and the client has had its time to hear of it.
@@ -374,6 +395,12 @@ impl Line {
         }
     }
 
+    /// Hears messages where they were read, each with whether it came alone, and puts those that have to wait into `frames`. False if there is
+    /// something to wait for without any.
+    pub fn hear_at_once<'a>(&self, messages: impl Iterator<Item = (CowFrame<'a>, bool)>, frames: &mut VecDeque<Frame>) -> bool {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner).hear_at_once(self.connection, messages, frames)
+    }
+
     /// Tells how the connection ended, and when the client was last heard. Only the first time counts.
     pub fn ended(&self, how: Ending, heard_at: Instant) {
         self.delivery.session().do_send(Ended { connection: self.connection, how, heard_at });
@@ -388,7 +415,7 @@ impl Drop for Line {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use actix::Actor as _;
     use futures_util::{
@@ -401,7 +428,7 @@ mod tests {
         auth::{Denied, RoomGrant, RoomPattern, failures::FailureLimits},
         config::Config,
         dialect::Native,
-        protocol::Codec,
+        protocol::{Codec, framing::LentFrame},
         registry::{RoomRegistry, rooms::RoomLimits},
         session::outbox::Outgoing,
     };
@@ -414,16 +441,15 @@ mod tests {
         }
     }
 
-    /// Whether there is a room, and whether it is full, only the registry knows. A client that the room is not for is answered before that could have run,
-    /// so neither the answer nor its time can tell.
-    #[actix::test]
-    async fn the_registry_is_not_asked_about_a_room_that_is_not_for_the_client() {
+    /// With default settings, and somebody who comes.
+    fn doorkeeper() -> (Doorkeeper, Arc<Place>) {
         let Config { limits, timeouts, .. } = Config::default();
         let clients = Clients::new(9);
         let addresses = Addresses::new(None, vec![]);
         let failures = FailureLimits { free: 1, among_many_free: 1, delay_max: Duration::ZERO };
         let rooms = RoomLimits { quiet_peers_max: 9, rooms_max: 9, peers_max: 9, metadata_bytes_max: 9 };
         let sessions = Sessions::new(&limits, &timeouts, None, RoomRegistry::new(rooms, Arc::default()).start());
+        let place = Arc::new(clients.admit(Arc::new(addresses.visit(ADDRESS, Instant::now()))).unwrap());
         let doorkeeper = Doorkeeper {
             limits,
             timeouts,
@@ -432,34 +458,73 @@ mod tests {
             addresses: addresses.clone(),
             origins: Origins::new(vec![]),
             authority: None,
-            slowdown: Slowdown::new(failures, addresses.clone(), clients.clone()),
+            slowdown: Slowdown::new(failures, addresses, clients),
             ice: Arc::default(),
             metrics: Arc::default(),
         };
+        (doorkeeper, place)
+    }
+
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    /// What the door has to write.
+    fn said(outbox: &Outbox) -> Vec<serde_json::Value> {
+        let mut said = Vec::new();
+        let take = |outgoing| {
+            if let Outgoing::Frame(frame) = outgoing {
+                said.push(serde_json::from_slice(frame.bytes()).unwrap());
+            }
+            true
+        };
+        outbox.take(take).now_or_never();
+        said
+    }
+
+    #[actix::test]
+    async fn what_comes_behind_a_join_waits_for_its_answer_and_what_comes_before_it_does_not() {
+        let (doorkeeper, place) = doorkeeper();
+        let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &Native(Codec::Json)));
+        let connection = place.connection(Native::shared(Codec::Json), outbox.clone());
+        let line = Line::new(doorkeeper.begin(connection, PeerId::random(), None), ConnectionId::FIRST);
+        line.hear(&mut [Frame::Text(r#"{"type":"hello"}"#.into())].into()).await;
+        let kinds = |outbox: &Outbox| Vec::from_iter(said(outbox).iter().map(|said| format!("{} {}", said["type"], said["id"])));
+        assert_eq!(kinds(&outbox), [r#""welcome" null"#]);
+        let texts = [
+            r#"{"type":"ping"}"#,
+            r#"{"type":"join","room":"r","id":1}"#,
+            r#"{"type":"message","payload":7,"id":2}"#,
+            r#"{"type":"ping"}"#,
+        ];
+        let messages = texts.iter().map(|text| (LentFrame::Text(text.as_bytes()).into(), false));
+        let mut frames = VecDeque::new();
+        assert!(line.hear_at_once(messages, &mut frames), "there is nothing to wait for but with frames");
+        assert_eq!((frames.len(), kinds(&outbox)), (2, vec![r#""pong" null"#.to_owned()]));
+        line.hear(&mut frames).await;
+        assert_eq!(kinds(&outbox), [r#""joined" null"#, r#""ack" 1"#, r#""ack" 2"#, r#""pong" null"#]);
+        assert!(line.hear_at_once([(LentFrame::Text(texts[2].as_bytes()).into(), true)].into_iter(), &mut frames));
+        assert_eq!((frames.len(), kinds(&outbox)), (0, vec![r#""ack" 2"#.to_owned()]));
+    }
+
+    /// Whether there is a room, and whether it is full, only the registry knows. A client that the room is not for is answered before that could have run,
+    /// so neither the answer nor its time can tell.
+    #[actix::test]
+    async fn the_registry_is_not_asked_about_a_room_that_is_not_for_the_client() {
+        let (doorkeeper, place) = doorkeeper();
         let granted = RoomGrant { rooms: RoomPattern::parse("granted"), rights: Default::default(), peers_max: None };
         let grant = Grant { rooms: Some([granted].into()), ..Grant::ALL };
-        let address = [192, 0, 2, 1].into();
-        let place = Arc::new(clients.admit(Arc::new(addresses.visit(address, Instant::now()))).unwrap());
         for (room, is_answered) in [("granted", false), ("other", true)] {
             let dialect = Arc::new(Native(Codec::Json));
             let outbox = Outbox::new(doorkeeper.meter(Door::WebSocket, &*dialect));
             let connection = place.connection(dialect, outbox.clone());
-            let visitor = Visitor { token: None, peer_id: PeerId::random(), address, dialect: "native" };
+            let visitor = Visitor { token: None, peer_id: PeerId::random(), address: ADDRESS, dialect: "native" };
             let admission = Admission::new(Arc::new(Nobody), visitor, grant.clone());
             let hearing = doorkeeper.begin(connection, PeerId::random(), Some(admission));
             let join = Frame::Text(format!(r#"{{"type":"join","room":"{room}","id":7}}"#).into());
             hearing.lock().unwrap().hear(ConnectionId::FIRST, &mut [join].into(), &mut None);
             // No actor has had its turn on this thread, and there is no other.
-            let mut said = Vec::new();
-            let take = |outgoing| {
-                if let Outgoing::Frame(frame) = outgoing {
-                    said.push(String::from_utf8(frame.bytes().to_vec()).unwrap());
-                }
-                true
-            };
-            outbox.take(take).now_or_never();
-            assert!(said[0].contains("welcome"), "{said:?}");
-            assert_eq!(said.len() == 2 && said[1].contains("forbidden"), is_answered, "{room}: {said:?}");
+            let said = said(&outbox);
+            assert_eq!(said[0]["type"], "welcome");
+            assert_eq!(said.len() == 2 && said[1]["code"] == "forbidden", is_answered, "{room}: {said:?}");
         }
     }
 }

@@ -155,7 +155,7 @@ impl Clients {
     }
 
     /// What to say to a client that is not taken.
-    pub fn goodbye(&self, code: CloseCode) -> ServerMessage {
+    pub fn goodbye(&self, code: CloseCode) -> ServerMessage<'static> {
         match *self.draining.borrow() {
             Some(window) if code == CloseCode::Draining => window.goodbye(Instant::now()),
             _ => ServerMessage::goodbye(code),

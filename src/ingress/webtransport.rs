@@ -10,6 +10,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::pending,
+    iter,
     net::UdpSocket,
     pin::pin,
     sync::Arc,
@@ -17,18 +18,22 @@ use std::{
 };
 
 use actix_rt::ArbiterHandle;
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, future::Either, stream::FuturesUnordered};
 use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
-use tokio::{task::coop::consume_budget, time::timeout};
+use tokio::{
+    task::{coop::consume_budget, yield_now},
+    time::timeout,
+};
 use tracing::{Instrument as _, debug, warn};
 use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
 
 use self::write::Sending;
 use super::{
-    BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, converse,
+    BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, Turn, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
+    keep,
     logs::span,
     origins::Asking,
     overdue,
@@ -38,7 +43,7 @@ use crate::{
     metrics::{Door, HandshakeFailure},
     protocol::{
         CloseCode, Codec, H3_INTERNAL_ERROR, LeaveReason,
-        framing::{self, Frame},
+        framing::{self, CowFrame, Frame, LentFrame},
     },
     session::{
         connection::Ending,
@@ -202,6 +207,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
             message_bytes_max: doorkeeper.limits.message_bytes_max,
             answers_max: doorkeeper.limits.outbox_bytes_max / 2,
             silence: doorkeeper.timeouts.silence(),
+            is_full: false,
         };
         reader.run(&connection, &place, doorkeeper, &outbox).await;
     });
@@ -303,6 +309,8 @@ struct Reader {
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     silence: Duration,
+    /// Was as much heard as is heard at once? Then others of the thread have their turn before the next.
+    is_full: bool,
 }
 
 /// Why reading ends.
@@ -332,11 +340,13 @@ impl Reader {
             Err(stop) => return stop,
         };
         let answers_max = self.answers_max;
+        let at_once =
+            |messages: &mut Messages<'_, '_>, frames: &mut _| line.hear_at_once(messages, frames) && !outbox.has_more_than(answers_max);
         let mut datagrams = FuturesUnordered::from_iter([hear_datagrams(&line, quic)]);
         let stop = tokio::select! {
             // The first message has to reach the session before any datagram does.
             biased;
-            stop = converse(&mut frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.frames(quic, frames).await) => stop,
+            stop = converse(&mut frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.hear(quic, frames, at_once).await) => stop,
             Some(stop) = datagrams.next() => stop,
         };
         drop(datagrams);
@@ -346,33 +356,93 @@ impl Reader {
 
     /// Adds the next whole messages to `frames`, one or more.
     async fn frames(&mut self, connection: &wtransport::Connection, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        self.hear(connection, frames, |messages, frames| keep(messages, frames)).await
+    }
+
+    /// Reads until there is something to wait for before the next message: a list of such as could not be heard at once, or what is told by `at_once`.
+    async fn hear(
+        &mut self,
+        connection: &wtransport::Connection,
+        frames: &mut VecDeque<Frame>,
+        at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
+    ) -> Result<(), Stop> {
         loop {
-            while frames.len() < BATCH_FRAMES {
-                match framing::decode(&mut self.buffer, self.message_bytes_max) {
-                    Ok(Some(frame)) => frames.push_back(Frame::Binary(frame)),
-                    Ok(None) => break,
-                    // What came before is heard first; the header is still there the next time.
-                    Err(_) if !frames.is_empty() => break,
-                    Err(error) => {
-                        debug!(%error, "a client sends too large a message");
-                        return Err(Stop::Fault(CloseCode::TooLarge));
-                    }
-                }
+            if std::mem::take(&mut self.is_full) {
+                yield_now().await;
             }
-            if !frames.is_empty() {
+            let mut turn = self.decode(&[], |messages| at_once(messages, frames))?;
+            if turn == Turn::READ_ON && frames.is_empty() {
+                turn = match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
+                    Ok(Some(chunk)) => self.decode(&chunk.bytes, |messages| at_once(messages, frames))?,
+                    Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
+                    Err(_) => return Err(Stop::why_lost(connection).await),
+                };
+            }
+            self.is_full = turn.is_full;
+            if !frames.is_empty() || !turn.goes_on {
                 return Ok(());
             }
-            match read(&mut self.stream, &mut self.buffer).await {
-                Ok(true) => {}
-                Ok(false) => return Err(Stop::Left),
-                Err(_) => return Err(Stop::why_lost(connection).await),
-            }
         }
+    }
+
+    /// Decodes what was left and what came behind it, has it heard, and keeps what is left of it.
+    fn decode(&mut self, arrived: &[u8], hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Result<Turn, Stop> {
+        if self.buffer.is_empty() && arrived.is_empty() {
+            return Ok(Turn::READ_ON);
+        }
+        if !self.buffer.is_empty() {
+            self.buffer.extend_from_slice(arrived);
+        }
+        let mut input = if self.buffer.is_empty() { arrived } else { &*self.buffer };
+        let mut messages = Messages { input: &mut input, message_bytes_max: self.message_bytes_max, taken: 0, fault: None };
+        let goes_on = hear(&mut messages);
+        let Messages { taken, fault, .. } = messages;
+        if let Some(error) = fault.as_ref().filter(|_| taken == 0) {
+            debug!(%error, "a client sends too large a message");
+            return Err(Stop::Fault(CloseCode::TooLarge));
+        }
+        match (input.len(), self.buffer.len()) {
+            // Takes no memory while nothing is in it.
+            (0, _) => self.buffer = BytesMut::new(),
+            (_, 0) => self.buffer = BytesMut::from(input),
+            (left, before) => self.buffer.advance(before - left),
+        }
+        // What came before a fault is heard first; its header is still there the next time.
+        Ok(Turn { goes_on, is_full: taken == BATCH_FRAMES || fault.is_some() })
     }
 
     /// Reads to the end of the stream without looking, so that the client reads what was written before the end.
     async fn discard(&mut self) {
         while let Ok(Some(_)) = self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {}
+    }
+}
+
+/// The whole messages of what was read, no more than are heard at once, and whether each came alone.
+struct Messages<'r, 'a> {
+    input: &'r mut &'a [u8],
+    message_bytes_max: usize,
+    taken: usize,
+    fault: Option<framing::TooLarge>,
+}
+
+impl<'a> Iterator for Messages<'_, 'a> {
+    type Item = (CowFrame<'a>, bool);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.taken == BATCH_FRAMES {
+            return None;
+        }
+        match framing::split_off(self.input, self.message_bytes_max) {
+            Ok(frame) => {
+                let frame = frame?;
+                self.taken += 1;
+                Some((LentFrame::Binary(frame).into(), self.taken == 1 && self.input.is_empty()))
+            }
+            Err(fault) => {
+                self.fault = Some(fault);
+                None
+            }
+        }
     }
 }
 
@@ -432,7 +502,11 @@ async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Sto
     loop {
         match connection.receive_datagram().await {
             Ok(datagram) => {
-                line.hear(&mut VecDeque::from([Frame::Datagram(datagram.payload())])).await;
+                let mut frames = VecDeque::new();
+                let message = (LentFrame::Datagram(&datagram).into(), true);
+                if !line.hear_at_once(iter::once(message), &mut frames) || !frames.is_empty() {
+                    line.hear(&mut frames).await;
+                }
                 consume_budget().await;
             }
             Err(_) => return Stop::why_lost(connection).await,
@@ -445,5 +519,36 @@ pub async fn shut(endpoint: quinn::Endpoint, patience: Duration) {
     endpoint.close(quinn::VarInt::from_u32(CloseCode::Draining.number().into()), CloseCode::Draining.slug().as_bytes());
     if timeout(patience, endpoint.wait_idle()).await.is_err() {
         warn!("some QUIC connections did not end in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_before_a_message_that_is_too_large_is_there_and_its_header_stays() {
+        let mut wire = BytesMut::new();
+        for message in ["one", "four!", "larger"] {
+            framing::encode(message.as_bytes(), &mut wire);
+        }
+        let mut input = &*wire;
+        let mut messages = Messages { input: &mut input, message_bytes_max: 5, taken: 0, fault: None };
+        let heard: Vec<_> = messages.by_ref().map(|(message, alone)| (Frame::from(message), alone)).collect();
+        assert_eq!(heard, ["one", "four!"].map(|message| (Frame::Binary(message.into()), false)));
+        assert_eq!(messages.fault, Some(framing::TooLarge { announced: 6, bytes_max: 5 }));
+        assert_eq!(input, b"\0\0\0\x06larger");
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_heard_at_once_and_one_alone_is_told() {
+        let mut wire = BytesMut::new();
+        (0..=BATCH_FRAMES).for_each(|_| framing::encode(b"x", &mut wire));
+        let mut input = &*wire;
+        let mut alone = vec![];
+        while !input.is_empty() {
+            alone.push(Vec::from_iter(Messages { input: &mut input, message_bytes_max: 5, taken: 0, fault: None }.map(|(_, alone)| alone)));
+        }
+        assert_eq!(alone, [vec![false; BATCH_FRAMES], vec![true]]);
     }
 }

@@ -8,8 +8,8 @@ use super::{id::PeerName, message::ServerMessage, payload::Codec};
 
 /// A message of the server and its spellings so far.
 #[derive(Debug)]
-pub struct Envelope {
-    message: ServerMessage,
+pub struct Envelope<'a> {
+    message: ServerMessage<'a>,
     alone: Option<Instant>,
     name: Option<PeerName>,
     audience: usize,
@@ -28,15 +28,15 @@ struct Spellings {
     foreign: OnceLock<(&'static str, Bytes)>,
 }
 
-impl Envelope {
+impl<'a> Envelope<'a> {
     /// Puts the message in; nothing is spelled yet.
-    pub fn new(message: ServerMessage) -> Self {
+    pub fn new(message: ServerMessage<'a>) -> Self {
         Self { message, alone: None, name: None, audience: 0, is_for_one: false, heard_at: None, spellings: OnceLock::new() }
     }
 
     /// The same for one peer, and with all that there is to say of it, for changing it afterwards means to move it: when it was heard, if no other came
     /// with it and there may be nothing to wait for with writing it, and from when its way is timed, if it is.
-    pub fn to_one(message: ServerMessage, alone: Option<Instant>, heard_at: Option<Instant>) -> Self {
+    pub fn to_one(message: ServerMessage<'a>, alone: Option<Instant>, heard_at: Option<Instant>) -> Self {
         Self { message, alone, name: None, audience: 0, is_for_one: true, heard_at, spellings: OnceLock::new() }
     }
 
@@ -48,6 +48,11 @@ impl Envelope {
     /// What foreign dialects call the peer that it is from or about, where that is not its id.
     pub fn name(&self) -> Option<&PeerName> {
         self.name.as_ref()
+    }
+
+    /// Is it for one peer, so that nobody else has its bytes?
+    pub fn is_for_one(&self) -> bool {
+        self.is_for_one
     }
 
     /// For how many it is, its sender among them; 0 if it is for one, or for those who may not know.
@@ -84,12 +89,12 @@ impl Envelope {
     }
 
     /// What is in it.
-    pub fn message(&self) -> &ServerMessage {
+    pub fn message(&self) -> &ServerMessage<'a> {
         &self.message
     }
 
     /// The same, as long as nobody has spelled it.
-    pub fn message_mut(&mut self) -> &mut ServerMessage {
+    pub fn message_mut(&mut self) -> &mut ServerMessage<'a> {
         debug_assert!(self.spellings.get().is_none(), "it would be spelled wrong");
         &mut self.message
     }
@@ -123,7 +128,7 @@ impl Envelope {
 
     /// May it be lost on the way?
     pub fn is_best_effort(&self) -> bool {
-        matches!(self.message, ServerMessage::Forwarded { best_effort: true, .. })
+        self.message.is_best_effort()
     }
 
     /// Does it tell who is in a room? Nobody sent it who could be told of its loss.
@@ -132,8 +137,8 @@ impl Envelope {
     }
 }
 
-impl From<ServerMessage> for Envelope {
-    fn from(message: ServerMessage) -> Self {
+impl<'a> From<ServerMessage<'a>> for Envelope<'a> {
+    fn from(message: ServerMessage<'a>) -> Self {
         Self::new(message)
     }
 }

@@ -20,6 +20,86 @@ impl Frame {
             Self::Text(bytes) | Self::Binary(bytes) | Self::Datagram(bytes) => bytes,
         }
     }
+
+    /// The same, lent.
+    pub fn lend(&self) -> LentFrame<'_> {
+        match self {
+            Self::Text(bytes) => LentFrame::Text(bytes),
+            Self::Binary(bytes) => LentFrame::Binary(bytes),
+            Self::Datagram(bytes) => LentFrame::Datagram(bytes),
+        }
+    }
+}
+
+/// A [`Frame`] whose bytes lie in a buffer that is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LentFrame<'a> {
+    /// Valid UTF-8.
+    Text(&'a [u8]),
+    /// The same as with one that has its own bytes.
+    Binary(&'a [u8]),
+    /// The same.
+    Datagram(&'a [u8]),
+}
+
+impl<'a> LentFrame<'a> {
+    /// What is in it.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) | Self::Datagram(bytes) => bytes,
+        }
+    }
+}
+
+/// A frame with bytes of its own or with lent ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CowFrame<'a> {
+    /// Copied by whoever keeps it.
+    Lent(LentFrame<'a>),
+    /// Kept as it is.
+    Own(Frame),
+}
+
+impl CowFrame<'_> {
+    /// The same, lent.
+    pub fn lend(&self) -> LentFrame<'_> {
+        match self {
+            Self::Lent(frame) => *frame,
+            Self::Own(frame) => frame.lend(),
+        }
+    }
+}
+
+impl From<Frame> for CowFrame<'_> {
+    fn from(frame: Frame) -> Self {
+        Self::Own(frame)
+    }
+}
+
+impl<'a> From<LentFrame<'a>> for CowFrame<'a> {
+    fn from(frame: LentFrame<'a>) -> Self {
+        Self::Lent(frame)
+    }
+}
+
+impl From<CowFrame<'_>> for Frame {
+    fn from(frame: CowFrame<'_>) -> Self {
+        match frame {
+            CowFrame::Lent(frame) => frame.into(),
+            CowFrame::Own(frame) => frame,
+        }
+    }
+}
+
+impl From<LentFrame<'_>> for Frame {
+    /// With bytes of its own, which hold no more than themselves.
+    fn from(frame: LentFrame<'_>) -> Self {
+        match frame {
+            LentFrame::Text(bytes) => Self::Text(Bytes::copy_from_slice(bytes)),
+            LentFrame::Binary(bytes) => Self::Binary(Bytes::copy_from_slice(bytes)),
+            LentFrame::Datagram(bytes) => Self::Datagram(Bytes::copy_from_slice(bytes)),
+        }
+    }
 }
 
 /// How many bytes stand in front of each frame.
@@ -38,18 +118,21 @@ pub struct TooLarge {
 /// Takes the next whole frame out of `buffer`, or leaves it as it is until more has been read. Nothing is allocated by what a header
 /// claims, and a claim over `bytes_max` is refused before its bytes are waited for.
 pub fn decode(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, TooLarge> {
-    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
+    let Some(frame) = split_off(&mut &**buffer, bytes_max)?.map(<[u8]>::len) else { return Ok(None) };
+    buffer.advance(HEADER_BYTES);
+    Ok(Some(buffer.split_to(frame).freeze()))
+}
+
+/// The same of what is not to be kept.
+pub fn split_off<'a>(input: &mut &'a [u8], bytes_max: usize) -> Result<Option<&'a [u8]>, TooLarge> {
+    let Some((header, rest)) = input.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let announced = u32::from_be_bytes(*header) as usize;
     if announced > bytes_max {
         return Err(TooLarge { announced, bytes_max });
     }
-    if buffer.len() < HEADER_BYTES + announced {
-        return Ok(None);
-    }
-    buffer.advance(HEADER_BYTES);
-    Ok(Some(buffer.split_to(announced).freeze()))
+    let Some((frame, rest)) = rest.split_at_checked(announced) else { return Ok(None) };
+    *input = rest;
+    Ok(Some(frame))
 }
 
 /// Puts `frame` behind what is in `buffer`.

@@ -61,22 +61,23 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// The fields that a client's message may have, out of a whole frame, into such as are empty. After an error they mean nothing.
+/// The fields that a client's message may have, out of a whole frame of text, into such as are empty. After an error they mean nothing. That a frame of
+/// text is UTF-8 its door has found already.
 pub fn fields<'a>(frame: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Malformed> {
-    let text = simdutf8::basic::from_utf8(frame).map_err(|_| Malformed::new("the text is not UTF-8"))?;
-    if scan::fields(text, fields).is_none() {
-        *fields = with_serde(text)?;
+    debug_assert!(std::str::from_utf8(frame).is_ok(), "its door has found it already");
+    if scan::fields(frame, fields).is_none() {
+        *fields = with_serde(frame)?;
     }
     Ok(())
 }
 
 /// The same, however it is written.
 #[cold]
-pub(super) fn with_serde(text: &str) -> Result<Fields<'_>, Malformed> {
-    if !is_object(text.as_bytes()) {
+pub(super) fn with_serde(text: &[u8]) -> Result<Fields<'_>, Malformed> {
+    if !is_object(text) {
         return Err(Malformed::new("a message is a JSON object"));
     }
-    let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::new(error.to_string()))?;
+    let envelope: Envelope = serde_json::from_slice(text).map_err(|error| Malformed::new(error.to_string()))?;
     Ok(Fields {
         kind: envelope.kind.map(|text| text.0),
         id: envelope.id,

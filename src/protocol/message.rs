@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,15 +26,15 @@ pub enum ClientMessage<'a> {
     /// The first message: who I am, and perhaps which session I go on with. A later one has a new token and nothing else.
     Hello { token: Option<Token<'a>>, resume: Option<Resume> },
     /// Enter a room.
-    Join { room: Cow<'a, str>, metadata: Option<Payload> },
+    Join { room: Cow<'a, str>, metadata: Option<Payload<'a>> },
     /// Leave a room, or all of them.
     Leave { room: Option<Cow<'a, str>> },
     /// To one peer of a shared room.
-    Forward { kind: Kind, to: PeerId, room: Option<Cow<'a, str>>, payload: Payload },
+    Forward { kind: Kind, to: PeerId, room: Option<Cow<'a, str>>, payload: Payload<'a> },
     /// To the rest of a room.
-    Broadcast { room: Option<Cow<'a, str>>, payload: Payload },
+    Broadcast { room: Option<Cow<'a, str>>, payload: Payload<'a> },
     /// Replace what others see of me.
-    Metadata { room: Option<Cow<'a, str>>, metadata: Option<Payload> },
+    Metadata { room: Option<Cow<'a, str>>, metadata: Option<Payload<'a>> },
     /// Answer, and know that I received so many.
     Ping { received: Option<u64> },
 }
@@ -74,7 +73,7 @@ pub enum Kind {
 
 /// What the server may say.
 #[derive(Debug, PartialEq)]
-pub enum ServerMessage {
+pub enum ServerMessage<'a> {
     /// The first message.
     Welcome(Box<Welcome>),
     /// You are in, and these were there before you. In a room that `relays_only`, lines between peers go through TURN servers.
@@ -88,7 +87,7 @@ pub enum ServerMessage {
     /// You are out.
     Left { room: RoomId, reason: LeaveReason },
     /// What another peer sent. `to` is there on a [`Kind::Message`] for this client alone.
-    Forwarded { kind: Kind, from: PeerId, room: RoomId, payload: Payload, to: Option<PeerId>, best_effort: bool },
+    Forwarded { kind: Kind, from: PeerId, room: RoomId, payload: Payload<'a>, to: Option<PeerId>, best_effort: bool },
     /// The message with this id was carried out.
     Ack { id: u64 },
     /// A message was refused.
@@ -96,7 +95,7 @@ pub enum ServerMessage {
     /// So many messages came from you.
     Pong { received: u64 },
     /// From now on these ICE servers count, as `RTCPeerConnection` takes them, in place of those before.
-    IceServers { servers: Payload },
+    IceServers { servers: Payload<'static> },
     /// How many there are in these rooms. Only foreign dialects ask.
     Counted { rooms: Vec<(RoomId, Census)> },
     /// The session is about to end for this reason, in so long, unless the client does something about it.
@@ -117,7 +116,7 @@ pub struct Welcome {
     /// How many of the client's messages the server has received in this session before this connection.
     pub received: u64,
     /// The ICE servers, as `RTCPeerConnection` takes them.
-    pub ice_servers: Payload,
+    pub ice_servers: Payload<'static>,
     /// Silence after which the server probes the connection.
     pub heartbeat_ms: u64,
     /// How long a session outlives its connection.
@@ -165,7 +164,7 @@ pub struct Peer {
     /// Who it is.
     pub peer_id: PeerId,
     /// What it tells about itself.
-    pub metadata: Option<Payload>,
+    pub metadata: Option<Payload<'static>>,
     /// Who it is for the application, where the server knows.
     pub user: Option<Arc<str>>,
     /// What peers of foreign dialects call it, where that is not its id. Has no place in ours.
@@ -218,10 +217,15 @@ impl Refusal {
     }
 }
 
-impl ServerMessage {
+impl ServerMessage<'_> {
     /// The last message of a connection that is closed for this reason.
     pub const fn goodbye(code: CloseCode) -> Self {
         Self::Goodbye { code, reconnect_after_ms: code.reconnect_after_ms() }
+    }
+
+    /// May it be lost on the way?
+    pub fn is_best_effort(&self) -> bool {
+        matches!(self, Self::Forwarded { best_effort: true, .. })
     }
 }
 
@@ -308,8 +312,8 @@ impl Malformed {
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 impl<'a> Request<'a> {
-    /// Reads a client's message out of a whole frame, whose size the caller has checked.
-    pub fn decode(codec: Codec, frame: &'a Bytes, nesting_max: usize) -> Result<Self, Refusal> {
+    /// Reads a client's message out of a whole frame, whose size the caller has checked, and its UTF-8 where the codec is JSON.
+    pub fn decode(codec: Codec, frame: &'a [u8], nesting_max: usize) -> Result<Self, Refusal> {
         let mut fields = Fields::default();
         let read = match codec {
             Codec::Json => json::fields(frame, &mut fields),
@@ -335,15 +339,15 @@ impl<'a> Request<'a> {
             let message = format!("a value of {} bytes nests more than {nesting_max} deep", deep.len());
             return Err(refuse(id, ErrorCode::TooDeep, message.into()));
         }
-        let opaque = |value: &[u8]| Payload::new(codec, frame.slice_ref(value));
-        let message = ClientMessage::from_fields(&mut fields, opaque).map_err(|(code, message)| refuse(id, code, message))?;
+        let message = ClientMessage::from_fields(&mut fields, |value| Payload::lent(codec, value))
+            .map_err(|(code, message)| refuse(id, code, message))?;
         Ok(Self { id, message })
     }
 }
 
 impl<'a> ClientMessage<'a> {
     /// Takes what it needs out of the fields; the values of the application's are made `opaque`.
-    fn from_fields(fields: &mut Fields<'a>, opaque: impl Fn(&[u8]) -> Payload) -> Result<Self, (ErrorCode, Cow<'static, str>)> {
+    fn from_fields(fields: &mut Fields<'a>, opaque: impl Fn(&'a [u8]) -> Payload<'a>) -> Result<Self, (ErrorCode, Cow<'static, str>)> {
         let missing = |key: &str| (ErrorCode::BadMessage, Cow::from(format!("`{key}` is missing")));
         let kind = fields.kind.as_deref().ok_or_else(|| missing("type"))?;
         let signal = match kind {
@@ -397,8 +401,7 @@ mod tests {
     use super::*;
 
     fn decode(text: &'static str) -> Result<ClientMessage<'static>, ErrorCode> {
-        let frame: &'static Bytes = Box::leak(Box::new(Bytes::from_static(text.as_bytes())));
-        Request::decode(Codec::Json, frame, 3).map(|request| request.message).map_err(|refusal| refusal.code)
+        Request::decode(Codec::Json, text.as_bytes(), 3).map(|request| request.message).map_err(|refusal| refusal.code)
     }
 
     #[test]
@@ -435,10 +438,10 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_message_even_where_the_rest_is_wrong() {
-        let frame = Bytes::from_static(br#"{"type":"join","room":7,"id":5}"#);
-        assert_eq!(Request::decode(Codec::Json, &frame, 3).unwrap_err().id, Some(5));
-        let frame = Bytes::from_static(b"\x83\xa4type\xa4join\xa4room\x07\xa2id\x05");
-        assert_eq!(Request::decode(Codec::MsgPack, &frame, 3).unwrap_err().id, Some(5));
+        let frame = br#"{"type":"join","room":7,"id":5}"#;
+        assert_eq!(Request::decode(Codec::Json, frame, 3).unwrap_err().id, Some(5));
+        let frame = b"\x83\xa4type\xa4join\xa4room\x07\xa2id\x05";
+        assert_eq!(Request::decode(Codec::MsgPack, frame, 3).unwrap_err().id, Some(5));
     }
 
     /// Serde filled it from an array, in the order of its fields, and in MessagePack from a map with their numbers for keys.
@@ -446,8 +449,8 @@ mod tests {
     fn what_is_no_object_is_no_resume() {
         let hello = |resume: serde_json::Value| {
             let text = serde_json::json!({ "type": "hello", "id": 4, "resume": resume });
-            let bytes = Bytes::from(rmp_serde::to_vec(&text).unwrap());
-            let json = Request::decode(Codec::Json, &Bytes::from(text.to_string()), 3).map(|request| request.id);
+            let bytes = rmp_serde::to_vec(&text).unwrap();
+            let json = Request::decode(Codec::Json, text.to_string().as_bytes(), 3).map(|request| request.id);
             let msgpack = Request::decode(Codec::MsgPack, &bytes, 3).map(|request| request.id);
             [json, msgpack].map(|read| read.map_err(|refused| refused.id))
         };
@@ -457,17 +460,17 @@ mod tests {
         }
         let token = [&b"\xd9\x20"[..], &[b'0'; 32]].concat();
         let numbered = [&b"\x82\xa4type\xa5hello\xa6resume\x82\x00"[..], &token, b"\x01\x07"].concat();
-        assert!(Request::decode(Codec::MsgPack, &numbered.into(), 3).is_err());
+        assert!(Request::decode(Codec::MsgPack, &numbered, 3).is_err());
         let twice = [&b"\x82\xa4type\xa5hello\xa6resume\x83\xa5token"[..], &token, b"\xa8received\x07\xa8received\x07"].concat();
-        assert!(Request::decode(Codec::MsgPack, &twice.into(), 3).is_err());
+        assert!(Request::decode(Codec::MsgPack, &twice, 3).is_err());
         assert_eq!(hello(serde_json::json!(null)), [Ok(Some(4)), Ok(Some(4))]);
     }
 
     #[test]
     fn both_codecs_mean_the_same() {
-        let text = Bytes::from_static(br#"{"type":"join","id":1,"room":"r","metadata":{"a":1},"unknown":[1]}"#);
-        let bytes = Bytes::from(rmp_serde::to_vec(&serde_json::from_slice::<serde_json::Value>(&text).unwrap()).unwrap());
-        let json = Request::decode(Codec::Json, &text, 3).unwrap();
+        let text = br#"{"type":"join","id":1,"room":"r","metadata":{"a":1},"unknown":[1]}"#;
+        let bytes = rmp_serde::to_vec(&serde_json::from_slice::<serde_json::Value>(text).unwrap()).unwrap();
+        let json = Request::decode(Codec::Json, text, 3).unwrap();
         let msgpack = Request::decode(Codec::MsgPack, &bytes, 3).unwrap();
         let (ClientMessage::Join { room: a, metadata: Some(x) }, ClientMessage::Join { room: b, metadata: Some(y) }) =
             (json.message, msgpack.message)

@@ -1,11 +1,11 @@
 //! Values that belong to the application: carried as the bytes they came in, spelled anew only for a client of the other codec.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref};
 
 use bytes::Bytes;
 
 use super::{
-    framing::Frame,
+    framing::{Frame, LentFrame},
     message::nests_deeper,
     msgpack::{self, Head},
     transcode,
@@ -21,16 +21,47 @@ pub enum Codec {
 }
 
 /// One opaque value, valid in its codec and nested no deeper than the bound, because only the decoders make one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload {
+#[derive(Clone, Debug)]
+pub struct Payload<'a> {
     codec: Codec,
-    bytes: Bytes,
+    bytes: Octets<'a>,
 }
 
-impl Payload {
+/// Where it is not passed on at once, a value has its bytes with others, and otherwise they stay where they were read.
+#[derive(Clone, Debug)]
+enum Octets<'a> {
+    Shared(Bytes),
+    Lent(&'a [u8]),
+}
+
+impl Deref for Octets<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Lent(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.codec == other.codec && *self.bytes == *other.bytes
+    }
+}
+
+impl<'a> Payload<'a> {
     /// Wraps bytes that were found to be exactly one valid value.
+    pub(super) fn lent(codec: Codec, bytes: &'a [u8]) -> Self {
+        Self { codec, bytes: Octets::Lent(bytes) }
+    }
+}
+
+impl Payload<'static> {
+    /// The same, with bytes of its own.
     pub(super) fn new(codec: Codec, bytes: Bytes) -> Self {
-        Self { codec, bytes }
+        Self { codec, bytes: Octets::Shared(bytes) }
     }
 
     /// Takes JSON text; `None` if it is none, or nests deeper than that.
@@ -48,29 +79,34 @@ impl Payload {
     }
 
     /// A whole frame as a value: text, or bytes.
-    pub fn from_frame(frame: &Frame) -> Self {
+    pub fn from_frame(frame: LentFrame<'_>) -> Self {
         const STR_32: u8 = 0xdb;
         const BIN_32: u8 = 0xc6;
         let bytes = frame.bytes();
         let length = u32::try_from(bytes.len()).expect("a frame is far smaller than 4 GiB");
-        let marker = if matches!(frame, Frame::Text(_)) { STR_32 } else { BIN_32 };
+        let marker = if matches!(frame, LentFrame::Text(_)) { STR_32 } else { BIN_32 };
         Self::new(Codec::MsgPack, [&[marker], &length.to_be_bytes()[..], bytes].concat().into())
-    }
-
-    /// The frame that [`Payload::from_frame`] made a value of; `None` for any other value.
-    pub fn to_frame(&self) -> Option<Frame> {
-        let (head, length) = if self.codec == Codec::MsgPack { Head::read(&self.bytes)? } else { return None };
-        let bytes = self.bytes.slice(length..);
-        match head {
-            Head::Str(_) => Some(Frame::Text(bytes)),
-            Head::Bin(_) => Some(Frame::Binary(bytes)),
-            _ => None,
-        }
     }
 
     /// Spells a value of the program's own.
     pub fn from_serialize(value: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
         serde_json::to_vec(value).map(|text| Self::new(Codec::Json, text.into()))
+    }
+}
+
+impl Payload<'_> {
+    /// The frame that [`Payload::from_frame`] made a value of; `None` for any other value.
+    pub fn to_frame(&self) -> Option<Frame> {
+        let (head, length) = if self.codec == Codec::MsgPack { Head::read(&self.bytes)? } else { return None };
+        let bytes = match &self.bytes {
+            Octets::Shared(bytes) => bytes.slice(length..),
+            Octets::Lent(bytes) => Bytes::copy_from_slice(&bytes[length..]),
+        };
+        match head {
+            Head::Str(_) => Some(Frame::Text(bytes)),
+            Head::Bin(_) => Some(Frame::Binary(bytes)),
+            _ => None,
+        }
     }
 
     /// The codec in which it came.
@@ -117,8 +153,8 @@ impl Payload {
     }
 
     /// The same value in memory of its own, for what is kept longer than the buffer it was read into.
-    pub fn detached(&self) -> Self {
-        Self { codec: self.codec, bytes: Bytes::copy_from_slice(&self.bytes) }
+    pub fn detached(&self) -> Payload<'static> {
+        Payload::new(self.codec, Bytes::copy_from_slice(&self.bytes))
     }
 
     /// Reads the value as a type of the program's own.

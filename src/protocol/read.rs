@@ -22,7 +22,7 @@ use super::{
 /// How deep a value from a server may nest: the most that any server can be set to let through.
 const NESTING_MAX: usize = 100;
 
-impl ServerMessage {
+impl ServerMessage<'static> {
     /// Reads a server's message out of a whole frame.
     pub fn decode(codec: Codec, frame: &Bytes) -> Result<Self, Malformed> {
         let fields = Fields::read(codec, frame, frame)?;
@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A value of the application's, null included.
-    fn payload(&self, key: &str) -> Result<Payload, Malformed> {
+    fn payload(&self, key: &str) -> Result<Payload<'static>, Malformed> {
         let value = self.find(key).ok_or_else(|| missing(key))?;
         if nests_deeper(self.codec, value, NESTING_MAX) {
             return Err(Malformed::new(format!("`{key}` nests more than {NESTING_MAX} deep")));
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
         Ok(Payload::new(self.codec, self.frame.slice_ref(value)))
     }
 
-    fn metadata(&self) -> Result<Option<Payload>, Malformed> {
+    fn metadata(&self) -> Result<Option<Payload<'static>>, Malformed> {
         let null: &[u8] = match self.codec {
             Codec::Json => b"null",
             Codec::MsgPack => &[0xc0],
@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
         items.into_iter().map(|item| Fields::read(self.codec, self.frame, item)?.peer()).collect()
     }
 
-    fn joined(&self) -> Result<ServerMessage, Malformed> {
+    fn joined(&self) -> Result<ServerMessage<'static>, Malformed> {
         let policy = self.optional::<Text<'a>>("iceTransportPolicy")?;
         Ok(ServerMessage::Joined {
             room: self.room()?,
@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn forwarded(&self, kind: Kind) -> Result<ServerMessage, Malformed> {
+    fn forwarded(&self, kind: Kind) -> Result<ServerMessage<'static>, Malformed> {
         let to = if self.find("to").is_some() { Some(self.peer_id("to")?) } else { None };
         Ok(ServerMessage::Forwarded {
             kind,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// Values in either codec, all of which both can express.
-    fn payload() -> impl Strategy<Value = Payload> {
+    fn payload() -> impl Strategy<Value = Payload<'static>> {
         let value = prop_oneof![
             Just(json!(null)),
             any::<i64>().prop_map(|n| json!([n, {"deep": [{}]}])),
@@ -236,7 +236,7 @@ mod tests {
         })
     }
 
-    fn metadata() -> impl Strategy<Value = Option<Payload>> {
+    fn metadata() -> impl Strategy<Value = Option<Payload<'static>>> {
         prop::option::of(payload().prop_filter("null is none", |payload| !matches!(&*payload.spell(Codec::Json), b"null")))
     }
 
@@ -249,7 +249,7 @@ mod tests {
         })
     }
 
-    fn welcome() -> impl Strategy<Value = ServerMessage> {
+    fn welcome() -> impl Strategy<Value = ServerMessage<'static>> {
         let rates = any::<[u32; 3]>().prop_map(|[messages_per_second, bytes_per_second, joins_per_second]| ClientRates {
             messages_per_second,
             bytes_per_second,
@@ -282,7 +282,7 @@ mod tests {
         )
     }
 
-    fn any_message() -> impl Strategy<Value = ServerMessage> {
+    fn any_message() -> impl Strategy<Value = ServerMessage<'static>> {
         let kind = prop::sample::select(&[Kind::Offer, Kind::Answer, Kind::IceCandidate, Kind::Message][..]);
         let reason = || prop::sample::select(LeaveReason::ALL);
         let refusal =

@@ -13,13 +13,13 @@ use super::message::Fields;
 /// How deep values may nest here.
 const NESTING_MAX: usize = 100;
 
-/// The fields that a client's message may have, out of the text of a whole frame, into such as are empty: they are large, and to hand them on takes
+/// The fields that a client's message may have, out of the UTF-8 of a whole frame, into such as are empty: they are large, and to hand them on takes
 /// longer than to fill them. `None` leaves it to another to read it, or to refuse it, and then nothing in `fields` means anything.
-pub fn fields<'a>(text: &'a str, fields: &mut Fields<'a>) -> Option<()> {
-    if has_control_characters(text.as_bytes()) {
+pub fn fields<'a>(text: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
+    if has_control_characters(text) {
         return None;
     }
-    let mut scanner = Scanner { text, rest: text.as_bytes(), deepest: 0 };
+    let mut scanner = Scanner { rest: text, deepest: 0 };
     let (mut kind, mut room, mut to) = (None, None, None);
     scanner.take(b'{')?;
     loop {
@@ -104,7 +104,6 @@ fn zeros(bytes: u64) -> u64 {
 
 /// A place in a text without control characters.
 struct Scanner<'a> {
-    text: &'a str,
     /// What is behind it.
     rest: &'a [u8],
     /// How deep the values nest that were passed so far.
@@ -170,10 +169,7 @@ impl<'a> Scanner<'a> {
 
     /// The same as text.
     fn name(&mut self) -> Option<&'a str> {
-        let length = self.plain_string()?.len();
-        // Between it and the rest is a quote.
-        let end = self.text.len() - self.rest.len() - 1;
-        self.text.get(end - length..end)
+        std::str::from_utf8(self.plain_string()?).ok()
     }
 
     /// A whole number that is not negative, and not too long to be read at a glance.
@@ -314,8 +310,8 @@ mod tests {
             format!("{:?}", (kind, id, room, to, received, token, resume.is_some(), payload, metadata))
         };
         let mut scanned = Fields::default();
-        let scanned = fields(text, &mut scanned).map(|()| shown(scanned));
-        (scanned, json::with_serde(text).ok().map(shown))
+        let scanned = fields(text.as_bytes(), &mut scanned).map(|()| shown(scanned));
+        (scanned, json::with_serde(text.as_bytes()).ok().map(shown))
     }
 
     fn value() -> impl Strategy<Value = Value> {

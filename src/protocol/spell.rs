@@ -13,7 +13,7 @@ use super::{
 /// The `RTCIceTransportPolicy` of rooms where nobody's address is shown.
 pub const RELAY: &str = "relay";
 
-impl ServerMessage {
+impl ServerMessage<'_> {
     /// The message as a whole frame.
     pub fn spell(&self, codec: Codec) -> Vec<u8> {
         let capacity = match self {
@@ -36,11 +36,18 @@ impl ServerMessage {
             Self::Joined { peers, .. } => peers.iter().map(Peer::listed_bytes).sum::<usize>() + 192,
             _ => 128,
         };
-        let out = Vec::with_capacity(capacity);
-        match codec {
-            Codec::Json => self.write(JsonWriter { out }),
-            Codec::MsgPack => self.write(MsgPackWriter { out }),
-        }
+        let mut out = Vec::with_capacity(capacity);
+        self.spell_into(codec, &mut out);
+        out
+    }
+
+    /// The same, behind what is in `out`.
+    pub fn spell_into(&self, codec: Codec, out: &mut Vec<u8>) {
+        let spelled = std::mem::take(out);
+        *out = match codec {
+            Codec::Json => self.write(JsonWriter { out: spelled }),
+            Codec::MsgPack => self.write(MsgPackWriter { out: spelled }),
+        };
     }
 
     fn write<W: Writer>(&self, mut w: W) -> Vec<u8> {

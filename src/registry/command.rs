@@ -93,7 +93,7 @@ pub struct Update {
     pub peer_id: PeerId,
     pub inlet: Arc<dyn Inlet>,
     pub room: RoomId,
-    pub metadata: Option<Payload>,
+    pub metadata: Option<Payload<'static>>,
 }
 
 /// End every session within this time, and every one that comes later.

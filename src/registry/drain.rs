@@ -23,7 +23,7 @@ impl DrainWindow {
     }
 
     /// Tells a client to come back when all have been told, and not at the same time as the others.
-    pub fn goodbye(&self, now: Instant) -> ServerMessage {
+    pub fn goodbye(&self, now: Instant) -> ServerMessage<'static> {
         let code = CloseCode::Draining;
         let wait = self.ends_at.saturating_duration_since(now) + random_part(self.length.max(RETURNS_LEAST));
         ServerMessage::Goodbye { code, reconnect_after_ms: code.reconnect_after_ms() + wait.as_millis() as u64 }

@@ -38,7 +38,7 @@ pub struct Member {
     pub peer_id: PeerId,
     pub inlet: Arc<dyn Inlet>,
     /// Boxed, because most have none.
-    pub metadata: Option<Box<Payload>>,
+    pub metadata: Option<Box<Payload<'static>>>,
     /// Boxed for the same reason.
     pub apart: Option<Box<Apart>>,
 }

@@ -61,7 +61,7 @@ pub struct Room {
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     /// What the others see of it.
-    pub metadata: Option<Payload>,
+    pub metadata: Option<Payload<'static>>,
     /// The name that it wants.
     pub claim: Option<Claim>,
     /// Does it enter a quiet room?
@@ -311,7 +311,7 @@ impl Rooms {
     }
 
     /// Replaces what others see of a peer, and tells them.
-    pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload>) -> Result<(), ErrorCode> {
+    pub fn update(&mut self, peer_id: PeerId, id: &RoomId, metadata: Option<Payload<'static>>) -> Result<(), ErrorCode> {
         let room = self.rooms.get(id).ok_or(ErrorCode::NotInRoom)?;
         let mut present = room.present_mut();
         let Present { members, metadata_bytes, with_metadata, got_metadata, .. } = &mut *present;
@@ -459,12 +459,12 @@ impl Room {
     }
 
     /// The same for a foreign client, who may know its peer by a name or by none, and has a name itself, perhaps.
-    pub fn forward_to(
+    pub fn forward_to<'a>(
         &self,
         from: PeerId,
         name: Option<PeerName>,
         to: &Callee<'_>,
-        message: impl Into<Envelope>,
+        message: impl Into<Envelope<'a>>,
     ) -> Result<Handed, ErrorCode> {
         let present = self.present();
         let member = match *to {
@@ -483,11 +483,11 @@ impl Room {
 
     /// Hands a message to everybody in this room but its sender, and with `echo` to that one as well; with `before` only to those who entered
     /// before that turn. If some do not take it, the others have it all the same.
-    pub fn broadcast_from(
+    pub fn broadcast_from<'a>(
         &self,
         from: PeerId,
         name: Option<PeerName>,
-        message: impl Into<Envelope>,
+        message: impl Into<Envelope<'a>>,
         echo: bool,
         before: Option<u64>,
     ) -> Handed {
@@ -508,7 +508,7 @@ impl Room {
     }
 
     /// Hands a message to everybody in this room but its sender. If some do not take it, the others have it all the same.
-    pub fn broadcast(&self, from: PeerId, message: impl Into<Envelope>) -> Handed {
+    pub fn broadcast<'a>(&self, from: PeerId, message: impl Into<Envelope<'a>>) -> Handed {
         let present = self.present();
         let envelope = message.into();
         present.count(envelope.message());
@@ -687,11 +687,11 @@ mod tests {
         RoomId::parse(name, 10).unwrap()
     }
 
-    fn digits(value: u64) -> Option<Payload> {
+    fn digits(value: u64) -> Option<Payload<'static>> {
         Some(Payload::from_serialize(&value).unwrap())
     }
 
-    fn join(rooms: &mut Rooms, name: &str, metadata: Option<Payload>) -> Result<(PeerId, Arc<Ear>), ErrorCode> {
+    fn join(rooms: &mut Rooms, name: &str, metadata: Option<Payload<'static>>) -> Result<(PeerId, Arc<Ear>), ErrorCode> {
         let (peer_id, ear) = (PeerId::random(), Arc::new(Ear::default()));
         rooms.join(peer_id, ear.clone(), room(name), Entry { metadata, ..Entry::default() }).map(|()| (peer_id, ear))
     }

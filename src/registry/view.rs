@@ -43,7 +43,7 @@ pub struct MemberView {
     pub name: Option<PeerName>,
     /// Who it is for the application, where that is known.
     pub user: Option<Arc<str>>,
-    pub metadata: Option<Payload>,
+    pub metadata: Option<Payload<'static>>,
 }
 
 /// A session, as it describes itself.

@@ -5,6 +5,7 @@
 //! of what writes to a socket or a stream, and of the resumables.
 
 use std::{
+    cell::Cell,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,13 +18,16 @@ use super::{
     Session, SessionSettings,
     backlog::Backlog,
     outbox::{self, Outbox},
-    replay::{NeverSent, Replay},
+    replay::{COPIED_BYTES_MAX, NeverSent, Replay},
     resumable::{Detached, Forgotten, Resumables},
 };
 use crate::{
     dialect::{Dialect, Frames},
     metrics::{Metrics, Told},
-    protocol::{CloseCode, Envelope, RoomId, ServerMessage, framing::Frame},
+    protocol::{
+        CloseCode, Envelope, RoomId, ServerMessage,
+        framing::{CowFrame, Frame, LentFrame},
+    },
     registry::{
         command::{Answer, Deliver},
         drain::DrainWindow,
@@ -31,6 +35,9 @@ use crate::{
         view::SessionView,
     },
 };
+
+/// A buffer that a large message has made larger than this is given back.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// The way to one client, over all of its connections.
 pub struct Delivery {
@@ -83,17 +90,20 @@ impl Delivery {
     /// Says something to this client alone. False if its dialect has no word for it.
     pub fn tell(&self, message: &ServerMessage) -> bool {
         let mut saying = self.saying();
-        let frames = saying.dialect.spell(message);
-        let is_said = !frames.as_slice().is_empty();
-        self.count(Told::of(message), &frames);
-        self.say_all(&mut saying, frames, None, None);
-        is_said
+        with_buffer(|buffer| {
+            if let Some(frame) = saying.dialect.spell_into(message, buffer) {
+                self.count(Told::of(message));
+                self.say(&mut saying, lend(frame), None, None);
+                return true;
+            }
+            let frames = saying.dialect.spell(message);
+            self.say_all(&mut saying, Told::of(message), frames)
+        })
     }
 
     /// Says something that is spelled already.
     pub fn tell_frames(&self, frames: Frames) {
-        self.count(Told::Foreign, &frames);
-        self.say_all(&mut self.saying(), frames, None, None);
+        self.say_all(&mut self.saying(), Told::Foreign, frames);
     }
 
     /// How many messages were sent.
@@ -194,28 +204,25 @@ impl Delivery {
         self.saying().detached.as_ref().is_some_and(|detached| detached.is_meant(forgotten))
     }
 
-    fn say_all(&self, saying: &mut Saying, frames: Frames, alone: Option<Instant>, heard_at: Option<Instant>) {
-        match frames {
-            Frames::One(frame) => self.say(saying, frame, alone, heard_at),
-            Frames::Several(mut frames) => {
-                let last = frames.pop();
-                frames.into_iter().for_each(|frame| self.say(saying, frame, None, None));
-                if let Some(last) = last {
-                    self.say(saying, last, None, heard_at);
-                }
-            }
+    /// Says a message that counts as this. False if the dialect has no word for it.
+    fn say_all(&self, saying: &mut Saying, told: Told, frames: Frames) -> bool {
+        let is_said = !frames.as_slice().is_empty();
+        if is_said {
+            self.count(told);
         }
+        frames.into_iter().for_each(|frame| self.say(saying, frame.into(), None, None));
+        is_said
     }
 
     /// Keeps a message until the client has it, and queues it for the connection if there is one.
-    fn say(&self, saying: &mut Saying, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) {
+    fn say(&self, saying: &mut Saying, frame: CowFrame<'_>, alone: Option<Instant>, heard_at: Option<Instant>) {
         let before = saying.replay.bytes();
         // First of all: in the outbox the frame may have another owner, and then it is not copied.
         saying.replay.keep(&frame);
         let fits = match &saying.outbox {
             Some(outbox) => outbox.push(frame, alone, heard_at),
             None => {
-                let bytes = outbox::weight(&frame);
+                let bytes = outbox::weight_of(frame.lend().bytes().len());
                 let fits = self.backlog.add(bytes);
                 saying.detached_bytes += if fits { bytes } else { 0 };
                 fits
@@ -244,11 +251,50 @@ impl Delivery {
         }
     }
 
-    /// Counts what the client is told, if its dialect has a word for it.
-    fn count(&self, told: Told, frames: &Frames) {
-        if !frames.as_slice().is_empty() && !self.is_closed() {
+    /// Counts what the client is told.
+    fn count(&self, told: Told) {
+        if !self.is_closed() {
             self.metrics().delivered(told);
         }
+    }
+
+    fn deliver_all(&self, saying: &mut Saying, envelope: &Envelope) -> Result<(), Untaken> {
+        let mut frames = match saying.dialect.encode(envelope) {
+            Frames::One(frame) => return self.deliver_one(saying, frame.into(), envelope),
+            Frames::Several(frames) => frames,
+        };
+        let Some(last) = frames.pop() else { return Ok(()) };
+        self.judge(saying, envelope, frames.iter().chain([&last]).map(outbox::weight).sum())?;
+        self.count(Told::of(envelope.message()));
+        frames.into_iter().for_each(|frame| self.say(saying, frame.into(), None, None));
+        self.say(saying, last.into(), None, envelope.heard_at());
+        Ok(())
+    }
+
+    fn deliver_one(&self, saying: &mut Saying, frame: CowFrame<'_>, envelope: &Envelope) -> Result<(), Untaken> {
+        let bytes = outbox::weight_of(frame.lend().bytes().len());
+        if envelope.is_best_effort() {
+            // One that is too much is lost, as it may be.
+            let outbox = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes));
+            match outbox.is_some_and(|outbox| outbox.push(frame, envelope.heard_alone(), envelope.heard_at())) {
+                true => self.metrics().delivered(Told::BestEffort),
+                false => self.metrics().lost(),
+            }
+            return Ok(());
+        }
+        self.judge(saying, envelope, bytes)?;
+        self.count(Told::of(envelope.message()));
+        self.say(saying, frame, envelope.heard_alone(), envelope.heard_at());
+        Ok(())
+    }
+
+    /// Is there room for so many bytes? News about who is in a room has no sender who could be told of its loss.
+    fn judge(&self, saying: &Saying, envelope: &Envelope, bytes: usize) -> Result<(), Untaken> {
+        if !envelope.is_presence() && !self.backlog.has_room_for(bytes) {
+            self.overflow(saying);
+            return Err(Untaken::Overflow);
+        }
+        Ok(())
     }
 
     fn count_kept(&self, before: usize, saying: &Saying) {
@@ -267,6 +313,30 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         let kept = self.saying().replay.bytes();
         self.metrics().kept(-(kept as i64));
+    }
+}
+
+thread_local! {
+    /// What is spelled for one client. Taken out while it is used.
+    static SPELLED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends the thread's buffer, empty.
+fn with_buffer<T>(spell: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut buffer = SPELLED.take();
+    buffer.clear();
+    let spelled = spell(&mut buffer);
+    if buffer.capacity() <= KEPT_BYTES {
+        SPELLED.set(buffer);
+    }
+    spelled
+}
+
+/// As it is said: what is too long to be copied where it is kept has bytes of its own from the beginning.
+fn lend(frame: LentFrame<'_>) -> CowFrame<'_> {
+    match frame.bytes().len() {
+        ..=COPIED_BYTES_MAX => frame.into(),
+        _ => Frame::from(frame).into(),
     }
 }
 
@@ -293,27 +363,13 @@ impl Inlet for Delivery {
         if self.is_closed() {
             return Err(Untaken::Gone);
         }
-        let frames = saying.dialect.encode(envelope);
-        let bytes = frames.as_slice().iter().map(outbox::weight).sum();
-        if envelope.is_best_effort()
-            && let Frames::One(frame) = frames
-        {
-            // One that is too much is lost, as it may be.
-            let outbox = saying.outbox.as_ref().filter(|_| self.backlog.has_room_to_spare_for(bytes));
-            match outbox.is_some_and(|outbox| outbox.push(frame, envelope.heard_alone(), envelope.heard_at())) {
-                true => self.metrics().delivered(Told::BestEffort),
-                false => self.metrics().lost(),
-            }
-            return Ok(());
+        if envelope.is_for_one() {
+            return with_buffer(|buffer| match saying.dialect.spell_into(envelope.message(), buffer) {
+                Some(frame) => self.deliver_one(&mut saying, lend(frame), envelope),
+                None => self.deliver_all(&mut saying, envelope),
+            });
         }
-        // News about who is in a room has no sender who could be told of its loss.
-        if !envelope.is_presence() && !self.backlog.has_room_for(bytes) {
-            self.overflow(&saying);
-            return Err(Untaken::Overflow);
-        }
-        self.count(Told::of(envelope.message()), &frames);
-        self.say_all(&mut saying, frames, envelope.heard_alone(), envelope.heard_at());
-        Ok(())
+        self.deliver_all(&mut saying, envelope)
     }
 
     fn challenge(&self) {

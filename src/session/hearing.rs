@@ -34,7 +34,8 @@ use crate::{
     metrics::Said,
     protocol::{
         Census, ClientMessage, CloseCode, Envelope, ErrorCode, Kind, LeaveReason, NO_SUCH_PEER, Payload, PeerId, Refusal, Request,
-        ResumeToken, RoomId, ServerMessage, Token, Welcome, framing::Frame,
+        ResumeToken, RoomId, ServerMessage, Token, Welcome,
+        framing::{CowFrame, Frame, LentFrame},
     },
     registry::{
         RoomRegistry, ask,
@@ -69,6 +70,8 @@ pub struct Hearing {
     /// The secret that the latest connection used, and when: as long as nothing came over it, its welcome may be lost, and with it the new secret.
     unconfirmed: Option<(ResumeToken, Instant)>,
     awaited: Option<Awaited>,
+    /// A peer that is to be waited for before the next message.
+    behind: Option<Behind>,
     /// What else a frame of a foreign client asks for.
     wishes: VecDeque<Wish>,
     /// Has the frame that is dealt with paid for a room already?
@@ -156,6 +159,7 @@ impl Hearing {
             received: 0,
             unconfirmed: None,
             awaited: None,
+            behind: None,
             wishes: VecDeque::new(),
             has_paid_join: false,
             came_with_join: 0,
@@ -192,6 +196,9 @@ impl Hearing {
         if !self.dialect.manners().speaks_first && self.state.greet() {
             self.greet(now);
         }
+        if let Some(peer) = self.behind.take() {
+            return Some(Pause::Behind(peer));
+        }
         while !frames.is_empty() || !self.wishes.is_empty() {
             if self.connection != Some(connection) || !self.backlog.is_listening() {
                 frames.clear();
@@ -208,10 +215,10 @@ impl Hearing {
                 None => {
                     self.is_with_join = self.came_with_join > 0;
                     self.came_with_join = self.came_with_join.saturating_sub(1);
-                    frames.pop_front().and_then(|frame| self.frame(&frame, alone, at))
+                    frames.pop_front().and_then(|frame| self.frame(frame.lend(), alone, at))
                 }
             };
-            if self.awaited.as_ref().is_some_and(|awaited| awaited.joining.is_some()) {
+            if self.is_joining() {
                 self.came_with_join = frames.len();
             }
             if let Some(peer) = behind {
@@ -223,6 +230,40 @@ impl Hearing {
             self.wishes = VecDeque::new();
         }
         None
+    }
+
+    /// The same with messages where they were read, each with whether it came alone, as long as there is nothing to wait for; those behind are put into
+    /// `frames`, which has none in it. False if [`hear`](Self::hear) is to wait even if there are none.
+    pub fn hear_at_once<'a>(
+        &mut self,
+        connection: ConnectionId,
+        messages: impl Iterator<Item = (CowFrame<'a>, bool)>,
+        frames: &mut VecDeque<Frame>,
+    ) -> bool {
+        let now = Instant::now();
+        let at = Moment { now, taken_up: now };
+        let was_joining = self.is_joining();
+        self.is_with_join = false;
+        for (message, alone) in messages {
+            if self.has_to_wait() || !self.state.is_greeted() {
+                frames.push_back(message.into());
+            } else if self.connection == Some(connection) && self.backlog.is_listening() {
+                self.behind = self.frame(message.lend(), alone, at);
+            }
+        }
+        if self.is_joining() && !was_joining {
+            self.came_with_join = frames.len();
+        }
+        self.behind.is_none() && self.wishes.is_empty()
+    }
+
+    /// Does the next message have to wait for something that came of the last?
+    fn has_to_wait(&self) -> bool {
+        self.awaited.is_some() || self.behind.is_some() || !self.wishes.is_empty()
+    }
+
+    fn is_joining(&self) -> bool {
+        self.awaited.as_ref().is_some_and(|awaited| awaited.joining.is_some())
     }
 
     /// Hears what a client wants that wants it by having come, if its address may join rooms as fast as that.
@@ -376,7 +417,7 @@ impl Hearing {
         self.count_peer();
     }
 
-    fn count_frame(&self, frame: &Frame, heard: &Result<Heard<'_>, Refusal>, best_effort: bool) {
+    fn count_frame(&self, frame: LentFrame<'_>, heard: &Result<Heard<'_>, Refusal>, best_effort: bool) {
         let said = match heard {
             Ok(Heard::Request(request)) => Some(Said::of(&request.message, best_effort)),
             Ok(Heard::Wishes(wishes)) => {
@@ -403,8 +444,8 @@ impl Hearing {
     }
 
     /// Deals with one, and tells the peer that is to be waited for behind it.
-    fn frame(&mut self, frame: &Frame, alone: bool, at: Moment) -> Option<Behind> {
-        let best_effort = matches!(frame, Frame::Datagram(_));
+    fn frame(&mut self, frame: LentFrame<'_>, alone: bool, at: Moment) -> Option<Behind> {
+        let best_effort = matches!(frame, LentFrame::Datagram(_));
         if best_effort && !self.state.is_greeted() {
             return None;
         }
@@ -461,7 +502,7 @@ impl Hearing {
     }
 
     /// Is it too soon for this message?
-    fn pace(&mut self, frame: &Frame, heard: Option<&Heard<'_>>, now: Instant) -> Result<(), TooSoon> {
+    fn pace(&mut self, frame: LentFrame<'_>, heard: Option<&Heard<'_>>, now: Instant) -> Result<(), TooSoon> {
         let Some(throttle) = &mut self.throttle else { return Ok(()) };
         let is_join = match heard {
             Some(Heard::Request(request)) => matches!(request.message, ClientMessage::Join { .. }),
@@ -497,7 +538,7 @@ impl Hearing {
             ClientMessage::Hello { .. } => return Err(ErrorCode::BadMessage),
             ClientMessage::Join { room, metadata } => {
                 let room = RoomId::parse(&room, self.shared.settings.room_name_bytes_max).ok_or(ErrorCode::BadRoomName)?;
-                return self.join(room, Entry { metadata, ..Entry::default() });
+                return self.join(room, metadata, Entry::default());
             }
             ClientMessage::Leave { room } => return self.leave(room.as_deref()),
             ClientMessage::Forward { kind, to, room, payload } => {
@@ -533,9 +574,9 @@ impl Hearing {
         Outcome::Awaits { joining: None }
     }
 
-    fn join(&mut self, room: RoomId, entry: Entry) -> Result<Outcome, ErrorCode> {
+    fn join(&mut self, room: RoomId, metadata: Option<Payload>, entry: Entry) -> Result<Outcome, ErrorCode> {
         self.state.may_join(&room, self.shared.settings.rooms_max)?;
-        let mut entry = Entry { metadata: self.keep(entry.metadata)?, ..entry };
+        let mut entry = Entry { metadata: self.keep(metadata)?, ..entry };
         let mut asks = false;
         if let Some(grant) = &self.grant {
             // Before anybody looks for the room: whether there is one is nobody's business who may not enter it.
@@ -582,7 +623,7 @@ impl Hearing {
     }
 
     /// A message on its way to others, which is timed if it is one of those that are.
-    fn timed(&self, message: ServerMessage, at: Moment) -> Envelope {
+    fn timed<'a>(&self, message: ServerMessage<'a>, at: Moment) -> Envelope<'a> {
         Envelope::new(message).timed(self.timed_from(at))
     }
 
@@ -613,7 +654,7 @@ impl Hearing {
     }
 
     /// Metadata as it is kept: within its bound, and not in the buffer it was read into.
-    fn keep(&self, metadata: Option<Payload>) -> Result<Option<Payload>, ErrorCode> {
+    fn keep(&self, metadata: Option<Payload>) -> Result<Option<Payload<'static>>, ErrorCode> {
         match metadata {
             Some(metadata) if metadata.kept_bytes() > self.shared.settings.metadata_bytes_max => Err(ErrorCode::MetadataTooLarge),
             metadata => Ok(metadata.map(|metadata| metadata.detached())),
@@ -689,6 +730,6 @@ fn allowed(right: bool) -> Result<(), ErrorCode> {
     right.then_some(()).ok_or(ErrorCode::Forbidden)
 }
 
-fn forwarded(kind: Kind, from: PeerId, room: &Room, payload: Payload, to: Option<PeerId>, best_effort: bool) -> ServerMessage {
+fn forwarded<'a>(kind: Kind, from: PeerId, room: &Room, payload: Payload<'a>, to: Option<PeerId>, best_effort: bool) -> ServerMessage<'a> {
     ServerMessage::Forwarded { kind, from, room: room.id().clone(), payload, to, best_effort }
 }

@@ -1,9 +1,10 @@
 //! What waits for one connection: filled on behalf of its session by whoever has something to say, emptied by its door, or past it while the door
-//! waits: that is in `past_door`.
+//! waits: that is in `past_door`. What either writes together is in `departing`.
 //!
 //! The frames that wait count against the client's backlog until they are written. Nobody who fills it waits for the door, and a connection that cannot be
 //! written to any more is given up by the door itself.
 
+pub mod departing;
 mod past_door;
 
 use std::{
@@ -27,7 +28,10 @@ pub use self::past_door::{Shortcut, ShortcutInUse};
 use super::{backlog::Backlog, postman::Post};
 use crate::{
     metrics::{Closed, ConnectionMeter},
-    protocol::{CloseCode, framing::Frame},
+    protocol::{
+        CloseCode,
+        framing::{CowFrame, Frame},
+    },
 };
 
 /// A queue of frames and the end of it. Shared by a session and one of its connections.
@@ -174,7 +178,8 @@ impl Outbox {
     /// as well. If the door has nothing to do, it is written past it: by the postman, or at once if it came `alone`, unless another did just before, and
     /// then it counts only if something is left of it. How long it takes from when it was heard is measured, if that is told.
     #[must_use]
-    pub fn push(self: &Arc<Self>, frame: Frame, alone: Option<Instant>, heard_at: Option<Instant>) -> bool {
+    pub fn push<'a>(self: &Arc<Self>, frame: impl Into<CowFrame<'a>>, alone: Option<Instant>, heard_at: Option<Instant>) -> bool {
+        let frame = frame.into();
         let mut waiting = self.waiting();
         if waiting.end.is_some() {
             return true;
@@ -183,11 +188,11 @@ impl Outbox {
         let is_lonely = alone.is_some_and(|now| waiting.is_lonely(now));
         let is_for_us = |shortcut: &dyn Shortcut, post: &Post| shortcut.is_for_all() || post.is_here();
         if let Some(way) = waiting.shortcut.take_if(|(shortcut, post)| is_free && is_lonely && is_for_us(&**shortcut, post)) {
-            let fits = self.push_past_door(&mut waiting, &*way.0, frame, heard_at);
+            self.push_past_door(&mut waiting, &*way.0, frame.lend(), heard_at);
             waiting.shortcut = Some(way);
-            return fits;
+            return true;
         }
-        if !self.add(&mut waiting, frame, heard_at) {
+        if !self.add(&mut waiting, frame.into(), heard_at) {
             return false;
         }
         if is_free {
@@ -204,16 +209,20 @@ impl Outbox {
         self.waiting().is_held = true;
     }
 
+    /// Do more than `bytes` wait to be taken out by the door? Once the end has been decided it does not matter any more.
+    pub fn has_more_than(&self, bytes: usize) -> bool {
+        self.counted.load(Ordering::Relaxed) > bytes && !self.has_end.load(Ordering::Acquire)
+    }
+
     /// Waits until at most `bytes` wait to be taken out by the door, or the end has been decided: who does not read the answers has to wait
     /// with more questions.
     pub async fn at_most(&self, bytes: usize) {
         poll_fn(|cx| {
-            let is_little = || self.counted.load(Ordering::Relaxed) <= bytes;
-            if is_little() {
+            if !self.has_more_than(bytes) {
                 return Poll::Ready(());
             }
             let mut waiting = self.waiting();
-            if is_little() || waiting.end.is_some() {
+            if !self.has_more_than(bytes) {
                 return Poll::Ready(());
             }
             waiting.reader = Some(cx.waker().clone());

@@ -11,10 +11,10 @@ use super::{
     chunks::Chunks,
     outbox::{weight, weight_of},
 };
-use crate::protocol::framing::Frame;
+use crate::protocol::framing::{CowFrame, Frame, LentFrame};
 
 /// A longer message stays in an allocation of its own: to copy it takes longer, and more would be left free at the end of a chunk.
-const COPIED_BYTES_MAX: usize = 4 * 1024;
+pub const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// The latest messages of one session.
 #[derive(Debug)]
@@ -55,20 +55,24 @@ impl Replay {
     }
 
     /// Counts a message as sent and keeps it. Whoever keeps one sees to the [bounds](Self::bound) as well.
-    pub fn keep(&mut self, frame: &Frame) {
+    pub fn keep(&mut self, frame: &CowFrame<'_>) {
         if self.limits.messages_max == 0 || self.limits.bytes_max == 0 {
             self.gone += 1;
             return;
         }
         // What others have too costs no memory to keep, and what nobody else has costs no allocation to copy.
-        let is_copied = |bytes: &Bytes| bytes.len() <= COPIED_BYTES_MAX && bytes.is_unique();
-        let message = match frame {
-            Frame::Text(bytes) if is_copied(bytes) => Kept::Text(bytes.len()),
-            Frame::Binary(bytes) if is_copied(bytes) => Kept::Binary(bytes.len()),
-            _ => Kept::Whole(frame.clone()),
+        let own = match frame {
+            CowFrame::Own(own) if own.bytes().len() > COPIED_BYTES_MAX || !own.bytes().is_unique() => Some(own),
+            _ => None,
+        };
+        let message = match (own, frame.lend()) {
+            (Some(own), _) => Kept::Whole(own.clone()),
+            (None, LentFrame::Text(bytes)) => Kept::Text(bytes.len()),
+            (None, LentFrame::Binary(bytes)) => Kept::Binary(bytes.len()),
+            (None, lent @ LentFrame::Datagram(_)) => Kept::Whole(lent.into()),
         };
         if !matches!(message, Kept::Whole(_)) {
-            self.copied.push(frame.bytes());
+            self.copied.push(frame.lend().bytes());
         }
         self.bytes += message.weight();
         self.messages.push_back(message);
@@ -167,14 +171,14 @@ mod tests {
     const WAYS: [fn(&'static str) -> Bytes; 2] =
         [|text| Bytes::from_static(text.as_bytes()), |text| Bytes::copy_from_slice(text.as_bytes())];
 
-    fn keep(replay: &mut Replay, frame: &Frame) {
-        replay.keep(frame);
+    fn keep<'a>(replay: &mut Replay, frame: impl Into<CowFrame<'a>>) {
+        replay.keep(&frame.into());
         replay.bound(0);
     }
 
     fn kept(limits: ReplayLimits, way: fn(&'static str) -> Bytes, texts: &[&'static str]) -> Replay {
         let mut replay = Replay::new(limits);
-        texts.iter().for_each(|text| keep(&mut replay, &Frame::Text(way(text))));
+        texts.iter().for_each(|text| keep(&mut replay, Frame::Text(way(text))));
         replay
     }
 
@@ -217,7 +221,7 @@ mod tests {
     fn what_waits_past_its_bound_is_kept_beside_the_rest() {
         let mut replay = Replay::new(ReplayLimits { messages_max: 9, bytes_max: 2 * 129 });
         for (text, excess) in [("a", 0), ("b", 0), ("c", 129), ("d", 258)] {
-            replay.keep(&Frame::Text(text.into()));
+            replay.keep(&Frame::Text(text.into()).into());
             replay.bound(excess);
         }
         assert_eq!(after(&replay, 0).unwrap(), ["a", "b", "c", "d"]);
@@ -235,12 +239,15 @@ mod tests {
         };
         let all = [frames(Frame::Text), frames(Frame::Binary)].concat();
         let mut replay = Replay::new(ReplayLimits { messages_max: 20, bytes_max: 1_000_000 });
-        frames(Frame::Text).iter().chain(&frames(Frame::Binary)).for_each(|frame| keep(&mut replay, frame));
+        frames(Frame::Text).into_iter().chain(frames(Frame::Binary)).for_each(|frame| keep(&mut replay, frame));
         let copied: Vec<bool> = replay.messages.iter().map(|message| !matches!(message, Kept::Whole(_))).collect();
         assert_eq!(copied, [true, false, true, false, false, true, true].repeat(2), "short ones that nobody else has are copied");
         for received in 0..=all.len() {
             assert_eq!(replay.after(received as u64).unwrap(), all[received..]);
         }
+        let mut lent = Replay::new(replay.limits);
+        all.iter().for_each(|frame| keep(&mut lent, frame.lend()));
+        assert_eq!(lent.after(0).unwrap(), all);
         for received in 0..=all.len() {
             replay.acknowledge(received as u64).unwrap();
             assert_eq!(replay.after(received as u64).unwrap(), all[received..]);

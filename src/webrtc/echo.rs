@@ -49,7 +49,7 @@ impl Default for Limits {
 pub struct Outgoing {
     pub to: PeerId,
     pub kind: Kind,
-    pub payload: Payload,
+    pub payload: Payload<'static>,
 }
 
 /// An echo. It goes on while [`Echo::next`] is waited for, and its peers with it.

@@ -22,7 +22,7 @@ impl Description {
     }
 
     /// The payload of a message that carries this text.
-    pub fn spell(kind: &str, sdp: &str) -> Payload {
+    pub fn spell(kind: &str, sdp: &str) -> Payload<'static> {
         Payload::from_serialize(&json!({ "type": kind, "sdp": sdp })).expect("text can be spelled")
     }
 
@@ -40,7 +40,7 @@ pub fn candidate_text(payload: &Payload) -> Option<String> {
 }
 
 /// The payload of a message that carries this candidate. All of a connection goes one way, that of its first part.
-pub fn spell_candidate(text: &str) -> Payload {
+pub fn spell_candidate(text: &str) -> Payload<'static> {
     Payload::from_serialize(&json!({ "candidate": text, "sdpMid": null, "sdpMLineIndex": 0 })).expect("text can be spelled")
 }
 
@@ -48,7 +48,7 @@ pub fn spell_candidate(text: &str) -> Payload {
 mod tests {
     use super::*;
 
-    fn payload(value: Value) -> Payload {
+    fn payload(value: Value) -> Payload<'static> {
         Payload::from_serialize(&value).unwrap()
     }
 

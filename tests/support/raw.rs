@@ -222,7 +222,7 @@ impl RawSession {
     }
 
     /// The next message.
-    pub async fn hear(&mut self) -> ServerMessage {
+    pub async fn hear(&mut self) -> ServerMessage<'static> {
         loop {
             if let Some(frame) = framing::decode(&mut self.buffer, 1024 * 1024).expect("a frame") {
                 return ServerMessage::decode(Codec::MsgPack, &frame).expect("a message");

@@ -49,12 +49,12 @@ impl Resuming {
     }
 
     /// The next message.
-    pub async fn hear(&mut self) -> ServerMessage {
+    pub async fn hear(&mut self) -> ServerMessage<'static> {
         within("a message", self.try_hear()).await.expect("a connection")
     }
 
     /// The next message, or the end of the connection. Nothing is lost when this is dropped.
-    pub async fn try_hear(&mut self) -> Result<ServerMessage, Disconnected> {
+    pub async fn try_hear(&mut self) -> Result<ServerMessage<'static>, Disconnected> {
         self.client.receive().await
     }
 

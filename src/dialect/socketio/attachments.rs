@@ -31,7 +31,7 @@ impl Arrived {
     }
 
     /// Puts those that a payload has a place for where they belong.
-    pub fn put_into(&mut self, payload: Payload, nesting_max: usize) -> Result<Payload, Illegal> {
+    pub fn put_into(&mut self, payload: Payload<'static>, nesting_max: usize) -> Result<Payload<'static>, Illegal> {
         if self.0.is_empty() {
             return Ok(payload);
         }
@@ -140,7 +140,7 @@ impl Departing {
 mod tests {
     use super::*;
 
-    fn arrive(json: &'static str, attachments: &[&'static [u8]]) -> Result<Payload, Illegal> {
+    fn arrive(json: &'static str, attachments: &[&'static [u8]]) -> Result<Payload<'static>, Illegal> {
         let payload = Payload::parse_json(json, 9).unwrap();
         Arrived::new(attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect()).put_into(payload, 9)
     }

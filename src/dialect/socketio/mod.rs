@@ -39,7 +39,7 @@ use super::{
     fields::Fields,
 };
 use crate::protocol::{
-    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, RELAY, Refusal, RoomId, ServerMessage, Token, framing::Frame,
+    CloseCode, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, RELAY, Refusal, RoomId, ServerMessage, Token, framing::LentFrame,
 };
 
 /// One connection that speaks Socket.IO.
@@ -53,7 +53,7 @@ pub struct SocketIo {
 struct State {
     peer_id: Option<PeerId>,
     /// The ICE servers, where there are any.
-    ice_servers: Option<Payload>,
+    ice_servers: Option<Payload<'static>>,
     /// Is the client in the only namespace?
     is_connected: bool,
     /// Has it asked to enter one? The door has looked at what came with that.
@@ -91,24 +91,28 @@ impl SocketIo {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, frame: &Frame, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
+    fn hear(&self, frame: LentFrame<'_>, nesting_max: usize) -> Result<Vec<Wish>, Refusal> {
         let mut state = self.state();
+        let assembled;
         let (text, attachments) = match (frame, state.assembly.take()) {
-            (Frame::Text(text), None) => (text.clone(), vec![]),
-            (Frame::Binary(bytes), Some(mut assembly)) => match assembly.push(bytes.clone()) {
+            (LentFrame::Text(text), None) => (text, vec![]),
+            (LentFrame::Binary(bytes), Some(mut assembly)) => match assembly.push(bytes) {
                 Assembled::Waits => {
                     state.assembly = Some(assembly);
                     return Ok(vec![]);
                 }
                 Assembled::TooLarge => return Ok(vec![Deed::Close(CloseCode::TooLarge).into()]),
-                Assembled::Whole(text, attachments) => (text, attachments),
+                Assembled::Whole(text, attachments) => {
+                    assembled = text;
+                    (&*assembled, attachments)
+                }
             },
-            (Frame::Text(_), Some(_)) => return state.broken("attachments are missing"),
-            (Frame::Binary(_) | Frame::Datagram(_), _) => return state.broken("bytes that belong to no packet"),
+            (LentFrame::Text(_), Some(_)) => return state.broken("attachments are missing"),
+            (LentFrame::Binary(_) | LentFrame::Datagram(_), _) => return state.broken("bytes that belong to no packet"),
         };
-        let Some(packet) = Packet::parse(&text) else { return state.broken("this is no packet of Socket.IO 5") };
+        let Some(packet) = Packet::parse(text) else { return state.broken("this is no packet of Socket.IO 5") };
         if packet.attachments > attachments.len() {
-            state.assembly = Some(Assembly::new(text.clone(), packet.attachments, self.message_bytes_max));
+            state.assembly = Some(Assembly::new(text, packet.attachments, self.message_bytes_max));
             return Ok(vec![]);
         }
         if packet.kind == PacketKind::Connect {
@@ -185,7 +189,7 @@ impl State {
         };
         // Of two arguments one may be whom it is for, and what is for one peer is not to go to all.
         let Some(fields) = fields.filter(|_| items.len() <= 2) else { return refuse("an event has one argument, which is an object") };
-        let mut payload = |payload: Option<Payload>| match payload {
+        let mut payload = |payload: Option<Payload<'static>>| match payload {
             Some(payload) => Ok(arrived.put_into(payload, nesting_max)?),
             None => Err(Unheard::Refused(ErrorCode::TooDeep, "a value nests too deep")),
         };
@@ -270,8 +274,8 @@ impl Dialect for SocketIo {
         "socket.io"
     }
 
-    fn token<'a>(&self, first: &'a Frame) -> Option<Token<'a>> {
-        let Frame::Text(text) = first else { return None };
+    fn token<'a>(&self, first: LentFrame<'a>) -> Option<Token<'a>> {
+        let LentFrame::Text(text) = first else { return None };
         let packet = Packet::parse(text).filter(|packet| packet.kind == PacketKind::Connect)?;
         token_in(&packet).map(|token| Token(token.into()))
     }
@@ -284,7 +288,7 @@ impl Dialect for SocketIo {
         self.state().is_broken
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         self.hear(frame, nesting_max).map(Heard::Wishes)
     }
 
@@ -384,7 +388,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::protocol::{ClientLimits, LeaveReason, Peer, PeerName, Welcome};
+    use crate::protocol::{ClientLimits, LeaveReason, Peer, PeerName, Welcome, framing::Frame};
 
     /// What `socket.io-client` 4.8 and the server said to each other, frame by frame.
     const SESSION: &str = include_str!("../../../tests/fixtures/socketio/session.jsonl");
@@ -426,7 +430,7 @@ mod tests {
         dialect
     }
 
-    fn json(text: &str) -> Payload {
+    fn json(text: &str) -> Payload<'static> {
         Payload::parse_json(text.to_owned(), 9).unwrap()
     }
 
@@ -441,7 +445,7 @@ mod tests {
     /// What a client wants, in short; what is refused by its code.
     fn heard(dialect: &SocketIo, frame: &Frame) -> Vec<String> {
         let show = |payload: &Payload| String::from_utf8_lossy(&payload.spell(Codec::Json)).into_owned();
-        let wishes = match dialect.decode(frame, 9) {
+        let wishes = match dialect.decode(frame.lend(), 9) {
             Ok(Heard::Wishes(wishes)) => wishes,
             Ok(Heard::Request(_)) => unreachable!("these are our own"),
             Err(refusal) => return vec![format!("{:?} {}", refusal.id, refusal.code)],
@@ -469,7 +473,7 @@ mod tests {
         frames.as_slice().iter().map(|frame| String::from_utf8_lossy(frame.bytes()).into_owned()).collect()
     }
 
-    fn joined(name: &str) -> ServerMessage {
+    fn joined(name: &str) -> ServerMessage<'static> {
         let peer = Peer {
             peer_id: PeerId::parse(OTHER).unwrap(),
             metadata: (name == "kitchen").then(|| json(r#"{"name":"other"}"#)),
@@ -479,7 +483,7 @@ mod tests {
         ServerMessage::Joined { room: room(name), peer_id: PeerId::parse(ME).unwrap(), peers: vec![peer], relays_only: false }
     }
 
-    fn forwarded(kind: Kind, name: &str, to: Option<&str>, payload: Payload) -> Envelope {
+    fn forwarded(kind: Kind, name: &str, to: Option<&str>, payload: Payload<'static>) -> Envelope<'static> {
         let to = to.map(|to| PeerId::parse(to).unwrap());
         let from = PeerId::parse(OTHER).unwrap();
         let message = ServerMessage::Forwarded { kind, from, room: room(name), payload, to, best_effort: false };
@@ -509,7 +513,7 @@ mod tests {
         };
         let ack = |id| dialect.spell(&ServerMessage::Ack { id });
 
-        let Ok(Heard::Wishes(connect)) = dialect.decode(&frames("client")[0], 9) else { panic!("it connects") };
+        let Ok(Heard::Wishes(connect)) = dialect.decode(frames("client")[0].lend(), 9) else { panic!("it connects") };
         let [Wish { deed: Deed::Say(answer), .. }] = <[Wish; 1]>::try_from(connect).unwrap() else { panic!("it is answered") };
         is_answered(answer);
         assert_eq!(next(), [r#"join hash None Some("tutorial")"#]);

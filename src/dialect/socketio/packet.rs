@@ -137,19 +137,19 @@ const OVERHEAD_BYTES: usize = 64;
 
 impl Assembly {
     /// Waits for so many attachments, which take at most `bytes_max` together with the text.
-    pub fn new(text: Bytes, wanted: usize, bytes_max: usize) -> Self {
+    pub fn new(text: &[u8], wanted: usize, bytes_max: usize) -> Self {
         // Copied, as the attachments are: what waits is not to hold on to the buffers it was read into.
-        let text = Bytes::copy_from_slice(&text);
+        let text = Bytes::copy_from_slice(text);
         Self { bytes: text.len(), text, wanted, attachments: vec![], bytes_max }
     }
 
     /// Takes the next.
-    pub fn push(&mut self, attachment: Bytes) -> Assembled {
+    pub fn push(&mut self, attachment: &[u8]) -> Assembled {
         self.bytes += attachment.len() + OVERHEAD_BYTES;
         if self.bytes > self.bytes_max + OVERHEAD_BYTES {
             return Assembled::TooLarge;
         }
-        self.attachments.push(Bytes::copy_from_slice(&attachment));
+        self.attachments.push(Bytes::copy_from_slice(attachment));
         if self.attachments.len() < self.wanted {
             return Assembled::Waits;
         }
@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn attachments_are_waited_for_within_a_bound() {
-        let mut assembly = Assembly::new("text".into(), 2, 200);
-        assert_eq!(assembly.push("one".into()), Assembled::Waits);
-        assert_eq!(assembly.push("two".into()), Assembled::Whole("text".into(), vec!["one".into(), "two".into()]));
-        let mut assembly = Assembly::new("text".into(), usize::MAX, 200);
-        let pushed: Vec<_> = (0..5).map(|_| assembly.push(Bytes::new())).collect();
+        let mut assembly = Assembly::new(b"text", 2, 200);
+        assert_eq!(assembly.push(b"one"), Assembled::Waits);
+        assert_eq!(assembly.push(b"two"), Assembled::Whole("text".into(), vec!["one".into(), "two".into()]));
+        let mut assembly = Assembly::new(b"text", usize::MAX, 200);
+        let pushed: Vec<_> = (0..5).map(|_| assembly.push(b"")).collect();
         assert_eq!(
             pushed,
             [Assembled::Waits, Assembled::Waits, Assembled::Waits, Assembled::Waits, Assembled::TooLarge],

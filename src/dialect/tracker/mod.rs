@@ -26,7 +26,7 @@ use serde_json::{json, value::RawValue};
 
 use self::wire::{Id, bad, counts, id, is_falsy, is_zero, offers, payload, swarm, text};
 use super::{Claim, Deed, Dialect, Frames, Heard, IfTaken, Manners, To, Wish, fields::Fields};
-use crate::protocol::{Census, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::Frame};
+use crate::protocol::{Census, Codec, Envelope, ErrorCode, Kind, Payload, PeerId, Refusal, RoomId, ServerMessage, framing::LentFrame};
 
 /// One connection that speaks tracker.
 #[derive(Default)]
@@ -212,7 +212,7 @@ impl Dialect for Tracker {
         Manners { speaks_first: false, rooms_of: Some(NAME), is_quiet: true, ..Manners::FOREIGN }
     }
 
-    fn decode<'a>(&self, frame: &'a Frame, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
+    fn decode<'a>(&self, frame: LentFrame<'a>, nesting_max: usize) -> Result<Heard<'a>, Refusal> {
         let memory = &mut *self.memory();
         (memory.asked, memory.has_failed) = (Asked::Nothing, false);
         let fields = Fields::parse(frame.bytes()).ok_or_else(|| bad("a request is a JSON object"))?;
@@ -278,7 +278,7 @@ impl Dialect for Tracker {
 }
 
 /// What stands for a peer that has all there is.
-fn everything() -> Payload {
+fn everything() -> Payload<'static> {
     Payload::from_serialize(&true).expect("a boolean can be spelled")
 }
 
@@ -333,7 +333,7 @@ mod tests {
         }
 
         fn wishes(&self, text: &str) -> Result<Vec<Wish>, Refusal> {
-            match self.tracker.decode(&Frame::Text(text.to_owned().into()), 8)? {
+            match self.tracker.decode(LentFrame::Text(text.as_bytes()), 8)? {
                 Heard::Wishes(wishes) => Ok(wishes),
                 Heard::Request(_) => panic!("no message of ours"),
             }
@@ -353,7 +353,7 @@ mod tests {
         RoomId::parse_in(NAME, name, 128).unwrap()
     }
 
-    fn refused(code: ErrorCode) -> ServerMessage {
+    fn refused(code: ErrorCode) -> ServerMessage<'static> {
         ServerMessage::Error(Refusal::new(None, code, "why"))
     }
 

@@ -75,7 +75,7 @@ pub fn is_zero(left: &RawValue) -> bool {
 }
 
 /// The offers that are passed on, in order.
-pub fn offers(fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Payload>, Refusal> {
+pub fn offers(fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Payload<'static>>, Refusal> {
     let offers: Vec<&RawValue> = fields.read("offers").unwrap_or_default();
     let parsed = offers.into_iter().filter_map(|offer| {
         let fields = Fields::parse(offer.get().as_bytes())?;
@@ -85,7 +85,7 @@ pub fn offers(fields: &Fields<'_>, nesting_max: usize) -> Result<Vec<Payload>, R
 }
 
 /// What is passed on: an object of these two.
-pub fn payload(fields: [(&str, &RawValue); 2], nesting_max: usize) -> Result<Payload, Refusal> {
+pub fn payload(fields: [(&str, &RawValue); 2], nesting_max: usize) -> Result<Payload<'static>, Refusal> {
     let [first, second] = fields.map(|(key, value)| format!("\"{key}\":{}", value.get()));
     let payload = Payload::parse_json(format!("{{{first},{second}}}"), nesting_max);
     payload.ok_or_else(|| Refusal::new(None, ErrorCode::TooDeep, "a value nests too deep"))

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::protocol::framing::Frame;
+use crate::protocol::framing::{CowFrame, Frame, LentFrame};
 
 /// The reader of one connection's frames. After a [`Fault`] or [`Item::Close`] it is not to be asked again.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub struct Decoder {
 
 /// What a client says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A whole message.
-    Message(Frame),
+pub enum Item<'a> {
+    /// A whole message: where it was read, if it came in one piece.
+    Message(CowFrame<'a>),
     /// A probe, to be answered with the same bytes.
     Ping(Bytes),
     /// The answer to a probe, or one that nobody asked for: RFC 6455 §5.5.3.
@@ -83,7 +83,7 @@ impl Decoder {
     }
 
     /// Takes off the front of `input` what comes next. `None` if that is not all there: what has to be seen again with more behind it is left.
-    pub fn decode(&mut self, input: &mut &mut [u8]) -> Result<Option<Item>, Fault> {
+    pub fn decode<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Item<'a>>, Fault> {
         loop {
             if self.frame.is_some() {
                 let item = self.payload(input)?;
@@ -115,7 +115,7 @@ impl Decoder {
     }
 
     /// Takes what there is of a data frame's payload; the message, if this is the end of it.
-    fn payload(&mut self, input: &mut &mut [u8]) -> Result<Option<Item>, Fault> {
+    fn payload<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Item<'a>>, Fault> {
         let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {
             unreachable!("a data frame belongs to a message");
         };
@@ -134,8 +134,8 @@ impl Decoder {
         self.frame = None;
         match self.message.take_if(|_| is_last) {
             Some(Message { is_text: true, bytes, checked }) if checked < bytes.len() => Err(Fault::NotUtf8),
-            Some(Message { is_text: true, bytes, .. }) => Ok(Some(Item::Message(Frame::Text(bytes.into())))),
-            Some(Message { bytes, .. }) => Ok(Some(Item::Message(Frame::Binary(bytes.into())))),
+            Some(Message { is_text: true, bytes, .. }) => Ok(Some(Item::Message(CowFrame::Own(Frame::Text(bytes.into()))))),
+            Some(Message { bytes, .. }) => Ok(Some(Item::Message(CowFrame::Own(Frame::Binary(bytes.into()))))),
             None => Ok(None),
         }
     }
@@ -225,7 +225,7 @@ impl Header {
 }
 
 /// A control frame, once all of it is there.
-fn control(header: &Header, input: &mut &mut [u8]) -> Result<Option<Item>, Fault> {
+fn control<'a>(header: &Header, input: &mut &'a mut [u8]) -> Result<Option<Item<'a>>, Fault> {
     let (Some(mask), end) = (header.mask, header.bytes + header.length) else { return Ok(None) };
     let Some(frame) = input.split_off_mut(..end) else { return Ok(None) };
     let payload = &mut frame[header.bytes..];
@@ -252,13 +252,13 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Fault> {
     Ok(Some(code))
 }
 
-/// A message in one piece. Its bytes are copied, so that they hold no more than themselves.
-fn whole(is_text: bool, bytes: &[u8]) -> Result<Item, Fault> {
+/// A message in one piece.
+fn whole(is_text: bool, bytes: &[u8]) -> Result<Item<'_>, Fault> {
     if is_text && simdutf8::basic::from_utf8(bytes).is_err() {
         return Err(Fault::NotUtf8);
     }
-    let wrap = if is_text { Frame::Text } else { Frame::Binary };
-    Ok(Item::Message(wrap(Bytes::copy_from_slice(bytes))))
+    let wrap = if is_text { LentFrame::Text } else { LentFrame::Binary };
+    Ok(Item::Message(CowFrame::Lent(wrap(bytes))))
 }
 
 /// Takes the mask off: RFC 6455 §5.3. Sixteen bytes at a time, a long message is most of the work there is.
@@ -296,15 +296,18 @@ mod tests {
         frame
     }
 
-    /// All that comes out of these reads.
-    fn read<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Item>, Option<Fault>) {
+    /// All that comes out of these reads, with bytes of its own.
+    fn read<'a>(reads: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Item<'static>>, Option<Fault>) {
         let (mut decoder, mut left, mut items) = (Decoder::new(BOUND), Vec::new(), Vec::new());
         for bytes in reads {
             let mut input = [&*left, bytes].concat();
             let mut input = &mut *input;
             loop {
                 match decoder.decode(&mut input) {
-                    Ok(Some(item)) => items.push(item),
+                    Ok(Some(Item::Message(message))) => items.push(Item::Message(CowFrame::Own(message.into()))),
+                    Ok(Some(Item::Ping(data))) => items.push(Item::Ping(data)),
+                    Ok(Some(Item::Pong)) => items.push(Item::Pong),
+                    Ok(Some(Item::Close(code))) => items.push(Item::Close(code)),
                     Ok(None) => break,
                     Err(fault) => return (items, Some(fault)),
                 }
@@ -319,12 +322,12 @@ mod tests {
         (0..=stream.len()).find(|length| read([&stream[..*length]]).1.is_some())
     }
 
-    fn text(text: &str) -> Item {
-        Item::Message(Frame::Text(Bytes::copy_from_slice(text.as_bytes())))
+    fn text(text: &str) -> Item<'static> {
+        Item::Message(CowFrame::Own(LentFrame::Text(text.as_bytes()).into()))
     }
 
-    fn binary(bytes: &[u8]) -> Item {
-        Item::Message(Frame::Binary(Bytes::copy_from_slice(bytes)))
+    fn binary(bytes: &[u8]) -> Item<'static> {
+        Item::Message(CowFrame::Own(LentFrame::Binary(bytes).into()))
     }
 
     #[test]

@@ -134,7 +134,8 @@ where
         Ok(entered) => entered,
         Err(stop) => return stop,
     };
-    let stop = reader.converse(&mut frames, async |frames| line.hear(frames).await).await;
+    let stop =
+        reader.converse(&mut frames, async |frames| line.hear(frames).await, |messages, frames| line.hear_at_once(messages, frames)).await;
     line.ended(stop.ending(), reader.heard_at());
     stop
 }

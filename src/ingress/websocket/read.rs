@@ -19,13 +19,16 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    super::{BATCH_FRAMES, Stopped, converse},
+    super::{BATCH_FRAMES, Stopped, Turn, converse, keep},
     Pings,
     frame::{Decoder, Fault, Item, LEFT_BYTES_MAX},
 };
 use crate::{
     config::{Limits, Timeouts},
-    protocol::{CloseCode, LeaveReason, framing::Frame},
+    protocol::{
+        CloseCode, LeaveReason,
+        framing::{CowFrame, Frame},
+    },
     session::{
         connection::Ending,
         heartbeat::{Beat, Heartbeat},
@@ -41,7 +44,7 @@ const PROTOCOL_ERROR: u16 = 1002;
 const INVALID_DATA: u16 = 1007;
 
 thread_local! {
-    /// What a read fills, before it is known how much that is.
+    /// What a read fills, before it is known how much that is. Whoever hears what is in it reads nothing meanwhile.
     static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
@@ -57,8 +60,8 @@ pub struct Reader<'a, Io> {
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
-    /// Did the last read fill all that it may? Then others of the thread have their turn before the next.
-    is_flooded: bool,
+    /// Was as much heard as is heard at once? Then others of the thread have their turn before the next.
+    is_full: bool,
 }
 
 /// How far a socket was read. It belongs to the connection: another reader goes on with it.
@@ -119,48 +122,95 @@ impl Arriving {
         Self { decoder: Decoder::new(limits.message_bytes_max), rest, stop: None }
     }
 
-    /// Decodes what was read, and keeps what is left of it.
-    fn decode(&mut self, mut input: &mut [u8], frames: &mut VecDeque<Frame>, outbox: &Outbox) {
+    /// Decodes what was read and has it heard, and keeps what is left of it.
+    fn decode(&mut self, mut input: &mut [u8], outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
         if !self.rest.is_empty() {
             self.rest.extend_from_slice(input);
-            return self.decode_rest(frames, outbox);
+            return self.decode_rest(outbox, hear);
         }
-        match take_frames(&mut self.decoder, &mut input, frames, outbox) {
-            Ok(()) => self.rest.extend_from_slice(input),
-            Err(stop) => self.stop = Some(stop),
+        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, outbox).heard(hear);
+        match stop {
+            None => self.rest.extend_from_slice(input),
+            stop => self.stop = stop,
         }
+        turn
     }
 
-    /// Decodes what was left.
-    fn decode_rest(&mut self, frames: &mut VecDeque<Frame>, outbox: &Outbox) {
+    /// The same with what was left.
+    fn decode_rest(&mut self, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
         if self.rest.is_empty() {
-            return;
+            return Turn::READ_ON;
         }
         let mut input = &mut *self.rest;
-        match take_frames(&mut self.decoder, &mut input, frames, outbox) {
+        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, outbox).heard(hear);
+        match stop {
             // The beginning of a frame does not keep the room of all that came before it.
-            Ok(()) if input.len() <= LEFT_BYTES_MAX => self.rest = BytesMut::from(&*input),
-            Ok(()) => {
+            None if input.len() <= LEFT_BYTES_MAX => self.rest = BytesMut::from(&*input),
+            None => {
                 let left = input.len();
                 self.rest.advance(self.rest.len() - left);
             }
-            Err(stop) => (self.stop, self.rest) = (Some(stop), BytesMut::new()),
+            stop => (self.stop, self.rest) = (stop, BytesMut::new()),
+        }
+        turn
+    }
+}
+
+/// The whole messages of what was read, no more than are heard at once, and whether each came alone. Control frames are dealt with on the way.
+pub struct Messages<'r, 'a> {
+    decoder: &'r mut Decoder,
+    input: &'r mut &'a mut [u8],
+    outbox: &'r Outbox,
+    taken: usize,
+    stop: Option<Stop>,
+}
+
+impl<'r, 'a> Messages<'r, 'a> {
+    /// Those at the front of `input`, off which they are taken.
+    fn of(decoder: &'r mut Decoder, input: &'r mut &'a mut [u8], outbox: &'r Outbox) -> Self {
+        Self { decoder, input, outbox, taken: 0, stop: None }
+    }
+
+    /// Has all of them heard; what became of them, and why there are no more, if that is the end.
+    fn heard(mut self, hear: impl FnOnce(&mut Self) -> bool) -> (Turn, Option<Stop>) {
+        let goes_on = hear(&mut self);
+        let is_full = self.taken == BATCH_FRAMES;
+        debug_assert!(is_full || self.next().is_none(), "what is not heard would be heard later than what is behind it");
+        (Turn { goes_on, is_full }, self.stop)
+    }
+
+    fn take(&mut self) -> Result<Option<CowFrame<'a>>, Stop> {
+        loop {
+            match self.decoder.decode(self.input)? {
+                Some(Item::Message(message)) => return Ok(Some(message)),
+                Some(Item::Ping(data)) => self.outbox.pong(data),
+                Some(Item::Pong) => {}
+                Some(Item::Close(code)) => return Err(Stop::Closed(code)),
+                None => return Ok(None),
+            }
         }
     }
 }
 
-/// Takes whole messages off the front of `input`, no more than are heard at once. Control frames are dealt with on the way.
-fn take_frames(decoder: &mut Decoder, input: &mut &mut [u8], frames: &mut VecDeque<Frame>, outbox: &Outbox) -> Result<(), Stop> {
-    while frames.len() < BATCH_FRAMES {
-        match decoder.decode(input)? {
-            Some(Item::Message(frame)) => frames.push_back(frame),
-            Some(Item::Ping(data)) => outbox.pong(data),
-            Some(Item::Pong) => {}
-            Some(Item::Close(code)) => return Err(Stop::Closed(code)),
-            None => break,
+impl<'a> Iterator for Messages<'_, 'a> {
+    type Item = (CowFrame<'a>, bool);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.taken == BATCH_FRAMES || self.stop.is_some() {
+            return None;
+        }
+        match self.take() {
+            Ok(message) => {
+                let message = message?;
+                self.taken += 1;
+                Some((message, self.taken == 1 && self.input.is_empty()))
+            }
+            Err(stop) => {
+                self.stop = Some(stop);
+                None
+            }
         }
     }
-    Ok(())
 }
 
 impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
@@ -183,7 +233,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             pings,
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
-            is_flooded: false,
+            is_full: false,
         }
     }
 
@@ -192,38 +242,57 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         self.heartbeat.heard_at()
     }
 
-    /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none.
-    pub async fn converse(&mut self, frames: &mut VecDeque<Frame>, hear: impl AsyncFn(&mut VecDeque<Frame>)) -> Stop {
-        converse(frames, self.outbox, self.answers_max, hear, async |frames| self.frames(frames).await).await
+    /// Hands over these frames, and then all that come until the client ends or has to be ended. `hear` leaves none. What comes is heard `at_once` where
+    /// it was read, and what has to wait is put into the list for `hear`. False from `at_once` means that `hear` has something to wait for without any.
+    pub async fn converse(
+        &mut self,
+        frames: &mut VecDeque<Frame>,
+        hear: impl AsyncFn(&mut VecDeque<Frame>),
+        at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
+    ) -> Stop {
+        let (outbox, answers_max) = (self.outbox, self.answers_max);
+        let at_once = |messages: &mut Messages<'_, '_>, frames: &mut _| at_once(messages, frames) && !outbox.has_more_than(answers_max);
+        converse(frames, outbox, answers_max, hear, async |frames| self.hear(frames, &at_once).await).await
     }
 
     /// Adds the next whole messages to `frames`, one or more; what came before an end is heard before it. Control frames are dealt with on
     /// the way.
     pub async fn frames(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        self.hear(frames, |messages, frames| keep(messages, frames)).await
+    }
+
+    /// Reads until there is something to wait for before the next message: a list of such as could not be heard at once, or what is told by `at_once`.
+    async fn hear(
+        &mut self,
+        frames: &mut VecDeque<Frame>,
+        at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
+    ) -> Result<(), Stop> {
         loop {
-            if std::mem::take(&mut self.is_flooded) {
+            if std::mem::take(&mut self.is_full) {
                 yield_now().await;
             }
-            self.arriving.decode_rest(frames, self.outbox);
-            if !frames.is_empty() {
+            let mut turn = self.arriving.decode_rest(self.outbox, |messages| at_once(messages, frames));
+            if self.arriving.stop.is_none() && turn == Turn::READ_ON && frames.is_empty() {
+                turn = poll_fn(|cx| self.poll_read(cx, |messages| at_once(messages, frames))).await?;
+            }
+            self.is_full = turn.is_full;
+            if !frames.is_empty() || !turn.goes_on {
                 return Ok(());
             }
             if let Some(stop) = self.arriving.stop.take() {
                 return Err(stop);
             }
-            poll_fn(|cx| self.poll_read(cx, frames)).await?;
         }
     }
 
     /// Reads what the socket has, probing a client that is silent.
-    fn poll_read(&mut self, cx: &mut Context<'_>, frames: &mut VecDeque<Frame>) -> Poll<Result<(), Stop>> {
-        match poll_arrived(self.io, cx, |arrived| self.arriving.decode(arrived, frames, self.outbox)) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(Stop::Gone)),
-            Poll::Ready(Ok(bytes)) => {
-                self.is_flooded = bytes == READ_BYTES;
+    fn poll_read(&mut self, cx: &mut Context<'_>, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Poll<Result<Turn, Stop>> {
+        match poll_arrived(self.io, cx, |arrived| (arrived.len(), self.arriving.decode(arrived, self.outbox, hear))) {
+            Poll::Ready(Ok((0, _))) => Poll::Ready(Err(Stop::Gone)),
+            Poll::Ready(Ok((bytes, turn))) => {
                 self.heartbeat.heard(Instant::now());
                 self.outbox.heard();
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(Turn { is_full: turn.is_full || bytes == READ_BYTES, ..turn }))
             }
             Poll::Ready(Err(error)) => {
                 debug!(%error, "a socket failed");
@@ -261,34 +330,82 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
 
     /// Reads to the end of the socket without looking: one that is closed with bytes unread is reset, and what was written with it.
     pub(super) async fn discard(&mut self) {
-        while let Ok(1..) = poll_fn(|cx| poll_arrived(self.io, cx, |_| ())).await {}
+        while let Ok(1..) = poll_fn(|cx| poll_arrived(self.io, cx, |arrived| arrived.len())).await {}
     }
 }
 
-/// Reads what there is and shows it; how many bytes it was.
-fn poll_arrived<Io>(io: &RefCell<Io>, cx: &mut Context<'_>, show: impl FnOnce(&mut [u8])) -> Poll<io::Result<usize>>
+/// Reads what there is and shows it: nothing, at the end.
+fn poll_arrived<Io, T>(io: &RefCell<Io>, cx: &mut Context<'_>, show: impl FnOnce(&mut [u8]) -> T) -> Poll<io::Result<T>>
 where
     Io: AsyncRead + Unpin,
 {
     ARRIVED.with_borrow_mut(|arrived| {
         let mut arrived = ReadBuf::new(arrived);
         ready!(Pin::new(&mut *io.borrow_mut()).poll_read(cx, &mut arrived))?;
-        show(arrived.filled_mut());
-        Poll::Ready(Ok(arrived.filled().len()))
+        Poll::Ready(Ok(show(arrived.filled_mut())))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{cell::Cell, sync::Arc};
 
     use bytes::Bytes;
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::{
         config::Config,
         metrics::{ConnectionMeter, DialectName, Door},
+        session::backlog::Backlog,
     };
+
+    /// A socket on which nothing comes.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    fn outbox() -> Arc<Outbox> {
+        Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native))
+    }
+
+    /// It was asked for more again and again, with half a header there and more unread than one may send behind, and nobody else had a turn.
+    #[tokio::test]
+    async fn a_connection_that_ends_with_much_unread_waits_for_its_client() {
+        let mut config = Config::default();
+        config.limits.outbox_bytes_max = 2_000;
+        let (outbox, io, mut arriving) = (outbox(), RefCell::new(Silent), arriving(b"\x81"));
+        outbox.open(Backlog::new(2_000, Arc::default()), []);
+        assert!(outbox.push(Frame::Text(vec![b'x'; 1_500].into()), None, None));
+        outbox.close(CloseCode::Draining, None);
+        let mut reader = Reader::new(&io, &mut arriving, &outbox, Pings::Packets, &config.limits, &config.timeouts);
+        let rounds = Cell::new(0);
+        let hear = async |_: &mut VecDeque<Frame>| {
+            rounds.set(rounds.get() + 1);
+            assert!(rounds.get() < 9, "it does not wait");
+        };
+        let mut frames = VecDeque::new();
+        let conversing = reader.converse(&mut frames, hear, |messages, frames| keep(messages, frames));
+        assert!(conversing.now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_behind_as_much_as_is_heard_at_once() {
+        let config = Config::default();
+        let (outbox, io, mut arriving) = (outbox(), RefCell::new(Silent), arriving(&frame(0x81, b"x").repeat(2 * BATCH_FRAMES)));
+        let mut reader = Reader::new(&io, &mut arriving, &outbox, Pings::Packets, &config.limits, &config.timeouts);
+        // One is heard where it was read, and those behind it wait for what came of it.
+        let at_once = |messages: &mut Messages<'_, '_>, frames: &mut VecDeque<Frame>| messages.next().is_some() && keep(messages, frames);
+        let mut frames = VecDeque::new();
+        assert!(matches!(reader.hear(&mut frames, at_once).now_or_never(), Some(Ok(()))));
+        assert_eq!(frames.len(), BATCH_FRAMES - 1);
+        frames.clear();
+        assert!(reader.hear(&mut frames, at_once).now_or_never().is_none(), "it goes on without a pause");
+    }
 
     fn arriving(leftover: &[u8]) -> Arriving {
         Arriving::new(leftover.into(), &Config::default().limits)
@@ -315,7 +432,7 @@ mod tests {
     /// whatever was read with the handshake.
     #[test]
     fn what_is_read_is_heard_once_and_in_order_and_the_stop_behind_it() {
-        let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
+        let outbox = outbox();
         let texts: Vec<String> = (0..2 * BATCH_FRAMES + 9).map(|n| "x".repeat(n % 7 * 40) + &n.to_string()).collect();
         let in_pieces =
             |text: &str| [frame(0x01, &text.as_bytes()[..1]), frame(0x89, b"here?"), frame(0x80, &text.as_bytes()[1..])].concat();
@@ -328,11 +445,11 @@ mod tests {
                 let (mut heard, mut frames) = (vec![], VecDeque::new());
                 let mut reads = [&stream[begins..cut], &stream[cut..]].map(<[u8]>::to_vec).into_iter();
                 while arriving.stop.is_none() {
-                    arriving.decode_rest(&mut frames, &outbox);
+                    arriving.decode_rest(&outbox, |messages| keep(messages, &mut frames));
                     if frames.is_empty() && arriving.stop.is_none() {
                         assert!(arriving.rest.len() <= LEFT_BYTES_MAX && arriving.rest.capacity() <= LEFT_BYTES_MAX, "cut at {cut}");
                         let mut read = reads.next().expect("the end comes before");
-                        arriving.decode(&mut read, &mut frames, &outbox);
+                        arriving.decode(&mut read, &outbox, |messages| keep(messages, &mut frames));
                     }
                     assert!(frames.len() <= BATCH_FRAMES);
                     heard.extend(frames.drain(..));

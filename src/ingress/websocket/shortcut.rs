@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -22,8 +22,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{super::departing::write_past_door, Pings, write::spell};
-use crate::{protocol::framing::Frame, session::outbox::Shortcut};
+use super::write::spell_frame;
+use crate::{protocol::framing::LentFrame, session::outbox::Shortcut};
 
 /// A socket as HTTP hands it over.
 pub trait Handover: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -69,8 +69,12 @@ impl TcpWriting {
 }
 
 impl Shortcut for TcpWriting {
-    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-        write_past_door(next, |outgoing, out| spell(outgoing, Pings::Frames, out), |bytes| self.0.try_write(bytes).ok())
+    fn spell(&self, frame: LentFrame<'_>, out: &mut BytesMut) {
+        spell_frame(frame, out);
+    }
+
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes).unwrap_or(0)
     }
 
     fn is_for_all(&self) -> bool {

@@ -8,10 +8,10 @@ use bytes::{Buf as _, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{io::AsyncWrite, time::timeout};
 
-use super::{super::departing::write_batch, Pings};
+use super::Pings;
 use crate::{
-    protocol::framing::Frame,
-    session::outbox::{End, Outbox, Outgoing},
+    protocol::framing::LentFrame,
+    session::outbox::{End, Outbox, Outgoing, departing::write_batch},
 };
 
 /// Writes until the end. Who takes nothing for as long as `patience` takes nothing any more, whatever else it sends.
@@ -50,8 +50,7 @@ where
 pub fn spell(outgoing: &Outgoing, pings: Pings, out: &mut BytesMut) {
     match outgoing {
         Outgoing::Begun(rest) => out.extend_from_slice(rest),
-        Outgoing::Frame(Frame::Text(bytes)) => Parser::write_message(out, bytes, OpCode::Text, true, false),
-        Outgoing::Frame(Frame::Binary(bytes) | Frame::Datagram(bytes)) => Parser::write_message(out, bytes, OpCode::Binary, true, false),
+        Outgoing::Frame(frame) => spell_frame(frame.lend(), out),
         Outgoing::Ping if pings == Pings::Packets => Parser::write_message(out, "2", OpCode::Text, true, false),
         Outgoing::Ping => Parser::write_message(out, "", OpCode::Ping, true, false),
         Outgoing::Pong(data) => Parser::write_message(out, data, OpCode::Pong, true, false),
@@ -62,5 +61,13 @@ pub fn spell(outgoing: &Outgoing, pings: Pings, out: &mut BytesMut) {
             Parser::write_close(out, Some(CloseReason { code: (*code).into(), description: None }), false);
         }
         Outgoing::End(End::Answer(None)) => {}
+    }
+}
+
+/// The same with a message.
+pub fn spell_frame(frame: LentFrame<'_>, out: &mut BytesMut) {
+    match frame {
+        LentFrame::Text(bytes) => Parser::write_message(out, bytes, OpCode::Text, true, false),
+        LentFrame::Binary(bytes) | LentFrame::Datagram(bytes) => Parser::write_message(out, bytes, OpCode::Binary, true, false),
     }
 }

@@ -8,15 +8,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use tokio::time::timeout;
 use tracing::debug;
 use wtransport::{SendStream, error::StreamWriteError};
 
-use super::super::departing::{write_batch, write_past_door};
 use crate::{
-    protocol::framing::{self, Frame},
-    session::outbox::{End, Outbox, Outgoing, Shortcut},
+    protocol::framing::{self, LentFrame},
+    session::outbox::{End, Outbox, Outgoing, Shortcut, departing::write_batch},
 };
 
 /// The stream that carries the messages to a client, and the connection that carries its datagrams.
@@ -68,15 +67,18 @@ impl Sending {
     fn spell(&self, outgoing: &Outgoing, out: &mut BytesMut) {
         match outgoing {
             Outgoing::Begun(rest) => out.extend_from_slice(rest),
-            Outgoing::Frame(frame) => {
-                // A datagram that does not fit the path goes as a frame: slower, and not lost.
-                let is_sent = matches!(frame, Frame::Datagram(_)) && self.connection.send_datagram(frame.bytes()).is_ok();
-                if !is_sent {
-                    framing::encode(frame.bytes(), out);
-                }
-            }
+            Outgoing::Frame(frame) => self.spell_frame(frame.lend(), out),
             // QUIC probes and answers probes by itself.
             Outgoing::Ping | Outgoing::Pong(_) | Outgoing::End(_) => {}
+        }
+    }
+
+    /// The same with a message.
+    fn spell_frame(&self, frame: LentFrame<'_>, out: &mut BytesMut) {
+        // A datagram that does not fit the path goes as a frame: slower, and not lost.
+        let is_sent = matches!(frame, LentFrame::Datagram(_)) && self.connection.send_datagram(frame.bytes()).is_ok();
+        if !is_sent {
+            framing::encode(frame.bytes(), out);
         }
     }
 
@@ -86,15 +88,15 @@ impl Sending {
 }
 
 impl Shortcut for Sending {
-    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-        write_past_door(
-            next,
-            |outgoing, out| self.spell(outgoing, out),
-            |bytes| match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
-                Poll::Ready(Ok(written)) => Some(written),
-                Poll::Ready(Err(_)) | Poll::Pending => None,
-            },
-        )
+    fn spell(&self, frame: LentFrame<'_>, out: &mut BytesMut) {
+        self.spell_frame(frame, out);
+    }
+
+    fn write(&self, bytes: &[u8]) -> usize {
+        match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        }
     }
 
     /// QUIC works on the connection for a while when it sends, and nobody else has it meanwhile.

@@ -32,7 +32,7 @@ struct Waiting {
     kind: Kind,
     to: String,
     room: Option<String>,
-    payload: Payload,
+    payload: Payload<'static>,
     since: Instant,
 }
 
@@ -131,7 +131,7 @@ impl Hearing {
             None => None,
         };
         let Manners { is_quiet, broadcasts, .. } = self.dialect.manners();
-        self.join(room, Entry { metadata, claim, is_quiet, broadcasts, seats, ..Entry::default() })
+        self.join(room, metadata, Entry { claim, is_quiet, broadcasts, seats, ..Entry::default() })
     }
 
     /// Is its secret longer than what is kept of a peer?

@@ -6,16 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Outbox, Outgoing, Waiting, weight_of};
-use crate::{protocol::framing::Frame, session::postman::Post};
+use super::{
+    Outbox, Outgoing, Waiting,
+    departing::{WRITE_BYTES, with_buffer},
+    weight_of,
+};
+use crate::{protocol::framing::LentFrame, session::postman::Post};
 
 /// How messages are written past the door, by whoever has them.
 pub trait Shortcut: Send + Sync {
-    /// Writes together what `next` gives, until that is much or there is no more, and as much of it as the connection takes at once; tells what is
-    /// left.
-    fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes;
+    /// Puts a message behind what is in `out`, as it is written.
+    fn spell(&self, frame: LentFrame<'_>, out: &mut BytesMut);
+
+    /// Writes as much of this as the connection takes at once; so many bytes it was. Where it fails, the door will see why.
+    fn write(&self, bytes: &[u8]) -> usize;
 
     /// Is it for other threads than the door's as well? Not where they could have to wait for the connection.
     fn is_for_all(&self) -> bool;
@@ -42,22 +48,16 @@ impl Outbox {
     }
 
     /// Writes a frame before which there is nothing to write. Only what is left of it waits, for the door.
-    pub(super) fn push_past_door(&self, waiting: &mut Waiting, shortcut: &dyn Shortcut, frame: Frame, heard_at: Option<Instant>) -> bool {
+    pub(super) fn push_past_door(&self, waiting: &mut Waiting, shortcut: &dyn Shortcut, frame: LentFrame<'_>, heard_at: Option<Instant>) {
         debug_assert!(waiting.frames.is_empty() && !waiting.is_begun(), "it would overtake others");
-        let (bytes, mut only) = (frame.bytes().len(), Some(frame));
-        let rest = shortcut.write(&mut || only.take());
-        if let Some(frame) = only {
-            // It was not asked for.
-            let fits = self.add(waiting, frame, heard_at);
-            self.wake(waiting);
-            return fits;
-        }
+        let bytes = frame.bytes().len();
+        let rest = write_together(shortcut, |departing| shortcut.spell(frame, departing));
         self.count_sent(bytes);
         if rest.is_empty() {
             if let Some(heard_at) = heard_at {
                 self.meter.metrics().took(heard_at.elapsed());
             }
-            return true;
+            return;
         }
         waiting.note_heard(heard_at);
         waiting.count_taken();
@@ -67,7 +67,6 @@ impl Outbox {
         }
         waiting.aside().begun = Some(rest);
         self.wake(waiting);
-        true
     }
 
     /// The postman is here.
@@ -91,9 +90,12 @@ impl Outbox {
         debug_assert!(waiting.end.is_none() && !waiting.is_begun(), "all but frames wakes the door");
         let shortcut = waiting.shortcut.take();
         let rest = shortcut.as_ref().map_or_else(Bytes::new, |(shortcut, _)| {
-            shortcut.write(&mut || match self.pop(waiting) {
-                Some(Outgoing::Frame(frame)) => Some(frame),
-                _ => None,
+            write_together(&**shortcut, |departing| {
+                while departing.len() < WRITE_BYTES
+                    && let Some(Outgoing::Frame(frame)) = self.pop(waiting)
+                {
+                    shortcut.spell(frame.lend(), departing);
+                }
             })
         });
         waiting.shortcut = shortcut;
@@ -106,6 +108,15 @@ impl Outbox {
             self.wake(waiting);
         }
     }
+}
+
+/// Writes what `spell` spells, as far as it is taken at once; what is left of it.
+fn write_together(shortcut: &dyn Shortcut, spell: impl FnOnce(&mut BytesMut)) -> Bytes {
+    with_buffer(|departing| {
+        spell(departing);
+        let written = if departing.is_empty() { 0 } else { shortcut.write(departing) };
+        if written == departing.len() { Bytes::new() } else { Bytes::copy_from_slice(&departing[written..]) }
+    })
 }
 
 impl Waiting {
@@ -124,10 +135,7 @@ mod tests {
     };
 
     use super::{
-        super::{
-            tests::{Wakes, all, frame, outbox, push},
-            weight,
-        },
+        super::tests::{Wakes, all, frame, outbox, push},
         *,
     };
     use crate::session::backlog::Backlog;
@@ -136,12 +144,12 @@ mod tests {
     struct Narrow(usize);
 
     impl Shortcut for Narrow {
-        fn write(&self, next: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-            let mut written = vec![];
-            while let Some(frame) = next() {
-                written.extend_from_slice(frame.bytes());
-            }
-            written.split_off(self.0.min(written.len())).into()
+        fn spell(&self, frame: LentFrame<'_>, out: &mut BytesMut) {
+            out.extend_from_slice(frame.bytes());
+        }
+
+        fn write(&self, bytes: &[u8]) -> usize {
+            self.0.min(bytes.len())
         }
 
         fn is_for_all(&self) -> bool {
@@ -169,30 +177,6 @@ mod tests {
 
     fn push_alone_at(outbox: &Arc<Outbox>, text: &'static str, at: Instant) {
         assert!(outbox.push(frame(text), Some(at), None), "there is room for it");
-    }
-
-    /// Takes nothing, and asks for nothing.
-    struct Blocked;
-
-    impl Shortcut for Blocked {
-        fn write(&self, _: &mut dyn FnMut() -> Option<Frame>) -> Bytes {
-            Bytes::new()
-        }
-
-        fn is_for_all(&self) -> bool {
-            true
-        }
-    }
-
-    #[test]
-    fn what_a_shortcut_does_not_ask_for_is_left_for_the_door() {
-        let (outbox, backlog) = with_shortcut(usize::MAX);
-        outbox.waiting().shortcut = Some((Arc::new(Blocked), Arc::new(Post::new(None))));
-        assert_eq!(all(&outbox), []);
-        push_alone(&outbox, "alone");
-        assert_eq!((backlog.waiting(), all(&outbox)), (weight(&frame("alone")), vec![Outgoing::Frame(frame("alone"))]));
-        outbox.written();
-        assert_eq!(backlog.waiting(), 0);
     }
 
     #[test]

@@ -6,15 +6,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use crate::{
-    protocol::framing::Frame,
-    session::outbox::{Outbox, Outgoing},
-};
+use super::{Outbox, Outgoing};
 
 /// Bytes that are written at once, about.
-const WRITE_BYTES: usize = 64 * 1024;
+pub(super) const WRITE_BYTES: usize = 64 * 1024;
 /// A buffer that a large message has made larger than this is given back.
 const KEPT_BYTES: usize = 4 * WRITE_BYTES;
 
@@ -44,25 +41,8 @@ pub async fn write_batch<Error>(
     .await
 }
 
-/// Writes what `next` gives, as far as it is taken at once; what is left of it. Where writing fails, the door will see why.
-pub fn write_past_door(
-    next: &mut dyn FnMut() -> Option<Frame>,
-    spell: impl Fn(&Outgoing, &mut BytesMut),
-    write: impl FnOnce(&[u8]) -> Option<usize>,
-) -> Bytes {
-    with_buffer(|departing| {
-        while departing.len() < WRITE_BYTES
-            && let Some(frame) = next()
-        {
-            spell(&Outgoing::Frame(frame), departing);
-        }
-        let written = if departing.is_empty() { 0 } else { write(departing).unwrap_or(0) };
-        Bytes::copy_from_slice(&departing[written..])
-    })
-}
-
 /// Lends the thread's buffer, empty.
-fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
+pub(super) fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
     DEPARTING.with_borrow_mut(|departing| {
         departing.clear();
         let filled = fill(departing);
@@ -92,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         metrics::{ConnectionMeter, DialectName, Door},
-        protocol::CloseCode,
+        protocol::{CloseCode, framing::Frame},
         session::backlog::Backlog,
     };
 
