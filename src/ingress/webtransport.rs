@@ -207,7 +207,7 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
             message_bytes_max: doorkeeper.limits.message_bytes_max,
             answers_max: doorkeeper.limits.outbox_bytes_max / 2,
             silence: doorkeeper.timeouts.silence(),
-            is_full: false,
+            allowance: BATCH_FRAMES,
         };
         reader.run(&connection, &place, doorkeeper, &outbox).await;
     });
@@ -309,8 +309,8 @@ struct Reader {
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     silence: Duration,
-    /// Was as much heard as is heard at once? Then others of the thread have their turn before the next.
-    is_full: bool,
+    /// Frames that may be read yet before others of the thread have their turn.
+    allowance: usize,
 }
 
 /// Why reading ends.
@@ -367,7 +367,8 @@ impl Reader {
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
         loop {
-            if std::mem::take(&mut self.is_full) {
+            if self.allowance == 0 {
+                self.allowance = BATCH_FRAMES;
                 yield_now().await;
             }
             let mut turn = self.decode(&[], |messages| at_once(messages, frames))?;
@@ -378,7 +379,6 @@ impl Reader {
                     Err(_) => return Err(Stop::why_lost(connection).await),
                 };
             }
-            self.is_full = turn.is_full;
             if !frames.is_empty() || !turn.goes_on {
                 return Ok(());
             }
@@ -394,10 +394,10 @@ impl Reader {
             self.buffer.extend_from_slice(arrived);
         }
         let mut input = if self.buffer.is_empty() { arrived } else { &*self.buffer };
-        let mut messages = Messages { input: &mut input, message_bytes_max: self.message_bytes_max, taken: 0, fault: None };
+        let mut messages = Messages::of(&mut input, self.message_bytes_max, &mut self.allowance);
         let goes_on = hear(&mut messages);
-        let Messages { taken, fault, .. } = messages;
-        if let Some(error) = fault.as_ref().filter(|_| taken == 0) {
+        let Messages { is_first, fault, .. } = messages;
+        if let Some(error) = fault.as_ref().filter(|_| is_first) {
             debug!(%error, "a client sends too large a message");
             return Err(Stop::Fault(CloseCode::TooLarge));
         }
@@ -408,7 +408,7 @@ impl Reader {
             (left, before) => self.buffer.advance(before - left),
         }
         // What came before a fault is heard first; its header is still there the next time.
-        Ok(Turn { goes_on, is_full: taken == BATCH_FRAMES || fault.is_some() })
+        Ok(Turn { goes_on, is_full: self.allowance == 0 || fault.is_some() })
     }
 
     /// Reads to the end of the stream without looking, so that the client reads what was written before the end.
@@ -421,22 +421,31 @@ impl Reader {
 struct Messages<'r, 'a> {
     input: &'r mut &'a [u8],
     message_bytes_max: usize,
-    taken: usize,
+    /// Those that may be taken yet.
+    allowance: &'r mut usize,
+    is_first: bool,
     fault: Option<framing::TooLarge>,
+}
+
+impl<'r, 'a> Messages<'r, 'a> {
+    /// Those at the front of `input`, off which they are taken.
+    fn of(input: &'r mut &'a [u8], message_bytes_max: usize, allowance: &'r mut usize) -> Self {
+        Self { input, message_bytes_max, allowance, is_first: true, fault: None }
+    }
 }
 
 impl<'a> Iterator for Messages<'_, 'a> {
     type Item = (CowFrame<'a>, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.taken == BATCH_FRAMES {
+        if *self.allowance == 0 {
             return None;
         }
         match framing::split_off(self.input, self.message_bytes_max) {
             Ok(frame) => {
                 let frame = frame?;
-                self.taken += 1;
-                Some((LentFrame::Binary(frame).into(), self.taken == 1 && self.input.is_empty()))
+                *self.allowance -= 1;
+                Some((LentFrame::Binary(frame).into(), std::mem::take(&mut self.is_first) && self.input.is_empty()))
             }
             Err(fault) => {
                 self.fault = Some(fault);
@@ -533,7 +542,8 @@ mod tests {
             framing::encode(message.as_bytes(), &mut wire);
         }
         let mut input = &*wire;
-        let mut messages = Messages { input: &mut input, message_bytes_max: 5, taken: 0, fault: None };
+        let mut allowance = BATCH_FRAMES;
+        let mut messages = Messages::of(&mut input, 5, &mut allowance);
         let heard: Vec<_> = messages.by_ref().map(|(message, alone)| (Frame::from(message), alone)).collect();
         assert_eq!(heard, ["one", "four!"].map(|message| (Frame::Binary(message.into()), false)));
         assert_eq!(messages.fault, Some(framing::TooLarge { announced: 6, bytes_max: 5 }));
@@ -547,7 +557,7 @@ mod tests {
         let mut input = &*wire;
         let mut alone = vec![];
         while !input.is_empty() {
-            alone.push(Vec::from_iter(Messages { input: &mut input, message_bytes_max: 5, taken: 0, fault: None }.map(|(_, alone)| alone)));
+            alone.push(Vec::from_iter(Messages::of(&mut input, 5, &mut BATCH_FRAMES.clone()).map(|(_, alone)| alone)));
         }
         assert_eq!(alone, [vec![false; BATCH_FRAMES], vec![true]]);
     }

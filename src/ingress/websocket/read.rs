@@ -38,6 +38,8 @@ use crate::{
 
 /// Bytes that are read at once, at the most.
 const READ_BYTES: usize = 64 * 1024;
+/// So many bytes take about as long as a frame.
+const FRAME_BYTES: usize = READ_BYTES / BATCH_FRAMES;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
 const PROTOCOL_ERROR: u16 = 1002;
 /// RFC 6455 §7.4.1: text that is not UTF-8.
@@ -60,8 +62,8 @@ pub struct Reader<'a, Io> {
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
-    /// Was as much heard as is heard at once? Then others of the thread have their turn before the next.
-    is_full: bool,
+    /// Frames that may be read yet before others of the thread have their turn.
+    allowance: usize,
 }
 
 /// How far a socket was read. It belongs to the connection: another reader goes on with it.
@@ -122,13 +124,19 @@ impl Arriving {
         Self { decoder: Decoder::new(limits.message_bytes_max), rest, stop: None }
     }
 
-    /// Decodes what was read and has it heard, and keeps what is left of it.
-    fn decode(&mut self, mut input: &mut [u8], outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
+    /// Decodes what was read, as much of it as may be, has it heard, and keeps what is left of it.
+    fn decode(
+        &mut self,
+        mut input: &mut [u8],
+        allowance: &mut usize,
+        outbox: &Outbox,
+        hear: impl FnOnce(&mut Messages<'_, '_>) -> bool,
+    ) -> Turn {
         if !self.rest.is_empty() {
             self.rest.extend_from_slice(input);
-            return self.decode_rest(outbox, hear);
+            return self.decode_rest(allowance, outbox, hear);
         }
-        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, outbox).heard(hear);
+        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
         match stop {
             None => self.rest.extend_from_slice(input),
             stop => self.stop = stop,
@@ -137,12 +145,12 @@ impl Arriving {
     }
 
     /// The same with what was left.
-    fn decode_rest(&mut self, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
+    fn decode_rest(&mut self, allowance: &mut usize, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
         if self.rest.is_empty() {
             return Turn::READ_ON;
         }
         let mut input = &mut *self.rest;
-        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, outbox).heard(hear);
+        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
         match stop {
             // The beginning of a frame does not keep the room of all that came before it.
             None if input.len() <= LEFT_BYTES_MAX => self.rest = BytesMut::from(&*input),
@@ -156,39 +164,45 @@ impl Arriving {
     }
 }
 
-/// The whole messages of what was read, no more than are heard at once, and whether each came alone. Control frames are dealt with on the way.
+/// The whole messages of what was read, no more than are heard at once, and whether each came alone. Frames that are none are dealt with on the way, and
+/// count as much.
 pub struct Messages<'r, 'a> {
     decoder: &'r mut Decoder,
     input: &'r mut &'a mut [u8],
+    /// Frames that may be taken yet.
+    allowance: &'r mut usize,
     outbox: &'r Outbox,
-    taken: usize,
+    is_first: bool,
     stop: Option<Stop>,
 }
 
 impl<'r, 'a> Messages<'r, 'a> {
     /// Those at the front of `input`, off which they are taken.
-    fn of(decoder: &'r mut Decoder, input: &'r mut &'a mut [u8], outbox: &'r Outbox) -> Self {
-        Self { decoder, input, outbox, taken: 0, stop: None }
+    fn of(decoder: &'r mut Decoder, input: &'r mut &'a mut [u8], allowance: &'r mut usize, outbox: &'r Outbox) -> Self {
+        Self { decoder, input, allowance, outbox, is_first: true, stop: None }
     }
 
     /// Has all of them heard; what became of them, and why there are no more, if that is the end.
     fn heard(mut self, hear: impl FnOnce(&mut Self) -> bool) -> (Turn, Option<Stop>) {
         let goes_on = hear(&mut self);
-        let is_full = self.taken == BATCH_FRAMES;
+        let is_full = *self.allowance == 0;
         debug_assert!(is_full || self.next().is_none(), "what is not heard would be heard later than what is behind it");
         (Turn { goes_on, is_full }, self.stop)
     }
 
     fn take(&mut self) -> Result<Option<CowFrame<'a>>, Stop> {
-        loop {
-            match self.decoder.decode(self.input)? {
-                Some(Item::Message(message)) => return Ok(Some(message)),
-                Some(Item::Ping(data)) => self.outbox.pong(data),
-                Some(Item::Pong) => {}
-                Some(Item::Close(code)) => return Err(Stop::Closed(code)),
-                None => return Ok(None),
+        while *self.allowance > 0
+            && let Some(item) = self.decoder.decode(self.input)?
+        {
+            *self.allowance -= 1;
+            match item {
+                Item::Message(message) => return Ok(Some(message)),
+                Item::Ping(data) => self.outbox.pong(data),
+                Item::Pong | Item::Fragment => {}
+                Item::Close(code) => return Err(Stop::Closed(code)),
             }
         }
+        Ok(None)
     }
 }
 
@@ -196,15 +210,11 @@ impl<'a> Iterator for Messages<'_, 'a> {
     type Item = (CowFrame<'a>, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.taken == BATCH_FRAMES || self.stop.is_some() {
+        if self.stop.is_some() {
             return None;
         }
         match self.take() {
-            Ok(message) => {
-                let message = message?;
-                self.taken += 1;
-                Some((message, self.taken == 1 && self.input.is_empty()))
-            }
+            Ok(message) => Some((message?, std::mem::take(&mut self.is_first) && self.input.is_empty())),
             Err(stop) => {
                 self.stop = Some(stop);
                 None
@@ -233,7 +243,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             pings,
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
-            is_full: false,
+            allowance: BATCH_FRAMES,
         }
     }
 
@@ -268,14 +278,14 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
         loop {
-            if std::mem::take(&mut self.is_full) {
+            if self.allowance == 0 {
+                self.allowance = BATCH_FRAMES;
                 yield_now().await;
             }
-            let mut turn = self.arriving.decode_rest(self.outbox, |messages| at_once(messages, frames));
+            let mut turn = self.arriving.decode_rest(&mut self.allowance, self.outbox, |messages| at_once(messages, frames));
             if self.arriving.stop.is_none() && turn == Turn::READ_ON && frames.is_empty() {
                 turn = poll_fn(|cx| self.poll_read(cx, |messages| at_once(messages, frames))).await?;
             }
-            self.is_full = turn.is_full;
             if !frames.is_empty() || !turn.goes_on {
                 return Ok(());
             }
@@ -287,12 +297,15 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
 
     /// Reads what the socket has, probing a client that is silent.
     fn poll_read(&mut self, cx: &mut Context<'_>, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Poll<Result<Turn, Stop>> {
-        match poll_arrived(self.io, cx, |arrived| (arrived.len(), self.arriving.decode(arrived, self.outbox, hear))) {
+        let decode = |arrived: &mut [u8]| (arrived.len(), self.arriving.decode(arrived, &mut self.allowance, self.outbox, hear));
+        match poll_arrived(self.io, cx, decode) {
             Poll::Ready(Ok((0, _))) => Poll::Ready(Err(Stop::Gone)),
             Poll::Ready(Ok((bytes, turn))) => {
                 self.heartbeat.heard(Instant::now());
                 self.outbox.heard();
-                Poll::Ready(Ok(Turn { is_full: turn.is_full || bytes == READ_BYTES, ..turn }))
+                // Long ones take their time as well.
+                self.allowance = self.allowance.saturating_sub(bytes / FRAME_BYTES);
+                Poll::Ready(Ok(turn))
             }
             Poll::Ready(Err(error)) => {
                 debug!(%error, "a socket failed");
@@ -407,6 +420,45 @@ mod tests {
         assert!(reader.hear(&mut frames, at_once).now_or_never().is_none(), "it goes on without a pause");
     }
 
+    /// A socket on which the same comes as often as it is read.
+    struct Endless<'a> {
+        bytes: &'a [u8],
+        reads: usize,
+    }
+
+    impl AsyncRead for Endless<'_> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            assert!(self.reads <= 2 * BATCH_FRAMES, "it is read on and on");
+            buffer.put_slice(self.bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What reads kept up with who sent, and each read had less than it could have had: nobody else of the thread had a turn for 128 of them. Seen with
+    /// a million pings a second.
+    #[tokio::test]
+    async fn others_have_their_turn_however_a_flood_is_cut_into_frames_and_reads() {
+        let config = Config::default();
+        let many_pings = frame(0x89, b"").repeat(1_000);
+        for (name, leftover, bytes, reads) in [
+            ("messages that come one by one", vec![], frame(0x81, b"x"), BATCH_FRAMES),
+            ("messages in fragments", vec![], [frame(0x01, b"x"), frame(0x80, b"y")].concat(), BATCH_FRAMES / 2),
+            ("pings that come one by one", vec![], frame(0x89, b""), BATCH_FRAMES),
+            ("pongs", vec![], frame(0x8a, b"").repeat(BATCH_FRAMES / 2), 2),
+            ("fragments", frame(0x01, b""), frame(0x00, b""), BATCH_FRAMES - 1),
+            ("more pings than are answered at once", many_pings, vec![], 0),
+            ("a long message", b"\x82\xff\0\0\0\0\0\x01\0\0mask".to_vec(), vec![0; 8 * FRAME_BYTES], BATCH_FRAMES / 8),
+        ] {
+            let (outbox, io, mut arriving) = (outbox(), RefCell::new(Endless { bytes: &bytes, reads: 0 }), arriving(&leftover));
+            let mut reader = Reader::new(&io, &mut arriving, &outbox, Pings::Packets, &config.limits, &config.timeouts);
+            let hearing = |messages: &mut Messages<'_, '_>, _: &mut VecDeque<Frame>| messages.by_ref().count() <= BATCH_FRAMES;
+            let mut frames = VecDeque::new();
+            assert!(reader.hear(&mut frames, hearing).now_or_never().is_none(), "{name}");
+            assert_eq!(io.borrow().reads, reads, "{name}");
+        }
+    }
+
     fn arriving(leftover: &[u8]) -> Arriving {
         Arriving::new(leftover.into(), &Config::default().limits)
     }
@@ -445,11 +497,11 @@ mod tests {
                 let (mut heard, mut frames) = (vec![], VecDeque::new());
                 let mut reads = [&stream[begins..cut], &stream[cut..]].map(<[u8]>::to_vec).into_iter();
                 while arriving.stop.is_none() {
-                    arriving.decode_rest(&outbox, |messages| keep(messages, &mut frames));
+                    arriving.decode_rest(&mut BATCH_FRAMES.clone(), &outbox, |messages| keep(messages, &mut frames));
                     if frames.is_empty() && arriving.stop.is_none() {
                         assert!(arriving.rest.len() <= LEFT_BYTES_MAX && arriving.rest.capacity() <= LEFT_BYTES_MAX, "cut at {cut}");
                         let mut read = reads.next().expect("the end comes before");
-                        arriving.decode(&mut read, &outbox, |messages| keep(messages, &mut frames));
+                        arriving.decode(&mut read, &mut BATCH_FRAMES.clone(), &outbox, |messages| keep(messages, &mut frames));
                     }
                     assert!(frames.len() <= BATCH_FRAMES);
                     heard.extend(frames.drain(..));
