@@ -1,15 +1,14 @@
-//! The WebTransport door: HTTP/3 sessions on QUIC, messages on the first bidirectional stream that the client opens, best effort in
+//! The WebTransport door: sessions of [HTTP/3](http3) on QUIC, messages on the first bidirectional stream that the client opens, best effort in
 //! datagrams.
 //!
 //! QUIC's own keep-alive and idle time-out stand in for heartbeats. Windows are sized so that a client costs no more than its bounds:
 //! what it may send ahead, and what is on its way to it unacknowledged.
 
+pub mod http3;
 mod write;
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
-    future::pending,
     iter,
     net::UdpSocket,
     pin::pin,
@@ -20,15 +19,18 @@ use std::{
 use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, future::Either, stream::FuturesUnordered};
-use quinn::{EndpointConfig, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
+use quinn::{EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{
     task::{coop::consume_budget, yield_now},
     time::timeout,
 };
 use tracing::{Instrument as _, debug, warn};
-use wtransport::{RecvStream, SendStream, VarInt, endpoint::IncomingSessionFuture, error::ConnectionError};
+use wtransport::proto::session::SessionResponse;
 
-use self::write::Sending;
+use self::{
+    http3::{Http3, Request, Session},
+    write::Sending,
+};
 use super::{
     BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, Turn, converse,
     engineio::{self, EngineIo},
@@ -102,7 +104,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
     let mut turn = workers.iter().cycle();
     let handshakes = Handshakes::new(doorkeeper.limits.handshakes_max, doorkeeper.timeouts.hello());
     while let Some(incoming) = endpoint.accept().await {
-        // A connection may outlive its place while its client does not let it end, so they have a bound of their own.
+        // A connection outlives its place while it drains (RFC 9000 §10.2), so they have a bound of their own.
         if endpoint.open_connections() >= doorkeeper.clients.connections_max() {
             doorkeeper.metrics.handshake_failed(HandshakeFailure::ServerFull);
             incoming.refuse();
@@ -130,16 +132,15 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
 
 async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper: Arc<Doorkeeper>, socket_io: Option<Arc<EngineIo>>) {
     let accepting = async {
-        let request = IncomingSessionFuture::with_quic_incoming(incoming).await?;
+        let request = Request::take(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
         let socket_io = socket_io.filter(|_| EngineIo::is_at(path));
         if path != PATH && socket_io.is_none() {
             debug!(path, "a WebTransport session for a path that is none");
             doorkeeper.metrics.handshake_failed(HandshakeFailure::NoSuchPath);
-            request.not_found().await;
+            request.refuse(SessionResponse::not_found()).await;
             return Ok(None);
         }
-        // Browsers send one. Of several the crate keeps the last, which is no loss: who is no browser may write any.
         let asking = Asking {
             origins: request.origin().map(str::as_bytes).into_iter().collect(),
             host: Some(request.authority()),
@@ -147,25 +148,25 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
             path,
         };
         if !doorkeeper.admits_origin(&asking) {
-            request.forbidden().await;
+            request.refuse(SessionResponse::forbidden()).await;
             return Ok(None);
         }
-        request.accept().await.map(|connection| Some((connection, socket_io)))
+        request.accept().await.map(|accepted| Some((accepted, socket_io)))
     };
     match handshake.run(Box::pin(accepting)).await {
-        Ok(Ok(Some((connection, socket_io)))) => {
+        Ok(Ok(Some(((session, http3), socket_io)))) => {
             // Before its handshake, a client may be anywhere but where it says.
-            let visit = doorkeeper.addresses.visit(connection.remote_address().ip(), Instant::now());
+            let visit = doorkeeper.addresses.visit(session.remote_address().ip(), Instant::now());
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
                 (Ok(place), Some(engine)) => {
                     let span = span(Door::WebTransport, "socket.io");
                     // Boxed: it takes more than a session of ours, which would have to keep room for it.
-                    Box::pin(engineio::webtransport::serve(connection, place, doorkeeper, &engine)).instrument(span).await;
+                    Box::pin(engineio::webtransport::serve(session, http3, place, doorkeeper, &engine)).instrument(span).await;
                 }
-                (Ok(place), None) => serve(connection, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
+                (Ok(place), None) => serve(session, http3, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
                 (Err(code), _) => {
                     doorkeeper.metrics.handshake_failed(code);
-                    close(&connection, code);
+                    close(&session, code);
                 }
             }
         }
@@ -183,19 +184,20 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
 }
 
 /// Serves one session to its end.
-async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Arc<Doorkeeper>) {
+async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     let meter = doorkeeper.meter(Door::WebTransport, &Native(Codec::MsgPack));
     // Boxed, for what it takes is not to be kept room for as long as the session lasts.
-    let (send, receive) = match Box::pin(opened(&connection, &place, doorkeeper)).await {
+    let (send, receive) = match Box::pin(opened(&mut http3, &session, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
         Err(code) => {
             doorkeeper.metrics.closed_with(code);
-            return close(&connection, code);
+            return close(&session, code);
         }
     };
     let outbox = Outbox::new(meter);
-    let sending = Sending::new(send, connection.clone());
+    let session = Arc::new(session);
+    let sending = Sending::new(send, session.clone());
     let past_door = outbox.use_shortcut(sending.clone());
     // Held by the session as well, and here until the connection is closed.
     let place = Arc::new(place);
@@ -209,11 +211,11 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
             silence: doorkeeper.timeouts.silence(),
             allowance: BATCH_FRAMES,
         };
-        reader.run(&connection, &place, doorkeeper, &outbox).await;
+        reader.run(&session, &place, doorkeeper, &outbox).await;
     });
     let mut writing = pin!(sending.write(&outbox, doorkeeper.timeouts.silence()));
     // In a set of its own, what comes once in a while is not looked at for every message.
-    let mut strays = FuturesUnordered::from_iter([refuse_strays(&connection)]);
+    let mut strays = FuturesUnordered::from_iter([http3.tend(&session)]);
     let writes = outbox.run_unless_idle(writing.as_mut(), overdue.as_mut());
     let end = tokio::select! {
         // What the client says may be answered at once.
@@ -240,50 +242,31 @@ async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: &Ar
     // It keeps the connection.
     drop(past_door);
     match end {
-        Some(End::Close(code)) => close(&connection, code),
-        Some(End::Answer(_)) | None => connection.close(VarInt::from_u32(0), b""),
+        Some(End::Close(code)) => close(&session, code),
+        Some(End::Answer(_)) | None => session.close(0, b""),
     }
 }
 
 /// Closes a connection for this reason.
-pub fn close(connection: &wtransport::Connection, code: CloseCode) {
-    connection.close(VarInt::from_u32(code.number().into()), code.slug().as_bytes());
+pub fn close(session: &Session, code: CloseCode) {
+    session.close(code.number().into(), code.slug().as_bytes());
 }
 
 /// Waits for the stream that carries the messages.
 pub async fn opened(
-    connection: &wtransport::Connection,
+    http3: &mut Http3,
+    session: &Session,
     place: &Place,
     doorkeeper: &Doorkeeper,
-) -> Result<Result<(SendStream, RecvStream), ConnectionError>, CloseCode> {
+) -> Result<Result<(SendStream, RecvStream), http3::End>, CloseCode> {
     // Without a stream there is no goodbye, so even a server that shuts down waits a little for it.
     let drained = async {
         doorkeeper.clients.drained().await;
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
     };
     tokio::select! {
-        opened = place.wait(connection.accept_bi(), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
+        opened = place.wait(http3.opened(session), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
         () = drained => Err(CloseCode::Draining),
-    }
-}
-
-/// Resets every stream but the one that carries the messages. It is for the reader to tell how the connection ended.
-async fn refuse_strays(connection: &wtransport::Connection) -> Infallible {
-    loop {
-        tokio::select! {
-            bidirectional = connection.accept_bi() => match bidirectional {
-                Ok((mut send, receive)) => {
-                    // It may be reset already, which is what we want.
-                    let _ = send.reset(VarInt::from_u32(0));
-                    receive.stop(VarInt::from_u32(0));
-                }
-                Err(_) => return pending().await,
-            },
-            unidirectional = connection.accept_uni() => match unidirectional {
-                Ok(receive) => receive.stop(VarInt::from_u32(0)),
-                Err(_) => return pending().await,
-            },
-        }
     }
 }
 
@@ -292,7 +275,7 @@ pub async fn read(stream: &mut RecvStream, buffer: &mut BytesMut) -> Result<bool
     if buffer.is_empty() {
         *buffer = BytesMut::new();
     }
-    match stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
+    match stream.read_chunk(usize::MAX, true).await {
         Ok(Some(chunk)) => {
             buffer.extend_from_slice(&chunk.bytes);
             Ok(true)
@@ -324,29 +307,30 @@ enum Stop {
 }
 
 impl Reader {
-    async fn run(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
-        match self.attend(quic, place, outbox, doorkeeper).await {
+    async fn run(&mut self, session: &Session, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
+        match self.attend(session, place, outbox, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
         }
     }
 
     /// Opens a session with the client's first frames and hands it all that follow.
-    async fn attend(&mut self, quic: &wtransport::Connection, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
+    async fn attend(&mut self, session: &Session, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
         let connection = place.connection(Native::shared(Codec::MsgPack), outbox.clone());
         // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
-        let (line, mut frames) = match Box::pin(doorkeeper.enter(place, connection, async |frames| self.frames(quic, frames).await)).await {
-            Ok(entered) => entered,
-            Err(stop) => return stop,
-        };
+        let (line, mut frames) =
+            match Box::pin(doorkeeper.enter(place, connection, async |frames| self.frames(session, frames).await)).await {
+                Ok(entered) => entered,
+                Err(stop) => return stop,
+            };
         let answers_max = self.answers_max;
         let at_once =
             |messages: &mut Messages<'_, '_>, frames: &mut _| line.hear_at_once(messages, frames) && !outbox.has_more_than(answers_max);
-        let mut datagrams = FuturesUnordered::from_iter([hear_datagrams(&line, quic)]);
+        let mut datagrams = FuturesUnordered::from_iter([hear_datagrams(&line, session)]);
         let stop = tokio::select! {
             // The first message has to reach the session before any datagram does.
             biased;
-            stop = converse(&mut frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.hear(quic, frames, at_once).await) => stop,
+            stop = converse(&mut frames, outbox, answers_max, async |frames| line.hear(frames).await, async |frames| self.hear(session, frames, at_once).await) => stop,
             Some(stop) = datagrams.next() => stop,
         };
         drop(datagrams);
@@ -355,14 +339,14 @@ impl Reader {
     }
 
     /// Adds the next whole messages to `frames`, one or more.
-    async fn frames(&mut self, connection: &wtransport::Connection, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
-        self.hear(connection, frames, |messages, frames| keep(messages, frames)).await
+    async fn frames(&mut self, session: &Session, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+        self.hear(session, frames, |messages, frames| keep(messages, frames)).await
     }
 
     /// Reads until there is something to wait for before the next message: a list of such as could not be heard at once, or what is told by `at_once`.
     async fn hear(
         &mut self,
-        connection: &wtransport::Connection,
+        session: &Session,
         frames: &mut VecDeque<Frame>,
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
@@ -373,10 +357,10 @@ impl Reader {
             }
             let mut turn = self.decode(&[], |messages| at_once(messages, frames))?;
             if turn == Turn::READ_ON && frames.is_empty() {
-                turn = match self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {
+                turn = match self.stream.read_chunk(usize::MAX, true).await {
                     Ok(Some(chunk)) => self.decode(&chunk.bytes, |messages| at_once(messages, frames))?,
                     Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
-                    Err(_) => return Err(Stop::why_lost(connection).await),
+                    Err(_) => return Err(Stop::why_lost(session).await),
                 };
             }
             if !frames.is_empty() || !turn.goes_on {
@@ -413,7 +397,7 @@ impl Reader {
 
     /// Reads to the end of the stream without looking, so that the client reads what was written before the end.
     async fn discard(&mut self) {
-        while let Ok(Some(_)) = self.stream.quic_stream_mut().read_chunk(usize::MAX, true).await {}
+        while let Ok(Some(_)) = self.stream.read_chunk(usize::MAX, true).await {}
     }
 }
 
@@ -473,17 +457,12 @@ impl Stopped for Stop {
 
 impl Stop {
     /// How a connection that is gone went.
-    async fn why_lost(connection: &wtransport::Connection) -> Self {
-        // The crate tells it in place of a datagram, and to a capsule that closes the session it adds its own close of the connection.
-        let error = loop {
-            if let Err(error) = connection.receive_datagram().await {
-                break error;
-            }
-        };
+    async fn why_lost(session: &Session) -> Self {
+        let Some(error) = session.closed().await else { return Self::Left };
         debug!(%error, "a WebTransport connection is gone");
         match error {
-            ConnectionError::TimedOut => Self::Lost(LeaveReason::Timeout),
-            ConnectionError::ApplicationClosed(_) if !has_broken_off(connection) => Self::Left,
+            quinn::ConnectionError::TimedOut => Self::Lost(LeaveReason::Timeout),
+            quinn::ConnectionError::ApplicationClosed(close) if close.error_code != H3_INTERNAL_ERROR.into() => Self::Left,
             _ => Self::Lost(LeaveReason::Disconnected),
         }
     }
@@ -498,18 +477,9 @@ impl Stop {
     }
 }
 
-/// Did the client close its QUIC connection because something went wrong? A capsule, which closes the session alone, has codes of the
-/// application's own.
-fn has_broken_off(connection: &wtransport::Connection) -> bool {
-    match connection.quic_connection().close_reason() {
-        Some(quinn::ConnectionError::ApplicationClosed(close)) => close.error_code == H3_INTERNAL_ERROR.into(),
-        _ => false,
-    }
-}
-
-async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Stop {
+async fn hear_datagrams(line: &Line, session: &Session) -> Stop {
     loop {
-        match connection.receive_datagram().await {
+        match session.receive_datagram().await {
             Ok(datagram) => {
                 let mut frames = VecDeque::new();
                 let message = (LentFrame::Datagram(&datagram).into(), true);
@@ -518,7 +488,7 @@ async fn hear_datagrams(line: &Line, connection: &wtransport::Connection) -> Sto
                 }
                 consume_budget().await;
             }
-            Err(_) => return Stop::why_lost(connection).await,
+            Err(_) => return Stop::why_lost(session).await,
         }
     }
 }

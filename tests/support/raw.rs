@@ -175,30 +175,32 @@ impl RawWebTransport {
 /// A WebTransport session spoken by hand, on a QUIC endpoint that the test holds and can move.
 pub struct RawSession {
     pub endpoint: quinn::Endpoint,
+    pub connection: quinn::Connection,
+    /// The client's control stream.
+    pub control: quinn::SendStream,
+    /// The stream on which the session was asked for.
+    pub request: quinn::SendStream,
+    _answer: quinn::RecvStream,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     buffer: BytesMut,
-    /// The session lasts as long as these.
-    _held: (quinn::Connection, quinn::SendStream, quinn::SendStream, quinn::RecvStream),
 }
 
 /// HTTP/3's control stream and SETTINGS (RFC 9114 §6.2.1 and §7.2.4): extended CONNECT, datagrams, WebTransport, one session.
-const CONTROL_STREAM: &[u8] = b"\x00\x04\x12\x08\x01\x33\x01\xab\x60\x37\x42\x01\xc0\x00\x00\x00\xc6\x71\x70\x6a\x01";
+pub const CONTROL_STREAM: &[u8] = b"\x00\x04\x12\x08\x01\x33\x01\xab\x60\x37\x42\x01\xc0\x00\x00\x00\xc6\x71\x70\x6a\x01";
 /// HEADERS in QPACK without Huffman (RFC 9204 §4.5): `:method: CONNECT`, `:scheme: https`, `:authority: x`, `:protocol: webtransport`
 /// and `:path: /wt`.
-const CONNECT: &[u8] = b"\x01\x24\x00\x00\xcf\xd7\x50\x01x\x27\x02:protocol\x0cwebtransport\x51\x03/wt";
+pub const CONNECT: &[u8] = b"\x01\x24\x00\x00\xcf\xd7\x50\x01x\x27\x02:protocol\x0cwebtransport\x51\x03/wt";
 /// HEADERS that say `:status: 200` and nothing else, in QPACK with Huffman as `wtransport` writes it.
-const STATUS_200: &[u8] = b"\x01\x07\x00\x00\x5f\x09\x82\x10\x01";
+pub const STATUS_200: &[u8] = b"\x01\x07\x00\x00\x5f\x09\x82\x10\x01";
 /// What a bidirectional stream of the session that stream 0 asked for begins with: draft-ietf-webtrans-http3 §4.
-const SESSION_STREAM: &[u8] = b"\x40\x41\x00";
+pub const SESSION_STREAM: &[u8] = b"\x40\x41\x00";
 
 impl RawSession {
     /// Opens a session and the stream for its messages, from any port of `local`.
     pub async fn open(base: &str, server: SocketAddr, local: Ipv4Addr) -> Self {
-        let quic = RawWebTransport::new(base).await.quic_config();
-        let endpoint = quinn::Endpoint::client(SocketAddrV4::new(local, 0).into()).expect("a UDP socket");
+        let (endpoint, connection) = Self::connect(base, server, local).await;
         let opening = async {
-            let connection = endpoint.connect_with(quic, server, "localhost").expect("a way").await.expect("a connection");
             let mut control = connection.open_uni().await.expect("a stream");
             control.write_all(CONTROL_STREAM).await.expect("settings");
             let (mut request, mut answer) = connection.open_bi().await.expect("a stream");
@@ -208,10 +210,19 @@ impl RawSession {
             assert_eq!(status, STATUS_200);
             let (mut send, receive) = connection.open_bi().await.expect("a stream");
             send.write_all(SESSION_STREAM).await.expect("a stream of the session");
-            (send, receive, (connection, control, request, answer))
+            (control, request, answer, send, receive)
         };
-        let (send, receive, held) = within("a session", opening).await;
-        Self { endpoint, send, receive, buffer: BytesMut::new(), _held: held }
+        let (control, request, _answer, send, receive) = within("a session", opening).await;
+        Self { endpoint, connection, control, request, _answer, send, receive, buffer: BytesMut::new() }
+    }
+
+    /// A connection on which nothing has been said.
+    pub async fn connect(base: &str, server: SocketAddr, local: Ipv4Addr) -> (quinn::Endpoint, quinn::Connection) {
+        let quic = RawWebTransport::new(base).await.quic_config();
+        let endpoint = quinn::Endpoint::client(SocketAddrV4::new(local, 0).into()).expect("a UDP socket");
+        let connecting = endpoint.connect_with(quic, server, "localhost").expect("a way");
+        let connection = within("a connection", connecting).await.expect("a connection");
+        (endpoint, connection)
     }
 
     /// Sends a message.

@@ -5,14 +5,18 @@
 use std::{collections::VecDeque, pin::pin, sync::Arc};
 
 use bytes::{Buf as _, BytesMut};
+use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 use tracing::debug;
-use wtransport::{RecvStream, SendStream, VarInt};
 
 use super::{
     super::{
         BATCH_FRAMES, Doorkeeper, Place, overdue,
-        webtransport::{close, opened, read},
+        webtransport::{
+            close,
+            http3::{Http3, Session},
+            opened, read,
+        },
     },
     EngineIo, Socket, Stop, attend,
 };
@@ -29,26 +33,42 @@ const WRITE_BYTES: usize = 32 * 1024;
 const OPEN: &[u8] = b"0";
 
 /// Serves a session from its first packet to its end.
-pub async fn serve(connection: wtransport::Connection, place: Place, doorkeeper: Arc<Doorkeeper>, engine: &Arc<EngineIo>) {
-    let turn_away = |code| {
-        doorkeeper.metrics.handshake_failed(code);
-        close(&connection, code);
-    };
+pub async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: Arc<Doorkeeper>, engine: &Arc<EngineIo>) {
     if let Some(code) = place.refusal {
-        return turn_away(code);
+        return turn_away(&session, &doorkeeper, code);
     }
-    let (mut send, receive) = match Box::pin(opened(&connection, &place, &doorkeeper)).await {
-        Ok(Ok(streams)) => streams,
-        Ok(Err(_)) => return,
-        Err(code) => return turn_away(code),
-    };
+    match Box::pin(opened(&mut http3, &session, &place, &doorkeeper)).await {
+        Ok(Ok(streams)) => {
+            tokio::select! {
+                () = talk(&session, streams, place, doorkeeper, engine) => {}
+                never = http3.tend(&session) => match never {},
+            }
+        }
+        Ok(Err(_)) => {}
+        Err(code) => turn_away(&session, &doorkeeper, code),
+    }
+}
+
+fn turn_away(session: &Session, doorkeeper: &Doorkeeper, code: CloseCode) {
+    doorkeeper.metrics.handshake_failed(code);
+    close(session, code);
+}
+
+/// Speaks with a client on the stream that it has opened.
+async fn talk(
+    session: &Session,
+    (mut send, receive): (SendStream, RecvStream),
+    place: Place,
+    doorkeeper: Arc<Doorkeeper>,
+    engine: &Arc<EngineIo>,
+) {
     let mut reader = Reader { stream: receive, buffer: BytesMut::new(), bytes_max: engine.limits.message_bytes_max };
     let mut frames = VecDeque::new();
     let first = place.wait(reader.frames(&mut frames), engine.timeouts.hello(), CloseCode::HelloTimeout).await;
     match first {
         Ok(Ok(())) if frames.pop_front().is_some_and(|frame| frame.bytes() == OPEN) => {}
-        Ok(_) => return connection.close(VarInt::from_u32(0), b""),
-        Err(code) => return turn_away(code),
+        Ok(_) => return session.close(0, b""),
+        Err(code) => return turn_away(session, &doorkeeper, code),
     }
     let (socket, incoming) = engine.open(Door::WebTransport);
     let mut open = BytesMut::new();
@@ -60,8 +80,8 @@ pub async fn serve(connection: wtransport::Connection, place: Place, doorkeeper:
         let end = carry(reader, send, frames, engine, &socket).await;
         socket.end(Stop::Gone);
         match end {
-            Some(End::Close(code)) => close(&connection, code),
-            Some(End::Answer(_)) | None => connection.close(VarInt::from_u32(0), b""),
+            Some(End::Close(code)) => close(session, code),
+            Some(End::Answer(_)) | None => session.close(0, b""),
         }
     };
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend(place, doorkeeper)));
@@ -158,7 +178,7 @@ async fn write(mut stream: SendStream, engine: &EngineIo, socket: &Socket) -> Op
         socket.outbox.written();
         if end.is_some() {
             // Already reset by the client, perhaps; there is nothing more to say either way.
-            let _ = stream.quic_stream_mut().finish();
+            let _ = stream.finish();
             return end;
         }
         buffer = BytesMut::new();

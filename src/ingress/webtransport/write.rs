@@ -9,24 +9,25 @@ use std::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use quinn::{SendStream, WriteError};
 use tokio::time::timeout;
 use tracing::debug;
-use wtransport::{SendStream, error::StreamWriteError};
 
+use super::http3::Session;
 use crate::{
     protocol::framing::{self, LentFrame},
     session::outbox::{End, Outbox, Outgoing, Shortcut, departing::write_batch},
 };
 
-/// The stream that carries the messages to a client, and the connection that carries its datagrams.
+/// The stream that carries the messages to a client, and the session that carries its datagrams.
 pub struct Sending {
     stream: Mutex<SendStream>,
-    connection: wtransport::Connection,
+    session: Arc<Session>,
 }
 
 impl Sending {
-    pub fn new(stream: SendStream, connection: wtransport::Connection) -> Arc<Self> {
-        Arc::new(Self { stream: stream.into(), connection })
+    pub fn new(stream: SendStream, session: Arc<Session>) -> Arc<Self> {
+        Arc::new(Self { stream: stream.into(), session })
     }
 
     /// Writes until the end. `None` if the stream broke before it: who takes nothing for as long as `patience` takes nothing any more, whatever else
@@ -49,13 +50,13 @@ impl Sending {
             outbox.written();
             if end.is_some() {
                 // Already reset by the client, perhaps; there is nothing more to say either way.
-                let _ = self.stream().quic_stream_mut().finish();
+                let _ = self.stream().finish();
                 return end;
             }
         }
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamWriteError>> {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WriteError>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -76,7 +77,7 @@ impl Sending {
     /// The same with a message.
     fn spell_frame(&self, frame: LentFrame<'_>, out: &mut BytesMut) {
         // A datagram that does not fit the path goes as a frame: slower, and not lost.
-        let is_sent = matches!(frame, LentFrame::Datagram(_)) && self.connection.send_datagram(frame.bytes()).is_ok();
+        let is_sent = matches!(frame, LentFrame::Datagram(_)) && self.session.send_datagram(frame.bytes()).is_ok();
         if !is_sent {
             framing::encode(frame.bytes(), out);
         }
@@ -105,6 +106,6 @@ impl Shortcut for Sending {
     }
 }
 
-fn takes_no_more(error: &StreamWriteError) {
+fn takes_no_more(error: &WriteError) {
     debug!(%error, "a stream takes no more");
 }

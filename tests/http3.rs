@@ -1,0 +1,191 @@
+//! HTTP/3 under a WebTransport session, spoken by hand: what ends a session, what breaks the protocol, and what does neither.
+
+mod support;
+
+use std::net::Ipv4Addr;
+
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use support::{
+    TestServer, connect_to, doors, hear, newcomer,
+    raw::{CONNECT, CONTROL_STREAM, RawSession, SESSION_STREAM, STATUS_200},
+    within,
+};
+use switchboard::{
+    client::Door,
+    protocol::{ClientMessage, LeaveReason, ServerMessage},
+};
+
+/// CLOSE_WEBTRANSPORT_SESSION with code 7 and `bye`: draft-ietf-webtrans-http3 §5.
+const CLOSE_CAPSULE: &[u8] = b"\x68\x43\x07\0\0\0\x07bye";
+/// HEADERS that ask for a page: `:method: GET`, `:scheme: https`, `:authority: x` and `:path: /`.
+const GET: &[u8] = b"\x01\x08\x00\x00\xd1\xd7\x50\x01x\xc1";
+/// Errors: RFC 9114 §8.1, RFC 9297 §5.2 and RFC 9204 §6.
+const H3_DATAGRAM_ERROR: u32 = 0x33;
+const H3_STREAM_CREATION_ERROR: u32 = 0x103;
+const H3_CLOSED_CRITICAL_STREAM: u32 = 0x104;
+const H3_FRAME_UNEXPECTED: u32 = 0x105;
+const H3_FRAME_ERROR: u32 = 0x106;
+const H3_EXCESSIVE_LOAD: u32 = 0x107;
+const H3_ID_ERROR: u32 = 0x108;
+const H3_MISSING_SETTINGS: u32 = 0x10a;
+const H3_REQUEST_REJECTED: u32 = 0x10b;
+const H3_MESSAGE_ERROR: u32 = 0x10e;
+const QPACK_DECOMPRESSION_FAILED: u32 = 0x200;
+
+async fn open(server: &TestServer) -> RawSession {
+    RawSession::open(server.base(), server.addresses()[0], Ipv4Addr::LOCALHOST).await
+}
+
+async fn connect(server: &TestServer) -> (quinn::Endpoint, Connection) {
+    RawSession::connect(server.base(), server.addresses()[0], Ipv4Addr::LOCALHOST).await
+}
+
+async fn unidirectional(connection: &Connection, bytes: &[u8]) -> SendStream {
+    let mut stream = within("a stream", connection.open_uni()).await.unwrap();
+    within("its bytes", stream.write_all(bytes)).await.unwrap();
+    stream
+}
+
+async fn bidirectional(connection: &Connection, bytes: &[u8]) -> (SendStream, RecvStream) {
+    let (mut send, receive) = within("a stream", connection.open_bi()).await.unwrap();
+    within("its bytes", send.write_all(bytes)).await.unwrap();
+    (send, receive)
+}
+
+/// The code with which the server closes the connection.
+async fn closed(connection: &Connection) -> u32 {
+    match within("the end", connection.closed()).await {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner() as u32,
+        other => panic!("{other}"),
+    }
+}
+
+/// A frame of one byte of type and one of length.
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind, u8::try_from(payload.len()).unwrap()], payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_leaves_by_a_capsule_or_the_end_of_its_request_and_is_lost_by_a_reset() {
+    // Who is lost may come back, and its peers learn of it when it does not.
+    let server = TestServer::with(|config| config.timeouts.resume_window_ms = 200);
+    let mut witness = connect_to(&doors(server.base()).await, Door::ALL[0], "r").await;
+    let capsule = frame(0, CLOSE_CAPSULE);
+    let one_by_one = CLOSE_CAPSULE.iter().flat_map(|byte| frame(0, &[*byte])).collect();
+    // GREASE of RFC 9114 §7.2.8 between, and a capsule that nobody knows before.
+    let behind_others = [frame(0x21, b"what"), frame(0, b"\x17\x04who?"), frame(0, b""), capsule.clone()].concat();
+    const LEFT: LeaveReason = LeaveReason::Disconnected;
+    const LOST: LeaveReason = LeaveReason::Timeout;
+    for (name, bytes, is_reset, reason) in [
+        ("a capsule", capsule, false, LEFT),
+        ("a capsule in as many frames as it has bytes", one_by_one, false, LEFT),
+        ("a capsule behind others", behind_others, false, LEFT),
+        ("the end", vec![], false, LEFT),
+        ("the end behind a capsule that nobody knows", frame(0, b"\x17\x04who?"), false, LEFT),
+        ("a reset", vec![], true, LOST),
+        ("the end within a frame", b"\0\x09\x68\x43".to_vec(), false, LOST),
+    ] {
+        let mut session = open(&server).await;
+        session.say(ClientMessage::Join { room: "r".into(), metadata: None }).await;
+        let peer = newcomer(&mut witness).await;
+        within("its bytes", session.request.write_all(&bytes)).await.unwrap();
+        // A capsule says enough; nothing has to follow it.
+        if is_reset {
+            session.request.reset(0_u8.into()).unwrap();
+        } else if !bytes.ends_with(b"bye") {
+            session.request.finish().unwrap();
+        }
+        let left = hear("who leaves", &mut witness, |message| match message {
+            ServerMessage::PeerLeft { peer_id, reason, .. } => Some((peer_id, reason)),
+            _ => None,
+        });
+        assert_eq!(left.await, (peer, reason), "{name}");
+        closed(&session.connection).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_breaks_http3_is_told_how() {
+    let server = TestServer::start();
+    let settings = &CONTROL_STREAM[1..];
+    let twice = [CONTROL_STREAM, settings].concat();
+    for (name, stream, code) in [
+        ("a control stream that does not begin with settings", &b"\x00\x21\x00"[..], H3_MISSING_SETTINGS),
+        ("settings twice", &twice, H3_FRAME_UNEXPECTED),
+        ("settings that are too long", b"\x00\x04\x50\x01", H3_EXCESSIVE_LOAD),
+        ("settings that are cut", b"\x00\x04\x01\x40", H3_FRAME_ERROR),
+    ] {
+        let (_endpoint, connection) = connect(&server).await;
+        let _stream = unidirectional(&connection, stream).await;
+        assert_eq!(closed(&connection).await, code, "{name}");
+    }
+    for (name, stream, code) in [
+        ("a frame of data before a request", &b"\x00\x01x"[..], H3_FRAME_UNEXPECTED),
+        ("a frame of HTTP/2", b"\x08\x01x", H3_FRAME_UNEXPECTED),
+        ("a request that is too long", b"\x01\x50\x01", H3_EXCESSIVE_LOAD),
+        ("a request in words of a table", b"\x01\x03\x00\x00\x80", QPACK_DECOMPRESSION_FAILED),
+        ("a stream of a session on which none can be", b"\x40\x41\x01", H3_ID_ERROR),
+    ] {
+        let (_endpoint, connection) = connect(&server).await;
+        let _control = unidirectional(&connection, CONTROL_STREAM).await;
+        let _streams = bidirectional(&connection, stream).await;
+        assert_eq!(closed(&connection).await, code, "{name}");
+    }
+    for (name, kind) in [("control", 0), ("encoder", 2), ("decoder", 3)] {
+        let session = open(&server).await;
+        let _first = unidirectional(&session.connection, &[kind]).await;
+        let _second = unidirectional(&session.connection, &[kind]).await;
+        assert_eq!(closed(&session.connection).await, H3_STREAM_CREATION_ERROR, "two {name} streams");
+        if kind != 0 {
+            let session = open(&server).await;
+            unidirectional(&session.connection, &[kind]).await.finish().unwrap();
+            assert_eq!(closed(&session.connection).await, H3_CLOSED_CRITICAL_STREAM, "the {name} stream ends");
+        }
+    }
+    let mut session = open(&server).await;
+    session.control.finish().unwrap();
+    assert_eq!(closed(&session.connection).await, H3_CLOSED_CRITICAL_STREAM, "the control stream ends");
+    let mut session = open(&server).await;
+    session.say(ClientMessage::Hello { token: None, resume: None }).await;
+    assert!(matches!(session.hear().await, ServerMessage::Welcome(_)));
+    session.connection.send_datagram(b"\xff"[..].into()).unwrap();
+    assert_eq!(closed(&session.connection).await, H3_DATAGRAM_ERROR, "a datagram that is none");
+    let mut session = open(&server).await;
+    session.request.write_all(&frame(0, b"\x68\x43\x03\0\0\0")).await.unwrap();
+    assert_eq!(closed(&session.connection).await, H3_MESSAGE_ERROR, "a capsule that is too short");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_for_us_changes_nothing() {
+    let server = TestServer::start();
+    let (_endpoint, connection) = connect(&server).await;
+    // Whatever comes first: a stream of the session before the session, that before the settings, and a page asked for before all of them.
+    let (_send, mut page) = bidirectional(&connection, GET).await;
+    let refused = within("a refusal", page.read_to_end(99)).await.unwrap_err();
+    let quinn::ReadToEndError::Read(quinn::ReadError::Reset(code)) = refused else { panic!("{refused}") };
+    assert_eq!(code, H3_REQUEST_REJECTED.into());
+    // It will be asked for on the third stream, whose id is 8: RFC 9000 §2.1.
+    let (mut send, _receive) = bidirectional(&connection, b"\x40\x41\x08").await;
+    let (_request, mut answer) = bidirectional(&connection, CONNECT).await;
+    let mut control = unidirectional(&connection, CONTROL_STREAM).await;
+    let mut status = [0; STATUS_200.len()];
+    within("an answer", answer.read_exact(&mut status)).await.unwrap();
+    assert_eq!(status, STATUS_200);
+    // Both streams of QPACK, types that nobody knows, one of the session, frames of priorities and of nothing on the control stream.
+    let mut streams = vec![];
+    for bytes in [&b"\x02\x20"[..], b"\x03", b"\x21what", b"\x40\x54\x08what", b"\x7f\xff\xff\xff"] {
+        streams.push(unidirectional(&connection, bytes).await);
+    }
+    within("frames", control.write_all(b"\x80\x0f\x07\x00\x02\0u\x21\x01x")).await.unwrap();
+    connection.send_datagram(b"\x00of another session"[..].into()).unwrap();
+    let (_send, mut another) = bidirectional(&connection, SESSION_STREAM).await;
+    let refused = within("a refusal", another.read_to_end(99)).await.unwrap_err();
+    assert!(matches!(refused, quinn::ReadToEndError::Read(quinn::ReadError::Reset(_))), "{refused}");
+    let (_send, mut another) = bidirectional(&connection, CONNECT).await;
+    let refused = within("a refusal", another.read_to_end(99)).await.unwrap_err();
+    assert!(matches!(refused, quinn::ReadToEndError::Read(quinn::ReadError::Reset(_))), "{refused}");
+
+    let mut witness = connect_to(&doors(server.base()).await, Door::ALL[0], "r").await;
+    within("a message", send.write_all(b"\0\0\0\x12\x82\xa4type\xa4join\xa4room\xa1r")).await.unwrap();
+    newcomer(&mut witness).await;
+}
