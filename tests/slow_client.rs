@@ -4,7 +4,7 @@
 mod support;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use support::{
     bystanders::Bystanders,
     connect_to, doors, eventually, goodbye, hear, newcomer, own_id,
     process::ServerProcess,
-    raw::{self, RawWebSocket, RawWebTransport, first},
+    raw::{self, RawSession, RawWebSocket, RawWebTransport, first},
     unanswered, within,
 };
 use switchboard::{
@@ -313,6 +313,31 @@ async fn the_smallest_frames_on_a_stream_cost_no_more_than_their_bounds() {
         assert!(grown < GROWTH_BYTES_MAX, "{} KiB more", grown / 1024);
         bystanders.noticed_nothing().await;
         drop(connection);
+    }
+}
+
+/// What is beneath a session is read to be thrown away, for as long as somebody sends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_of_http3_for_nobody_cost_no_more_than_their_bounds() {
+    let _alone = ALONE.lock().await;
+    let server = server();
+    let connector = doors(server.url()).await;
+    for name in ["GREASE on the control stream", "empty DATA on the stream of the request"] {
+        let bystanders = Bystanders::start(&connector, "bystanders").await;
+        let mut session = RawSession::open(server.url(), address(&server), Ipv4Addr::LOCALHOST).await;
+        let (stream, frame) = if name.contains("DATA") { (&mut session.request, b"\0\0") } else { (&mut session.control, b"\x21\0") };
+        let flood = frame.repeat(FLOOD_BYTES / frame.len());
+        let mut written = 0_usize;
+        let flooding = async {
+            while stream.write_all(&flood).await.is_ok() {
+                written += flood.len();
+            }
+        };
+        let grown = growth(&server, flooding).await;
+        println!("{} frames: {name}", written / frame.len());
+        assert!(written > 100 * 1024, "only {written} bytes were taken: {name}");
+        assert!(grown < GROWTH_BYTES_MAX, "{} KiB more", grown / 1024);
+        bystanders.noticed_nothing().await;
     }
 }
 

@@ -153,7 +153,7 @@ async fn connect(endpoint: &Endpoint, url: &Url, origin: Option<&str>) -> Result
     }
 }
 
-/// wtransport writes SETTINGS in pieces, and reads frames in steps that it may break off (as of 0.7.2). On a busy machine the second piece can then be
+/// wtransport, on this end and perhaps on the other, writes SETTINGS in pieces, and reads frames in steps that it may break off (as of 0.7.2). On a busy machine the second piece can then be
 /// taken for the beginning of a frame: for one longer than any may be, or for one that has no place there.
 fn is_misread(error: &ConnectionError) -> bool {
     match error {

@@ -61,6 +61,8 @@ use crate::{
 
 /// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
 const BATCH_FRAMES: usize = 64;
+/// So many bytes take about as long as a frame.
+const FRAME_BYTES: usize = 1024;
 
 /// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
 const ICE: &str = "ice";
@@ -333,7 +335,8 @@ pub async fn converse<Stop>(
         let is_flooded = frames.len() >= BATCH_FRAMES;
         hear(frames).await;
         if is_flooded {
-            // Others of the thread have their turn, and above all those who write what was said.
+            // Others of the thread have their turn, and above all those who write what was said. Who reads a socket sees to that as well; not every list
+            // comes from one.
             yield_now().await;
         }
         debug_assert!(frames.is_empty(), "what is not heard would be lost");

@@ -27,12 +27,9 @@ use tokio::{
 use tracing::{Instrument as _, debug, warn};
 use wtransport::proto::session::SessionResponse;
 
-use self::{
-    http3::{Http3, Request, Session},
-    write::Sending,
-};
+use self::write::Sending;
 use super::{
-    BATCH_FRAMES, Doorkeeper, Line, Place, Stopped, Turn, converse,
+    BATCH_FRAMES, Doorkeeper, FRAME_BYTES, Line, Place, Stopped, Turn, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
     keep,
@@ -132,7 +129,7 @@ pub async fn accept(endpoint: quinn::Endpoint, workers: Vec<ArbiterHandle>, door
 
 async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper: Arc<Doorkeeper>, socket_io: Option<Arc<EngineIo>>) {
     let accepting = async {
-        let request = Request::take(incoming).await?;
+        let request = http3::Request::take(incoming).await?;
         let path = request.path().split('?').next().unwrap_or_default();
         let socket_io = socket_io.filter(|_| EngineIo::is_at(path));
         if path != PATH && socket_io.is_none() {
@@ -154,16 +151,16 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
         request.accept().await.map(|accepted| Some((accepted, socket_io)))
     };
     match handshake.run(Box::pin(accepting)).await {
-        Ok(Ok(Some(((session, http3), socket_io)))) => {
+        Ok(Ok(Some(((session, streams), socket_io)))) => {
             // Before its handshake, a client may be anywhere but where it says.
             let visit = doorkeeper.addresses.visit(session.remote_address().ip(), Instant::now());
             match (doorkeeper.clients.admit(Arc::new(visit)), socket_io) {
                 (Ok(place), Some(engine)) => {
                     let span = span(Door::WebTransport, "socket.io");
                     // Boxed: it takes more than a session of ours, which would have to keep room for it.
-                    Box::pin(engineio::webtransport::serve(session, http3, place, doorkeeper, &engine)).instrument(span).await;
+                    Box::pin(engineio::webtransport::serve(session, streams, place, doorkeeper, &engine)).instrument(span).await;
                 }
-                (Ok(place), None) => serve(session, http3, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
+                (Ok(place), None) => serve(session, streams, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
                 (Err(code), _) => {
                     doorkeeper.metrics.handshake_failed(code);
                     close(&session, code);
@@ -184,10 +181,10 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
 }
 
 /// Serves one session to its end.
-async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: &Arc<Doorkeeper>) {
+async fn serve(session: http3::Session, mut streams: http3::Streams, place: Place, doorkeeper: &Arc<Doorkeeper>) {
     let meter = doorkeeper.meter(Door::WebTransport, &Native(Codec::MsgPack));
     // Boxed, for what it takes is not to be kept room for as long as the session lasts.
-    let (send, receive) = match Box::pin(opened(&mut http3, &session, &place, doorkeeper)).await {
+    let (send, receive) = match Box::pin(opened(&mut streams, &session, &place, doorkeeper)).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return,
         Err(code) => {
@@ -215,12 +212,16 @@ async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: &Ar
     });
     let mut writing = pin!(sending.write(&outbox, doorkeeper.timeouts.silence()));
     // In a set of its own, what comes once in a while is not looked at for every message.
-    let mut strays = FuturesUnordered::from_iter([http3.tend(&session)]);
+    let mut strays = FuturesUnordered::from_iter([streams.tend(&session)]);
     let writes = outbox.run_unless_idle(writing.as_mut(), overdue.as_mut());
     let end = tokio::select! {
         // What the client says may be answered at once.
         biased;
-        () = &mut reading => tokio::select! { end = &mut writing => end, end = &mut overdue => Some(end) },
+        () = &mut reading => tokio::select! {
+            end = &mut writing => end,
+            end = &mut overdue => Some(end),
+            Some(never) = strays.next() => match never {},
+        },
         first = writes => match first {
             // Who did not read its goodbye is told the code at least.
             Either::Right(end) => Some(end),
@@ -248,14 +249,14 @@ async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: &Ar
 }
 
 /// Closes a connection for this reason.
-pub fn close(session: &Session, code: CloseCode) {
+pub fn close(session: &http3::Session, code: CloseCode) {
     session.close(code.number().into(), code.slug().as_bytes());
 }
 
 /// Waits for the stream that carries the messages.
 pub async fn opened(
-    http3: &mut Http3,
-    session: &Session,
+    streams: &mut http3::Streams,
+    session: &http3::Session,
     place: &Place,
     doorkeeper: &Doorkeeper,
 ) -> Result<Result<(SendStream, RecvStream), http3::End>, CloseCode> {
@@ -265,7 +266,7 @@ pub async fn opened(
         tokio::time::sleep(doorkeeper.timeouts.close()).await;
     };
     tokio::select! {
-        opened = place.wait(http3.opened(session), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
+        opened = place.wait(streams.opened(session), doorkeeper.timeouts.stream(), CloseCode::StreamTimeout) => opened,
         () = drained => Err(CloseCode::Draining),
     }
 }
@@ -307,7 +308,7 @@ enum Stop {
 }
 
 impl Reader {
-    async fn run(&mut self, session: &Session, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
+    async fn run(&mut self, session: &http3::Session, place: &Arc<Place>, doorkeeper: &Arc<Doorkeeper>, outbox: &Arc<Outbox>) {
         match self.attend(session, place, outbox, doorkeeper).await {
             Stop::Fault(_) => self.discard().await,
             Stop::Left | Stop::Lost(_) => outbox.answer_close(None),
@@ -315,7 +316,7 @@ impl Reader {
     }
 
     /// Opens a session with the client's first frames and hands it all that follow.
-    async fn attend(&mut self, session: &Session, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
+    async fn attend(&mut self, session: &http3::Session, place: &Arc<Place>, outbox: &Arc<Outbox>, doorkeeper: &Doorkeeper) -> Stop {
         let connection = place.connection(Native::shared(Codec::MsgPack), outbox.clone());
         // Boxed, for what it takes is not to be kept room for as long as the connection lasts.
         let (line, mut frames) =
@@ -339,14 +340,14 @@ impl Reader {
     }
 
     /// Adds the next whole messages to `frames`, one or more.
-    async fn frames(&mut self, session: &Session, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
+    async fn frames(&mut self, session: &http3::Session, frames: &mut VecDeque<Frame>) -> Result<(), Stop> {
         self.hear(session, frames, |messages, frames| keep(messages, frames)).await
     }
 
     /// Reads until there is something to wait for before the next message: a list of such as could not be heard at once, or what is told by `at_once`.
     async fn hear(
         &mut self,
-        session: &Session,
+        session: &http3::Session,
         frames: &mut VecDeque<Frame>,
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
@@ -381,6 +382,8 @@ impl Reader {
         let mut messages = Messages::of(&mut input, self.message_bytes_max, &mut self.allowance);
         let goes_on = hear(&mut messages);
         let Messages { is_first, fault, .. } = messages;
+        // Long ones take their time as well, and so do many pieces of one.
+        self.allowance = self.allowance.saturating_sub((arrived.len() / FRAME_BYTES).max(is_first.into()));
         if let Some(error) = fault.as_ref().filter(|_| is_first) {
             debug!(%error, "a client sends too large a message");
             return Err(Stop::Fault(CloseCode::TooLarge));
@@ -457,7 +460,7 @@ impl Stopped for Stop {
 
 impl Stop {
     /// How a connection that is gone went.
-    async fn why_lost(session: &Session) -> Self {
+    async fn why_lost(session: &http3::Session) -> Self {
         let Some(error) = session.closed().await else { return Self::Left };
         debug!(%error, "a WebTransport connection is gone");
         match error {
@@ -477,7 +480,7 @@ impl Stop {
     }
 }
 
-async fn hear_datagrams(line: &Line, session: &Session) -> Stop {
+async fn hear_datagrams(line: &Line, session: &http3::Session) -> Stop {
     loop {
         match session.receive_datagram().await {
             Ok(datagram) => {

@@ -12,11 +12,7 @@ use tracing::debug;
 use super::{
     super::{
         BATCH_FRAMES, Doorkeeper, Place, overdue,
-        webtransport::{
-            close,
-            http3::{Http3, Session},
-            opened, read,
-        },
+        webtransport::{close, http3, opened, read},
     },
     EngineIo, Socket, Stop, attend,
 };
@@ -33,15 +29,21 @@ const WRITE_BYTES: usize = 32 * 1024;
 const OPEN: &[u8] = b"0";
 
 /// Serves a session from its first packet to its end.
-pub async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper: Arc<Doorkeeper>, engine: &Arc<EngineIo>) {
+pub async fn serve(
+    session: http3::Session,
+    mut streams: http3::Streams,
+    place: Place,
+    doorkeeper: Arc<Doorkeeper>,
+    engine: &Arc<EngineIo>,
+) {
     if let Some(code) = place.refusal {
         return turn_away(&session, &doorkeeper, code);
     }
-    match Box::pin(opened(&mut http3, &session, &place, &doorkeeper)).await {
-        Ok(Ok(streams)) => {
+    match Box::pin(opened(&mut streams, &session, &place, &doorkeeper)).await {
+        Ok(Ok(stream)) => {
             tokio::select! {
-                () = talk(&session, streams, place, doorkeeper, engine) => {}
-                never = http3.tend(&session) => match never {},
+                () = talk(&session, stream, place, doorkeeper, engine) => {}
+                never = streams.tend(&session) => match never {},
             }
         }
         Ok(Err(_)) => {}
@@ -49,14 +51,14 @@ pub async fn serve(session: Session, mut http3: Http3, place: Place, doorkeeper:
     }
 }
 
-fn turn_away(session: &Session, doorkeeper: &Doorkeeper, code: CloseCode) {
+fn turn_away(session: &http3::Session, doorkeeper: &Doorkeeper, code: CloseCode) {
     doorkeeper.metrics.handshake_failed(code);
     close(session, code);
 }
 
 /// Speaks with a client on the stream that it has opened.
 async fn talk(
-    session: &Session,
+    session: &http3::Session,
     (mut send, receive): (SendStream, RecvStream),
     place: Place,
     doorkeeper: Arc<Doorkeeper>,

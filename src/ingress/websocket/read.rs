@@ -19,7 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    super::{BATCH_FRAMES, Stopped, Turn, converse, keep},
+    super::{BATCH_FRAMES, FRAME_BYTES, Stopped, Turn, converse, keep},
     Pings,
     frame::{Decoder, Fault, Item, LEFT_BYTES_MAX},
 };
@@ -38,8 +38,6 @@ use crate::{
 
 /// Bytes that are read at once, at the most.
 const READ_BYTES: usize = 64 * 1024;
-/// So many bytes take about as long as a frame.
-const FRAME_BYTES: usize = READ_BYTES / BATCH_FRAMES;
 /// RFC 6455 §7.4.1: an endpoint breaks the protocol.
 const PROTOCOL_ERROR: u16 = 1002;
 /// RFC 6455 §7.4.1: text that is not UTF-8.
@@ -452,7 +450,10 @@ mod tests {
         ] {
             let (outbox, io, mut arriving) = (outbox(), RefCell::new(Endless { bytes: &bytes, reads: 0 }), arriving(&leftover));
             let mut reader = Reader::new(&io, &mut arriving, &outbox, Pings::Packets, &config.limits, &config.timeouts);
-            let hearing = |messages: &mut Messages<'_, '_>, _: &mut VecDeque<Frame>| messages.by_ref().count() <= BATCH_FRAMES;
+            let hearing = |messages: &mut Messages<'_, '_>, _: &mut VecDeque<Frame>| {
+                messages.by_ref().for_each(drop);
+                true
+            };
             let mut frames = VecDeque::new();
             assert!(reader.hear(&mut frames, hearing).now_or_never().is_none(), "{name}");
             assert_eq!(io.borrow().reads, reads, "{name}");

@@ -3,6 +3,8 @@
 //! After RFC 9114 (HTTP/3), RFC 9220 (extended CONNECT), RFC 9297 (datagrams and capsules) and draft-ietf-webtrans-http3. Settings, QPACK and what is in
 //! a datagram are the crate's. Its own driver, which our client has, takes a task and eight channels for each connection: 30 KiB.
 
+mod read;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -14,42 +16,38 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream};
+use quinn::{RecvStream, SendStream};
 use tracing::debug;
 use wtransport::proto::{
-    bytes::BytesReader as _,
     datagram::Datagram,
     error::ErrorCode,
     frame::Frame,
     headers::Headers,
     ids::{QStreamId, SessionId, StreamId},
-    session::{SessionRequest, SessionResponse},
+    session::{HeadersParseError, SessionRequest, SessionResponse},
     settings::Settings,
     stream_header::StreamHeader,
     varint::VarInt,
 };
 
-/// Types of frames: RFC 9114 §7.2.
-const DATA: u64 = 0x00;
-const HEADERS: u64 = 0x01;
-const SETTINGS: u64 = 0x04;
+use self::read::{DATA, Data, HEADERS, SETTINGS, Source as _, StreamKind, Unread};
+
 /// What begins a stream of a session where a frame would begin: draft-ietf-webtrans-http3 §4.2.
 const SESSION_STREAM: u64 = 0x41;
 /// Types of unidirectional streams: RFC 9114 §6.2, RFC 9204 §4.2.
 const CONTROL: u64 = 0x00;
+const PUSH: u64 = 0x01;
 const QPACK_ENCODER: u64 = 0x02;
 const QPACK_DECODER: u64 = 0x03;
 /// The capsule with which a client closes its session, a code and a reason in it: draft-ietf-webtrans-http3 §5.
 const CLOSE_SESSION: u64 = 0x2843;
 const CLOSE_SESSION_BYTES: RangeInclusive<u64> = 4..=4 + 1024;
-/// Bytes of a request or of settings, at the most. Browsers send some hundreds.
-const PAYLOAD_BYTES_MAX: u64 = 4096;
 
 /// A client's request for a session.
 pub struct Request {
     request: SessionRequest,
     session: Session,
-    http3: Http3,
+    streams: Streams,
     send: SendStream,
     receive: RecvStream,
 }
@@ -62,15 +60,16 @@ pub struct Session {
 }
 
 /// The streams of a connection that are not for messages.
-pub struct Http3 {
+pub struct Streams {
     quic: quinn::Connection,
     /// Open as long as the connection.
     _control: SendStream,
     /// Of which types a stream has begun, where a client has one of each.
     begun: [bool; 4],
-    streams: FuturesUnordered<LocalBoxFuture<'static, Result<Event, End>>>,
-    /// Streams of a session that were opened before anybody asked for them.
-    opened: VecDeque<(SessionId, SendStream, RecvStream)>,
+    /// What each waits for.
+    waiting: FuturesUnordered<LocalBoxFuture<'static, Result<Event, End>>>,
+    /// Streams of a session that began before anybody asked for them.
+    early: VecDeque<(SessionId, SendStream, RecvStream)>,
 }
 
 /// Why there is no session any more.
@@ -114,11 +113,11 @@ enum Event {
 impl Request {
     /// Waits for a connection, and for what is asked for on it.
     pub async fn take(incoming: quinn::Incoming) -> Result<Self, End> {
-        let mut http3 = Http3::begin(incoming.await?).await?;
-        let asked = http3.asked().await;
-        let (request, id, send, receive) = asked.inspect_err(|end| http3.close(end.code()))?;
-        let session = Session { quic: http3.quic.clone(), id, has_left: false.into() };
-        Ok(Self { request, session, http3, send, receive })
+        let mut streams = Streams::begin(incoming.await?).await?;
+        let asked = streams.asked().await;
+        let (request, id, send, receive) = asked.inspect_err(|end| streams.close(end.code()))?;
+        let session = Session { quic: streams.quic.clone(), id, has_left: false.into() };
+        Ok(Self { request, session, streams, send, receive })
     }
 
     /// Its `:path`.
@@ -142,17 +141,17 @@ impl Request {
     }
 
     /// Begins the session.
-    pub async fn accept(mut self) -> Result<(Session, Http3), End> {
+    pub async fn accept(mut self) -> Result<(Session, Streams), End> {
         self.answer(&SessionResponse::ok()).await?;
-        let Self { session, http3, send, receive, .. } = self;
-        http3.streams.push(
+        let Self { session, streams, send, receive, .. } = self;
+        streams.waiting.push(
             async {
                 let _stays_open = send;
-                Err(session_end(receive).await)
+                session_end(receive).await
             }
             .boxed_local(),
         );
-        Ok((session, http3))
+        Ok((session, streams))
     }
 
     /// Refuses the session, and waits until the client knows.
@@ -160,7 +159,7 @@ impl Request {
         if self.answer(&response).await.is_ok() && self.send.finish().is_ok() {
             let _ = self.send.stopped().await;
         }
-        self.http3.close(ErrorCode::NoError);
+        self.streams.close(ErrorCode::NoError);
     }
 
     async fn answer(&mut self, response: &SessionResponse) -> Result<(), End> {
@@ -208,7 +207,7 @@ impl Session {
     }
 }
 
-impl Http3 {
+impl Streams {
     /// Tells the client what is spoken here.
     async fn begin(quic: quinn::Connection) -> Result<Self, End> {
         let settings = Settings::builder()
@@ -224,30 +223,44 @@ impl Http3 {
         said.extend(spelled(&settings.generate_frame()));
         let mut control = quic.open_uni().await?;
         control.write_all(&said).await.map_err(|_| End::Gone)?;
-        Ok(Self { quic, _control: control, begun: [false; 4], streams: FuturesUnordered::new(), opened: VecDeque::new() })
+        let stopped = control.stopped();
+        let waiting = FuturesUnordered::from_iter([async {
+            match stopped.await {
+                Ok(_) => Err(End::Broken(ErrorCode::ClosedCriticalStream)),
+                Err(_) => Err(End::Gone),
+            }
+        }
+        .boxed_local()]);
+        Ok(Self { quic, _control: control, begun: [false; 4], waiting, early: VecDeque::new() })
     }
 
-    /// Waits for the client's settings and for its request, whichever comes first.
+    /// Waits for the client's settings and for its request, in whatever order they come.
     async fn asked(&mut self) -> Result<(SessionRequest, SessionId, SendStream, RecvStream), End> {
         let (mut has_settings, mut asked) = (false, None);
         loop {
             match self.next().await? {
                 Event::Settings(stream) => {
                     has_settings = true;
-                    self.streams.push(control(stream).map(Err).boxed_local());
+                    self.waiting.push(control(stream).boxed_local());
                 }
                 Event::Request(headers, send, receive) if asked.is_none() => {
                     let headers = Headers::with_frame(&Frame::new_headers(headers.into())).map_err(End::Broken)?;
                     match (SessionRequest::try_from(headers), id_of(receive.id())) {
                         (Ok(request), Some(id)) => asked = Some((request, id, send, receive)),
                         (Err(error), _) => {
-                            debug!(%error, "a request for something else");
-                            refuse(send, receive);
+                            debug!(%error, "a request for no session");
+                            let code = match error {
+                                HeadersParseError::MethodNotConnect | HeadersParseError::ProtocolNotWebTransport => {
+                                    ErrorCode::RequestRejected
+                                }
+                                _ => ErrorCode::Message,
+                            };
+                            refuse(send, receive, code);
                         }
                         (_, None) => unreachable!("it is the client that opens it"),
                     }
                 }
-                Event::Opened(id, send, receive) => self.opened.push_back((id, send, receive)),
+                Event::Opened(id, send, receive) => self.early.push_back((id, send, receive)),
                 event => refuse_event(event),
             }
             if let Some(asked) = asked.take_if(|_| has_settings) {
@@ -256,10 +269,10 @@ impl Http3 {
         }
     }
 
-    /// Waits for the next stream of the session.
+    /// Waits for the next stream of the session, in the order in which their beginnings come.
     pub async fn opened(&mut self, session: &Session) -> Result<(SendStream, RecvStream), End> {
         loop {
-            let event = match self.opened.pop_front() {
+            let event = match self.early.pop_front() {
                 Some((id, send, receive)) => Event::Opened(id, send, receive),
                 None => self.next().await.inspect_err(|end| self.end(session, end))?,
             };
@@ -272,7 +285,7 @@ impl Http3 {
 
     /// Refuses every other stream, and ends the connection when the client ends the session. It is for others to tell how the connection ended.
     pub async fn tend(mut self, session: &Session) -> Infallible {
-        self.opened.drain(..).for_each(|(_, send, receive)| refuse(send, receive));
+        self.early.drain(..).for_each(|(id, send, receive)| refuse_event(Event::Opened(id, send, receive)));
         loop {
             match self.next().await {
                 Ok(event) => refuse_event(event),
@@ -287,7 +300,10 @@ impl Http3 {
     fn end(&self, session: &Session, end: &End) {
         debug!(%end, "a WebTransport session is over");
         session.has_left.store(matches!(end, End::Left), Ordering::Relaxed);
-        self.close(end.code());
+        // Closed once more, it would tell of no other end any longer.
+        if self.quic.close_reason().is_none() {
+            self.close(end.code());
+        }
     }
 
     fn close(&self, code: ErrorCode) {
@@ -298,28 +314,31 @@ impl Http3 {
     async fn next(&mut self) -> Result<Event, End> {
         loop {
             let event = tokio::select! {
+                // What a client said before it closed the connection comes before that.
+                biased;
+                Some(event) = self.waiting.next() => event?,
                 stream = self.quic.accept_uni() => {
-                    self.streams.push(typed(stream?).map(Ok).boxed_local());
+                    self.waiting.push(typed(stream?).map(Ok).boxed_local());
                     continue;
                 }
                 stream = self.quic.accept_bi() => {
                     let (send, receive) = stream?;
-                    self.streams.push(first_frame(send, receive).boxed_local());
+                    self.waiting.push(first_frame(send, receive).boxed_local());
                     continue;
                 }
-                Some(event) = self.streams.next() => event?,
             };
             match event {
                 Event::Typed(kind @ (CONTROL | QPACK_ENCODER | QPACK_DECODER), stream) => {
                     if std::mem::replace(&mut self.begun[kind as usize], true) {
                         return Err(End::Broken(ErrorCode::StreamCreation));
                     }
-                    self.streams.push(match kind {
+                    self.waiting.push(match kind {
                         CONTROL => settings(stream).boxed_local(),
-                        _ => discard(stream).map(Err).boxed_local(),
+                        _ => discard(stream).boxed_local(),
                     });
                 }
-                // One of a session, to which nothing is said in this way, or one of a type that nobody knows: RFC 9114 §6.2.3.
+                Event::Typed(PUSH, _) => return Err(End::Broken(ErrorCode::StreamCreation)),
+                // One of a session, to which nothing is said in this way, or one of a type that nobody knows: RFC 9114 §6.2.
                 Event::Typed(_, mut stream) => drop(stream.stop(number(ErrorCode::StreamCreation))),
                 Event::Over => {}
                 event => return Ok(event),
@@ -328,17 +347,39 @@ impl Http3 {
     }
 }
 
-/// Refuses a stream, if it is one.
-fn refuse_event(event: Event) {
-    if let Event::Request(_, send, receive) | Event::Opened(_, send, receive) = event {
-        refuse(send, receive);
+impl Unread {
+    /// What it means on a stream that has to stay open: RFC 9114 §6.2.1.
+    fn of_critical(self) -> End {
+        match self {
+            Self::Ended | Self::Cut | Self::Reset => End::Broken(ErrorCode::ClosedCriticalStream),
+            Self::Gone => End::Gone,
+            Self::Broken(code) => End::Broken(code),
+        }
+    }
+
+    /// What it means within a request.
+    fn of_request(self) -> End {
+        match self {
+            Self::Ended | Self::Cut => End::Broken(ErrorCode::Frame),
+            Self::Reset | Self::Gone => End::Gone,
+            Self::Broken(code) => End::Broken(code),
+        }
     }
 }
 
-fn refuse(mut send: SendStream, mut receive: RecvStream) {
+/// Refuses a stream, if it is one.
+fn refuse_event(event: Event) {
+    match event {
+        Event::Request(_, send, receive) => refuse(send, receive, ErrorCode::RequestRejected),
+        Event::Opened(_, send, receive) => refuse(send, receive, ErrorCode::BufferedStreamRejected),
+        Event::Typed(..) | Event::Settings(_) | Event::Over => {}
+    }
+}
+
+fn refuse(mut send: SendStream, mut receive: RecvStream, code: ErrorCode) {
     // It may be reset already, which is what we want.
-    let _ = send.reset(number(ErrorCode::RequestRejected));
-    let _ = receive.stop(number(ErrorCode::RequestRejected));
+    let _ = send.reset(number(code));
+    let _ = receive.stop(number(code));
 }
 
 fn number(code: ErrorCode) -> quinn::VarInt {
@@ -357,116 +398,6 @@ fn id_of(stream: impl Into<quinn::VarInt>) -> Option<SessionId> {
     SessionId::try_from_session_stream(StreamId::new(stream)).ok()
 }
 
-/// Why something is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    /// The stream ended in front of it.
-    Ended,
-    /// The stream ended within it.
-    Cut,
-    /// The client took the stream back.
-    Reset,
-    /// The connection is gone.
-    Gone,
-    /// It is more than is looked at.
-    TooLong,
-}
-
-impl Unread {
-    /// What it is where something was begun.
-    fn within(self) -> Self {
-        if self == Self::Ended { Self::Cut } else { self }
-    }
-
-    /// What it means on a stream that has to stay open: RFC 9114 §6.2.1.
-    fn of_critical(self) -> End {
-        match self {
-            Self::Ended | Self::Cut | Self::Reset => End::Broken(ErrorCode::ClosedCriticalStream),
-            Self::Gone => End::Gone,
-            Self::TooLong => End::Broken(ErrorCode::ExcessiveLoad),
-        }
-    }
-}
-
-/// Where bytes come from.
-trait Source {
-    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Unread>;
-
-    /// A number: RFC 9000 §16.
-    async fn number(&mut self) -> Result<u64, Unread> {
-        let mut bytes = [0; VarInt::MAX_SIZE];
-        self.fill(&mut bytes[..1]).await?;
-        let size = VarInt::parse_size(bytes[0]);
-        self.fill(&mut bytes[1..size]).await.map_err(Unread::within)?;
-        Ok((&bytes[..size]).get_varint().expect("it is all there").into_inner())
-    }
-
-    /// The type of a frame or a capsule, and how long the rest of it is.
-    async fn header(&mut self) -> Result<(u64, u64), Unread> {
-        let kind = self.number().await?;
-        Ok((kind, self.number().await.map_err(Unread::within)?))
-    }
-
-    async fn skip(&mut self, mut length: u64) -> Result<(), Unread> {
-        let mut bytes = [0; 64];
-        while length > 0 {
-            let part = length.min(bytes.len() as u64);
-            self.fill(&mut bytes[..part as usize]).await.map_err(Unread::within)?;
-            length -= part;
-        }
-        Ok(())
-    }
-
-    /// The payload of a frame that has to be looked at as a whole.
-    async fn payload(&mut self, length: u64) -> Result<Vec<u8>, Unread> {
-        if length > PAYLOAD_BYTES_MAX {
-            return Err(Unread::TooLong);
-        }
-        let mut payload = vec![0; length as usize];
-        self.fill(&mut payload).await.map_err(Unread::within)?;
-        Ok(payload)
-    }
-}
-
-impl Source for RecvStream {
-    async fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Unread> {
-        self.read_exact(bytes).await.map_err(|error| match error {
-            ReadExactError::FinishedEarly(0) => Unread::Ended,
-            ReadExactError::FinishedEarly(_) => Unread::Cut,
-            ReadExactError::ReadError(ReadError::Reset(_)) => Unread::Reset,
-            ReadExactError::ReadError(_) => Unread::Gone,
-        })
-    }
-}
-
-/// What the DATA frames of a stream hold, as if it were one: RFC 9297 §3.1.
-struct Data<S> {
-    stream: S,
-    /// Bytes of the frame that is being read.
-    left: u64,
-}
-
-impl<S: Source> Source for Data<S> {
-    async fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), Unread> {
-        let mut has_begun = false;
-        while !bytes.is_empty() {
-            if self.left == 0 {
-                match self.stream.header().await {
-                    Ok((DATA, length)) => self.left = length,
-                    Ok((_, length)) => self.stream.skip(length).await?,
-                    Err(short) => return Err(if has_begun { short.within() } else { short }),
-                }
-                continue;
-            }
-            let part = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            let (now, later) = bytes.split_at_mut(part);
-            self.stream.fill(now).await.map_err(Unread::within)?;
-            (self.left, bytes, has_begun) = (self.left - part as u64, later, true);
-        }
-        Ok(())
-    }
-}
-
 /// Waits for the type of a unidirectional stream.
 async fn typed(mut stream: RecvStream) -> Event {
     match stream.number().await {
@@ -482,6 +413,7 @@ async fn first_frame(send: SendStream, mut receive: RecvStream) -> Result<Event,
         let Ok(kind) = receive.number().await else { return Ok(Event::Over) };
         let Ok(number) = receive.number().await else { return Ok(Event::Over) };
         match kind {
+            DATA => return Err(End::Broken(ErrorCode::FrameUnexpected)),
             SESSION_STREAM => {
                 let stream = quinn::VarInt::from_u64(number).expect("it was read as one");
                 let id = id_of(stream).ok_or(End::Broken(ErrorCode::Id))?;
@@ -490,26 +422,17 @@ async fn first_frame(send: SendStream, mut receive: RecvStream) -> Result<Event,
             HEADERS => {
                 return match receive.payload(number).await {
                     Ok(headers) => Ok(Event::Request(headers, send, receive)),
-                    Err(Unread::TooLong) => Err(End::Broken(ErrorCode::ExcessiveLoad)),
+                    Err(Unread::Broken(code)) => Err(End::Broken(code)),
                     Err(_) => Ok(Event::Over),
                 };
             }
             kind => {
-                is_allowed(kind)?;
+                StreamKind::Request.allows(kind).map_err(End::Broken)?;
                 if receive.skip(number).await.is_err() {
                     return Ok(Event::Over);
                 }
             }
         }
-    }
-}
-
-/// Refuses frames that must not come where others may: RFC 9114 §7.2.
-fn is_allowed(kind: u64) -> Result<(), End> {
-    // Those between are of HTTP/2: RFC 9114 §7.2.8.
-    match kind {
-        DATA | HEADERS | SETTINGS | 0x02 | 0x06 | 0x08 | 0x09 => Err(End::Broken(ErrorCode::FrameUnexpected)),
-        _ => Ok(()),
     }
 }
 
@@ -526,44 +449,34 @@ async fn settings(mut stream: RecvStream) -> Result<Event, End> {
 }
 
 /// Reads on in the control stream, of which nothing is for us, to its end.
-async fn control(mut stream: impl Source) -> End {
-    let ended: Result<Infallible, End> = async {
-        loop {
-            let (kind, length) = stream.header().await.map_err(Unread::of_critical)?;
-            is_allowed(kind)?;
-            stream.skip(length).await.map_err(Unread::of_critical)?;
-        }
+async fn control(mut stream: RecvStream) -> Result<Event, End> {
+    loop {
+        let (kind, length) = stream.header().await.map_err(Unread::of_critical)?;
+        StreamKind::Control.allows(kind).map_err(End::Broken)?;
+        stream.skip(length).await.map_err(Unread::of_critical)?;
     }
-    .await;
-    ended.map_or_else(|end| end, |never| match never {})
 }
 
 /// Reads a stream of QPACK to its end: without a table there is nothing in it for us.
-async fn discard(mut stream: impl Source) -> End {
-    loop {
-        if let Err(short) = stream.skip(u64::MAX).await {
-            return short.of_critical();
-        }
-    }
+async fn discard(mut stream: RecvStream) -> Result<Event, End> {
+    stream.skip(u64::MAX).await.map_err(Unread::of_critical)?;
+    Ok(Event::Over)
 }
 
 /// Waits for the end of a session: its capsule, or the end of the stream on which it was asked for.
-async fn session_end(stream: impl Source) -> End {
-    let mut capsules = Data { stream, left: 0 };
+async fn session_end(stream: RecvStream) -> Result<Event, End> {
+    let mut capsules = Data::of(stream);
     loop {
-        let capsule = async {
-            let (kind, length) = capsules.header().await?;
-            if kind != CLOSE_SESSION || CLOSE_SESSION_BYTES.contains(&length) {
-                capsules.skip(length).await?;
-            }
-            Ok((kind, length))
+        let (kind, length) = match capsules.header().await {
+            Err(Unread::Ended) => return Err(End::Left),
+            header => header.map_err(Unread::of_request)?,
         };
-        match capsule.await {
-            Ok((CLOSE_SESSION, length)) if !CLOSE_SESSION_BYTES.contains(&length) => return End::Broken(ErrorCode::Message),
-            Ok((CLOSE_SESSION, _)) | Err(Unread::Ended) => return End::Left,
-            Ok(_) => {}
-            Err(Unread::Cut | Unread::TooLong) => return End::Broken(ErrorCode::Frame),
-            Err(Unread::Reset | Unread::Gone) => return End::Gone,
+        if kind == CLOSE_SESSION && !CLOSE_SESSION_BYTES.contains(&length) {
+            return Err(End::Broken(ErrorCode::Message));
+        }
+        capsules.skip(length).await.map_err(Unread::of_request)?;
+        if kind == CLOSE_SESSION {
+            return Err(End::Left);
         }
     }
 }

@@ -13,7 +13,7 @@ use quinn::{SendStream, WriteError};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::http3::Session;
+use super::http3;
 use crate::{
     protocol::framing::{self, LentFrame},
     session::outbox::{End, Outbox, Outgoing, Shortcut, departing::write_batch},
@@ -22,11 +22,11 @@ use crate::{
 /// The stream that carries the messages to a client, and the session that carries its datagrams.
 pub struct Sending {
     stream: Mutex<SendStream>,
-    session: Arc<Session>,
+    session: Arc<http3::Session>,
 }
 
 impl Sending {
-    pub fn new(stream: SendStream, session: Arc<Session>) -> Arc<Self> {
+    pub fn new(stream: SendStream, session: Arc<http3::Session>) -> Arc<Self> {
         Arc::new(Self { stream: stream.into(), session })
     }
 
