@@ -59,7 +59,7 @@ use crate::{
     },
 };
 
-/// Frames that are handed over at once, at the most, so that a flood of small ones leaves others their turn.
+/// Frames that are read, or handed over at once, before others of the thread have their turn, at the most: a flood of small ones leaves them theirs.
 const BATCH_FRAMES: usize = 64;
 /// So many bytes take about as long as a frame.
 const FRAME_BYTES: usize = 1024;
@@ -346,20 +346,6 @@ pub async fn converse<Stop>(
             return stop;
         }
     }
-}
-
-/// What became of what was heard where it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Turn {
-    /// False if there is something to wait for before the next message.
-    goes_on: bool,
-    /// Was it as much as is heard at once? Then others of the thread have their turn before the next.
-    is_full: bool,
-}
-
-impl Turn {
-    /// With nothing to wait for.
-    const READ_ON: Self = Self { goes_on: true, is_full: false };
 }
 
 /// Hears none of what was read at once.

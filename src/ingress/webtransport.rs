@@ -29,7 +29,7 @@ use wtransport::proto::session::SessionResponse;
 
 use self::write::Sending;
 use super::{
-    BATCH_FRAMES, Doorkeeper, FRAME_BYTES, Line, Place, Stopped, Turn, converse,
+    BATCH_FRAMES, Doorkeeper, FRAME_BYTES, Line, Place, Stopped, converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
     keep,
@@ -161,10 +161,7 @@ async fn connection(incoming: quinn::Incoming, handshake: Handshake, doorkeeper:
                     Box::pin(engineio::webtransport::serve(session, streams, place, doorkeeper, &engine)).instrument(span).await;
                 }
                 (Ok(place), None) => serve(session, streams, place, &doorkeeper).instrument(span(Door::WebTransport, "native")).await,
-                (Err(code), _) => {
-                    doorkeeper.metrics.handshake_failed(code);
-                    close(&session, code);
-                }
+                (Err(code), _) => turn_away(&session, &doorkeeper, code),
             }
         }
         // Why is counted where it was decided.
@@ -242,14 +239,24 @@ async fn serve(session: http3::Session, mut streams: http3::Streams, place: Plac
     };
     // It keeps the connection.
     drop(past_door);
+    end_with(&session, end);
+}
+
+/// Closes the connection of who has no session with us, for this reason.
+pub fn turn_away(session: &http3::Session, doorkeeper: &Doorkeeper, code: CloseCode) {
+    doorkeeper.metrics.handshake_failed(code);
+    close(session, code);
+}
+
+/// Closes a connection whose stream has ended like this, if it was told.
+pub fn end_with(session: &http3::Session, end: Option<End>) {
     match end {
-        Some(End::Close(code)) => close(&session, code),
+        Some(End::Close(code)) => close(session, code),
         Some(End::Answer(_)) | None => session.close(0, b""),
     }
 }
 
-/// Closes a connection for this reason.
-pub fn close(session: &http3::Session, code: CloseCode) {
+fn close(session: &http3::Session, code: CloseCode) {
     session.close(code.number().into(), code.slug().as_bytes());
 }
 
@@ -356,24 +363,26 @@ impl Reader {
                 self.allowance = BATCH_FRAMES;
                 yield_now().await;
             }
-            let mut turn = self.decode(&[], |messages| at_once(messages, frames))?;
-            if turn == Turn::READ_ON && frames.is_empty() {
-                turn = match self.stream.read_chunk(usize::MAX, true).await {
+            let mut goes_on = self.decode(&[], |messages| at_once(messages, frames))?;
+            // With the allowance used up, there may be more of what was read.
+            if goes_on && self.allowance > 0 && frames.is_empty() {
+                goes_on = match self.stream.read_chunk(usize::MAX, true).await {
                     Ok(Some(chunk)) => self.decode(&chunk.bytes, |messages| at_once(messages, frames))?,
                     Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
                     Err(_) => return Err(Stop::why_lost(session).await),
                 };
             }
-            if !frames.is_empty() || !turn.goes_on {
+            if !frames.is_empty() || !goes_on {
                 return Ok(());
             }
         }
     }
 
-    /// Decodes what was left and what came behind it, has it heard, and keeps what is left of it.
-    fn decode(&mut self, arrived: &[u8], hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Result<Turn, Stop> {
+    /// Decodes what was left and what came behind it, as much of it as may be, has it heard, and keeps what is left of it. What `hear` says, and true
+    /// if there is nothing.
+    fn decode(&mut self, arrived: &[u8], hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Result<bool, Stop> {
         if self.buffer.is_empty() && arrived.is_empty() {
-            return Ok(Turn::READ_ON);
+            return Ok(true);
         }
         if !self.buffer.is_empty() {
             self.buffer.extend_from_slice(arrived);
@@ -394,8 +403,11 @@ impl Reader {
             (_, 0) => self.buffer = BytesMut::from(input),
             (left, before) => self.buffer.advance(before - left),
         }
-        // What came before a fault is heard first; its header is still there the next time.
-        Ok(Turn { goes_on, is_full: self.allowance == 0 || fault.is_some() })
+        if fault.is_some() {
+            // What came before it is heard first; its header is still there the next time.
+            self.allowance = 0;
+        }
+        Ok(goes_on)
     }
 
     /// Reads to the end of the stream without looking, so that the client reads what was written before the end.

@@ -589,7 +589,7 @@ mod tests {
         Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native))
     }
 
-    fn opened() -> Arc<Outbox> {
+    pub(super) fn opened() -> Arc<Outbox> {
         let outbox = outbox();
         outbox.open(Backlog::new(10_000, Arc::default()), []);
         outbox

@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{
     super::{
         BATCH_FRAMES, Doorkeeper, Place, overdue,
-        webtransport::{close, http3, opened, read},
+        webtransport::{end_with, http3, opened, read, turn_away},
     },
     EngineIo, Socket, Stop, attend,
 };
@@ -51,11 +51,6 @@ pub async fn serve(
     }
 }
 
-fn turn_away(session: &http3::Session, doorkeeper: &Doorkeeper, code: CloseCode) {
-    doorkeeper.metrics.handshake_failed(code);
-    close(session, code);
-}
-
 /// Speaks with a client on the stream that it has opened.
 async fn talk(
     session: &http3::Session,
@@ -81,10 +76,7 @@ async fn talk(
     let carrying = async {
         let end = carry(reader, send, frames, engine, &socket).await;
         socket.end(Stop::Gone);
-        match end {
-            Some(End::Close(code)) => close(session, code),
-            Some(End::Answer(_)) | None => session.close(0, b""),
-        }
+        end_with(session, end);
     };
     tokio::join!(carrying, engine.run(socket.clone(), incoming, attend(place, doorkeeper)));
 }

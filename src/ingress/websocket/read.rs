@@ -19,7 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    super::{BATCH_FRAMES, FRAME_BYTES, Stopped, Turn, converse, keep},
+    super::{BATCH_FRAMES, FRAME_BYTES, Stopped, converse, keep},
     Pings,
     frame::{Decoder, Fault, Item, LEFT_BYTES_MAX},
 };
@@ -122,33 +122,33 @@ impl Arriving {
         Self { decoder: Decoder::new(limits.message_bytes_max), rest, stop: None }
     }
 
-    /// Decodes what was read, as much of it as may be, has it heard, and keeps what is left of it.
+    /// Decodes what was read, as much of it as may be, has it heard, and keeps what is left of it. What `hear` says.
     fn decode(
         &mut self,
         mut input: &mut [u8],
         allowance: &mut usize,
         outbox: &Outbox,
         hear: impl FnOnce(&mut Messages<'_, '_>) -> bool,
-    ) -> Turn {
+    ) -> bool {
         if !self.rest.is_empty() {
             self.rest.extend_from_slice(input);
             return self.decode_rest(allowance, outbox, hear);
         }
-        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
+        let (goes_on, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
         match stop {
             None => self.rest.extend_from_slice(input),
             stop => self.stop = stop,
         }
-        turn
+        goes_on
     }
 
-    /// The same with what was left.
-    fn decode_rest(&mut self, allowance: &mut usize, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Turn {
+    /// The same with what was left. True if that is nothing.
+    fn decode_rest(&mut self, allowance: &mut usize, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> bool {
         if self.rest.is_empty() {
-            return Turn::READ_ON;
+            return true;
         }
         let mut input = &mut *self.rest;
-        let (turn, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
+        let (goes_on, stop) = Messages::of(&mut self.decoder, &mut input, allowance, outbox).heard(hear);
         match stop {
             // The beginning of a frame does not keep the room of all that came before it.
             None if input.len() <= LEFT_BYTES_MAX => self.rest = BytesMut::from(&*input),
@@ -158,7 +158,7 @@ impl Arriving {
             }
             stop => (self.stop, self.rest) = (stop, BytesMut::new()),
         }
-        turn
+        goes_on
     }
 }
 
@@ -180,12 +180,11 @@ impl<'r, 'a> Messages<'r, 'a> {
         Self { decoder, input, allowance, outbox, is_first: true, stop: None }
     }
 
-    /// Has all of them heard; what became of them, and why there are no more, if that is the end.
-    fn heard(mut self, hear: impl FnOnce(&mut Self) -> bool) -> (Turn, Option<Stop>) {
+    /// Has all of them heard; what `hear` says, and why there are no more, if that is the end.
+    fn heard(mut self, hear: impl FnOnce(&mut Self) -> bool) -> (bool, Option<Stop>) {
         let goes_on = hear(&mut self);
-        let is_full = *self.allowance == 0;
-        debug_assert!(is_full || self.next().is_none(), "what is not heard would be heard later than what is behind it");
-        (Turn { goes_on, is_full }, self.stop)
+        debug_assert!(*self.allowance == 0 || self.next().is_none(), "what is not heard would be heard later than what is behind it");
+        (goes_on, self.stop)
     }
 
     fn take(&mut self) -> Result<Option<CowFrame<'a>>, Stop> {
@@ -280,11 +279,12 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
                 self.allowance = BATCH_FRAMES;
                 yield_now().await;
             }
-            let mut turn = self.arriving.decode_rest(&mut self.allowance, self.outbox, |messages| at_once(messages, frames));
-            if self.arriving.stop.is_none() && turn == Turn::READ_ON && frames.is_empty() {
-                turn = poll_fn(|cx| self.poll_read(cx, |messages| at_once(messages, frames))).await?;
+            let mut goes_on = self.arriving.decode_rest(&mut self.allowance, self.outbox, |messages| at_once(messages, frames));
+            // With the allowance used up, there may be more of what was read.
+            if goes_on && self.allowance > 0 && self.arriving.stop.is_none() && frames.is_empty() {
+                goes_on = poll_fn(|cx| self.poll_read(cx, |messages| at_once(messages, frames))).await?;
             }
-            if !frames.is_empty() || !turn.goes_on {
+            if !frames.is_empty() || !goes_on {
                 return Ok(());
             }
             if let Some(stop) = self.arriving.stop.take() {
@@ -294,16 +294,16 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
     }
 
     /// Reads what the socket has, probing a client that is silent.
-    fn poll_read(&mut self, cx: &mut Context<'_>, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Poll<Result<Turn, Stop>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> Poll<Result<bool, Stop>> {
         let decode = |arrived: &mut [u8]| (arrived.len(), self.arriving.decode(arrived, &mut self.allowance, self.outbox, hear));
         match poll_arrived(self.io, cx, decode) {
             Poll::Ready(Ok((0, _))) => Poll::Ready(Err(Stop::Gone)),
-            Poll::Ready(Ok((bytes, turn))) => {
+            Poll::Ready(Ok((bytes, goes_on))) => {
                 self.heartbeat.heard(Instant::now());
                 self.outbox.heard();
                 // Long ones take their time as well.
                 self.allowance = self.allowance.saturating_sub(bytes / FRAME_BYTES);
-                Poll::Ready(Ok(turn))
+                Poll::Ready(Ok(goes_on))
             }
             Poll::Ready(Err(error)) => {
                 debug!(%error, "a socket failed");

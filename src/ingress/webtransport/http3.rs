@@ -245,7 +245,7 @@ impl Streams {
                 }
                 Event::Request(headers, send, receive) if asked.is_none() => {
                     let headers = Headers::with_frame(&Frame::new_headers(headers.into())).map_err(End::Broken)?;
-                    match (SessionRequest::try_from(headers), id_of(receive.id())) {
+                    match (SessionRequest::try_from(headers), id_of(quinn::VarInt::from(receive.id()).into_inner())) {
                         (Ok(request), Some(id)) => asked = Some((request, id, send, receive)),
                         (Err(error), _) => {
                             debug!(%error, "a request for no session");
@@ -393,9 +393,8 @@ fn spelled(frame: &Frame<'_>) -> Vec<u8> {
 }
 
 /// The session that was asked for on this stream. None, for a stream on which none can be.
-fn id_of(stream: impl Into<quinn::VarInt>) -> Option<SessionId> {
-    let stream = VarInt::try_from(stream.into().into_inner()).ok()?;
-    SessionId::try_from_session_stream(StreamId::new(stream)).ok()
+fn id_of(stream: u64) -> Option<SessionId> {
+    SessionId::try_from_session_stream(StreamId::new(VarInt::try_from(stream).ok()?)).ok()
 }
 
 /// Waits for the type of a unidirectional stream.
@@ -415,8 +414,7 @@ async fn first_frame(send: SendStream, mut receive: RecvStream) -> Result<Event,
         match kind {
             DATA => return Err(End::Broken(ErrorCode::FrameUnexpected)),
             SESSION_STREAM => {
-                let stream = quinn::VarInt::from_u64(number).expect("it was read as one");
-                let id = id_of(stream).ok_or(End::Broken(ErrorCode::Id))?;
+                let id = id_of(number).ok_or(End::Broken(ErrorCode::Id))?;
                 return Ok(Event::Opened(id, send, receive));
             }
             HEADERS => {

@@ -55,47 +55,18 @@ pub(super) fn with_buffer<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::Cell,
-        convert::Infallible,
-        future::pending,
-        pin::pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        task::{Wake, Waker},
-    };
+    use std::{cell::Cell, convert::Infallible, future::pending, pin::pin, sync::Arc, task::Waker};
 
     use futures_util::future::Either;
 
-    use super::*;
+    use super::{
+        super::tests::{Wakes, opened},
+        *,
+    };
     use crate::{
-        metrics::{ConnectionMeter, DialectName, Door},
         protocol::{CloseCode, framing::Frame},
         session::backlog::Backlog,
     };
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    impl Wakes {
-        fn count(&self) -> usize {
-            self.0.load(Ordering::SeqCst)
-        }
-    }
-
-    fn opened() -> Arc<Outbox> {
-        let outbox = Outbox::new(ConnectionMeter::new(Arc::default(), Door::WebSocket, DialectName::Native));
-        outbox.open(Backlog::new(10_000, Arc::default()), []);
-        outbox
-    }
 
     /// Takes all that there is, and leaves its words.
     async fn batch(outbox: &Outbox) -> BytesMut {
