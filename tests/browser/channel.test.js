@@ -103,8 +103,8 @@ async function call({ begin }) {
   if (begin === "both") await offering;
   globalThis.take = async ({ type, payload }) => {
     signals.push(type);
-    // Chromium gathers no more once it is connected, which a callee can be by the caller's candidates alone. Here it shows its own first.
-    if (begin === "none" && type === "ice-candidate") await trickling;
+    // Chromium gathers no more once it is connected, which either side can be by the other's candidates alone. Here each shows its own first.
+    if (begin !== "both" && type === "ice-candidate") await trickling;
     await link.receive(type, payload);
   };
   for (const detail of globalThis.waiting.splice(0)) globalThis.take(detail);
@@ -112,6 +112,6 @@ async function call({ begin }) {
   link.send(`from ${client.peerId}`);
   const heard = await message;
   // The line may be there before the last candidates are.
-  if (begin === "one" && !signals.includes("ice-candidate")) await new Promise((resolve) => client.addEventListener("ice-candidate", resolve, { once: true }));
+  if (begin !== "both" && !signals.includes("ice-candidate")) await new Promise((resolve) => client.addEventListener("ice-candidate", resolve, { once: true }));
   return { peerId: client.peerId, message: heard, signals };
 }
