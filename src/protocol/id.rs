@@ -37,7 +37,12 @@ impl PeerId {
 
     /// Reads what [`fmt::Display`] wrote; anything else names nobody.
     pub fn parse(text: &str) -> Option<Self> {
-        from_hex(text).map(Self)
+        Self::from_digits(text.as_bytes())
+    }
+
+    /// The same, of what nobody has found to be text.
+    pub fn from_digits(digits: &[u8]) -> Option<Self> {
+        from_hex(digits).map(Self)
     }
 
     /// The spelling, without an allocation.
@@ -54,7 +59,7 @@ impl ResumeToken {
 
     /// Reads the spelling that its owner was told.
     pub fn parse(text: &str) -> Option<Self> {
-        from_hex(text).map(Self)
+        from_hex(text.as_bytes()).map(Self)
     }
 
     /// The spelling that its owner is told.
@@ -227,8 +232,8 @@ fn eight_digits(word: u32) -> [u8; 8] {
     (nibbles + u64::from(b'0') * EACH + letters * to_letters).to_be_bytes()
 }
 
-fn from_hex(text: &str) -> Option<u128> {
-    let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
+fn from_hex(digits: &[u8]) -> Option<u128> {
+    let digits: &[u8; 32] = digits.try_into().ok()?;
     // Reckoned to the end before it is judged, for the same reason.
     let (mut nibbles, mut is_canonical) = ([0; 32], true);
     for (nibble, digit) in nibbles.iter_mut().zip(digits) {

@@ -56,6 +56,15 @@ impl ResumeFields<'_> {
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
+impl<'a> Text<'a> {
+    fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self.0 {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }
+    }
+}
+
 /// Tells `null`, which is a payload, from no payload.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
@@ -79,10 +88,10 @@ pub(super) fn with_serde(text: &[u8]) -> Result<Fields<'_>, Malformed> {
     }
     let envelope: Envelope = serde_json::from_slice(text).map_err(|error| Malformed::new(error.to_string()))?;
     Ok(Fields {
-        kind: envelope.kind.map(|text| text.0),
+        kind: envelope.kind.map(Text::into_bytes),
         id: envelope.id,
         room: envelope.room.map(|text| text.0),
-        to: envelope.to.map(|text| text.0),
+        to: envelope.to.map(Text::into_bytes),
         received: envelope.received,
         token: envelope.token.map(|text| text.0),
         resume: envelope.resume.map(|Object(resume)| resume.parse().into()),

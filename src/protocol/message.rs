@@ -261,13 +261,14 @@ impl LeaveReason {
     }
 }
 
-/// Everything that any message of a client may have, before it means anything. `null` is as good as missing, but for a payload.
+/// Everything that any message of a client may have, before it means anything. `null` is as good as missing, but for a payload. What is only compared
+/// with what is ASCII stays bytes.
 #[derive(Default)]
 pub struct Fields<'a> {
-    pub kind: Option<Cow<'a, str>>,
+    pub kind: Option<Cow<'a, [u8]>>,
     pub id: Option<u64>,
     pub room: Option<Cow<'a, str>>,
-    pub to: Option<Cow<'a, str>>,
+    pub to: Option<Cow<'a, [u8]>>,
     pub received: Option<u64>,
     pub token: Option<Cow<'a, str>>,
     /// Boxed, because one message of a connection has it.
@@ -351,22 +352,22 @@ impl<'a> ClientMessage<'a> {
         let missing = |key: &str| (ErrorCode::BadMessage, Cow::from(format!("`{key}` is missing")));
         let kind = fields.kind.as_deref().ok_or_else(|| missing("type"))?;
         let signal = match kind {
-            "ice-candidate" => Kind::IceCandidate,
-            "offer" => Kind::Offer,
-            "answer" => Kind::Answer,
-            "message" => Kind::Message,
-            "ping" => return Ok(Self::Ping { received: fields.received }),
-            "hello" => {
+            b"ice-candidate" => Kind::IceCandidate,
+            b"offer" => Kind::Offer,
+            b"answer" => Kind::Answer,
+            b"message" => Kind::Message,
+            b"ping" => return Ok(Self::Ping { received: fields.received }),
+            b"hello" => {
                 return Ok(Self::Hello { token: fields.token.take().map(Token), resume: fields.resume.take().map(|resume| *resume) });
             }
-            "join" => {
+            b"join" => {
                 let room = fields.room.take().ok_or_else(|| missing("room"))?;
                 return Ok(Self::Join { room, metadata: fields.metadata.map(opaque) });
             }
-            "leave" => return Ok(Self::Leave { room: fields.room.take() }),
-            "metadata" => return Ok(Self::Metadata { room: fields.room.take(), metadata: fields.metadata.map(opaque) }),
+            b"leave" => return Ok(Self::Leave { room: fields.room.take() }),
+            b"metadata" => return Ok(Self::Metadata { room: fields.room.take(), metadata: fields.metadata.map(opaque) }),
             _ => {
-                let shown: String = kind.chars().take(32).collect();
+                let shown: String = String::from_utf8_lossy(kind).chars().take(32).collect();
                 return Err((ErrorCode::BadMessage, format!("there is no message of type {shown:?}").into()));
             }
         };
@@ -375,7 +376,7 @@ impl<'a> ClientMessage<'a> {
             to => Some(to.as_deref().ok_or_else(|| missing("to"))?),
         };
         let payload = fields.payload.ok_or_else(|| missing("payload"))?;
-        let to = to.map(|to| PeerId::parse(to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()))).transpose()?;
+        let to = to.map(|to| PeerId::from_digits(to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()))).transpose()?;
         let (room, payload) = (fields.room.take(), opaque(payload));
         Ok(match to {
             Some(to) => Self::Forward { kind: signal, to, room, payload },

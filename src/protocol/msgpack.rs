@@ -326,6 +326,16 @@ impl<'a> FromMsgPack<'a> for Cow<'a, str> {
     }
 }
 
+impl<'a> FromMsgPack<'a> for Cow<'a, [u8]> {
+    fn read(value: &'a [u8]) -> Option<Option<Self>> {
+        if value == [NIL] {
+            return Some(None);
+        }
+        // Nearly always ASCII, which is found faster than other text.
+        body(value).filter(|body| body.is_ascii() || std::str::from_utf8(body).is_ok()).map(|body| Some(Cow::Borrowed(body)))
+    }
+}
+
 impl<'a> FromMsgPack<'a> for Resume {
     fn read(value: &'a [u8]) -> Option<Option<Self>> {
         if value == [NIL] {

@@ -26,10 +26,10 @@ pub fn fields<'a>(text: &'a [u8], fields: &mut Fields<'a>) -> Option<()> {
         let key = scanner.plain_string()?;
         scanner.take(b':')?;
         let is_first = match key {
-            b"type" => kind.replace(scanner.name()?).is_none(),
+            b"type" => kind.replace(scanner.plain_string()?).is_none(),
             b"id" => fields.id.replace(scanner.integer()?).is_none(),
             b"room" => room.replace(scanner.name()?).is_none(),
-            b"to" => to.replace(scanner.name()?).is_none(),
+            b"to" => to.replace(scanner.plain_string()?).is_none(),
             b"received" => fields.received.replace(scanner.integer()?).is_none(),
             b"token" | b"resume" => return None,
             b"payload" => fields.payload.replace(scanner.value()?).is_none(),
