@@ -9,6 +9,7 @@ mod write;
 
 use std::{
     collections::VecDeque,
+    future::{Future as _, poll_fn},
     iter,
     net::UdpSocket,
     pin::pin,
@@ -366,7 +367,7 @@ impl Reader {
             let mut goes_on = self.decode(&[], |messages| at_once(messages, frames))?;
             // With the allowance used up, there may be more of what was read.
             if goes_on && self.allowance > 0 && frames.is_empty() {
-                goes_on = match self.stream.read_chunk(usize::MAX, true).await {
+                goes_on = match self.chunk().await {
                     Ok(Some(chunk)) => self.decode(&chunk.bytes, |messages| at_once(messages, frames))?,
                     Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
                     Err(_) => return Err(Stop::why_lost(session).await),
@@ -376,6 +377,18 @@ impl Reader {
                 return Ok(());
             }
         }
+    }
+
+    /// What comes next; while it is waited for, others have their turn.
+    async fn chunk(&mut self) -> Result<Option<quinn::Chunk>, quinn::ReadError> {
+        poll_fn(|cx| {
+            let chunk = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
+            if chunk.is_pending() {
+                self.allowance = BATCH_FRAMES;
+            }
+            chunk
+        })
+        .await
     }
 
     /// Decodes what was left and what came behind it, as much of it as may be, has it heard, and keeps what is left of it. What `hear` says, and true

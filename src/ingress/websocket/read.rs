@@ -309,7 +309,11 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
                 debug!(%error, "a socket failed");
                 Poll::Ready(Err(Stop::Gone))
             }
-            Poll::Pending => self.poll_silence(cx).map(Err),
+            Poll::Pending => {
+                // Others have theirs while this one waits.
+                self.allowance = BATCH_FRAMES;
+                self.poll_silence(cx).map(Err)
+            }
         }
     }
 
@@ -457,6 +461,43 @@ mod tests {
             let mut frames = VecDeque::new();
             assert!(reader.hear(&mut frames, hearing).now_or_never().is_none(), "{name}");
             assert_eq!(io.borrow().reads, reads, "{name}");
+        }
+    }
+
+    /// A socket on which the same comes after each pause.
+    struct Pausing<'a> {
+        bytes: &'a [u8],
+        is_pausing: bool,
+    }
+
+    impl AsyncRead for Pausing<'_> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.is_pausing = !self.is_pausing;
+            if self.is_pausing {
+                return Poll::Pending;
+            }
+            buffer.put_slice(self.bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Eight that came together were written in two parts wherever the count of all that had come before ended between them.
+    #[tokio::test]
+    async fn who_waited_is_heard_like_a_newcomer() {
+        let config = Config::default();
+        let bytes = frame(0x81, b"x").repeat(BATCH_FRAMES - 1);
+        let (outbox, io, mut arriving) = (outbox(), RefCell::new(Pausing { bytes: &bytes, is_pausing: true }), arriving(&[]));
+        let mut reader = Reader::new(&io, &mut arriving, &outbox, Pings::Packets, &config.limits, &config.timeouts);
+        let heard = Cell::new(0);
+        let hearing = |messages: &mut Messages<'_, '_>, _: &mut VecDeque<Frame>| {
+            heard.update(|heard| heard + messages.by_ref().count());
+            true
+        };
+        let mut frames = VecDeque::new();
+        let mut reading = pin!(reader.hear(&mut frames, hearing));
+        for round in 0..4 {
+            assert_eq!(heard.get(), round * (BATCH_FRAMES - 1));
+            assert!(reading.as_mut().now_or_never().is_none());
         }
     }
 
