@@ -445,6 +445,15 @@ mod tests {
         assert_eq!(Request::decode(Codec::MsgPack, frame, 3).unwrap_err().id, Some(5));
     }
 
+    #[test]
+    fn a_name_is_text_though_it_is_only_compared() {
+        let wrong = |frame: &[u8]| Request::decode(Codec::MsgPack, frame, 3).map_err(|refusal| refusal.message.into_owned()).unwrap_err();
+        assert_eq!(wrong(b"\x81\xa4type\xa1\xff"), "`type` has the wrong type");
+        assert_eq!(wrong(b"\x83\xa4type\xa5offer\xa2to\xa1\xff\xa7payload\xc0"), "`to` has the wrong type");
+        assert_eq!(wrong(b"\x83\xa4type\xa5offer\xa2to\xa2\xc3\xa9\xa7payload\xc0"), NO_SUCH_PEER);
+        assert_eq!(wrong(b"\x81\xa4type\xa2\xc3\xa9"), "there is no message of type \"\u{e9}\"");
+    }
+
     /// Serde filled it from an array, in the order of its fields, and in MessagePack from a map with their numbers for keys.
     #[test]
     fn what_is_no_object_is_no_resume() {
