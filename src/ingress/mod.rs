@@ -4,6 +4,7 @@
 //! holds; others write past it while it has nothing to do. Doors know sockets and framing; what a frame means they do not know.
 
 pub mod address;
+mod allowance;
 pub mod dialects;
 pub mod engineio;
 pub mod handshakes;
@@ -32,6 +33,7 @@ use tracing::info;
 
 use self::{
     address::{Addresses, Visit},
+    allowance::BATCH_FRAMES,
     slowdown::Slowdown,
 };
 pub use self::{
@@ -58,11 +60,6 @@ use crate::{
         outbox::{End, Outbox, give_back},
     },
 };
-
-/// Frames that are read, or handed over at once, before others of the thread have their turn, at the most: a flood of small ones leaves them theirs.
-const BATCH_FRAMES: usize = 64;
-/// So many bytes take about as long as a frame.
-const FRAME_BYTES: usize = 1024;
 
 /// What the application is told as the dialect of who asks by HTTP for ICE servers alone.
 const ICE: &str = "ice";

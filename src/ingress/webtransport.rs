@@ -9,7 +9,7 @@ mod write;
 
 use std::{
     collections::VecDeque,
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     iter,
     net::UdpSocket,
     pin::pin,
@@ -21,16 +21,15 @@ use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, future::Either, stream::FuturesUnordered};
 use quinn::{EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
-use tokio::{
-    task::{coop::consume_budget, yield_now},
-    time::timeout,
-};
+use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{Instrument as _, debug, warn};
 use wtransport::proto::session::SessionResponse;
 
 use self::write::Sending;
 use super::{
-    BATCH_FRAMES, Doorkeeper, FRAME_BYTES, Line, Place, Stopped, converse,
+    Doorkeeper, Line, Place, Stopped,
+    allowance::{Allowance, FRAME_BYTES},
+    converse,
     engineio::{self, EngineIo},
     handshakes::{Handshake, Handshakes},
     keep,
@@ -204,7 +203,7 @@ async fn serve(session: http3::Session, mut streams: http3::Streams, place: Plac
             message_bytes_max: doorkeeper.limits.message_bytes_max,
             answers_max: doorkeeper.limits.outbox_bytes_max / 2,
             silence: doorkeeper.timeouts.silence(),
-            allowance: BATCH_FRAMES,
+            allowance: Allowance::whole(),
         };
         reader.run(&session, &place, doorkeeper, &outbox).await;
     });
@@ -301,8 +300,7 @@ struct Reader {
     /// Bytes that may wait for the client before its next message is read.
     answers_max: usize,
     silence: Duration,
-    /// Frames that may be read yet before others of the thread have their turn.
-    allowance: usize,
+    allowance: Allowance,
 }
 
 /// Why reading ends.
@@ -360,13 +358,10 @@ impl Reader {
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
         loop {
-            if self.allowance == 0 {
-                self.allowance = BATCH_FRAMES;
-                yield_now().await;
-            }
+            self.allowance.turn().await;
             let mut goes_on = self.decode(&[], |messages| at_once(messages, frames))?;
             // With the allowance used up, there may be more of what was read.
-            if goes_on && self.allowance > 0 && frames.is_empty() {
+            if goes_on && !self.allowance.is_spent() && frames.is_empty() {
                 goes_on = match self.chunk().await {
                     Ok(Some(chunk)) => self.decode(&chunk.bytes, |messages| at_once(messages, frames))?,
                     Ok(None) | Err(quinn::ReadError::Reset(_)) => return Err(Stop::Left),
@@ -379,12 +374,12 @@ impl Reader {
         }
     }
 
-    /// What comes next; while it is waited for, others have their turn.
+    /// What comes next.
     async fn chunk(&mut self) -> Result<Option<quinn::Chunk>, quinn::ReadError> {
         poll_fn(|cx| {
             let chunk = pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx);
             if chunk.is_pending() {
-                self.allowance = BATCH_FRAMES;
+                self.allowance.renew();
             }
             chunk
         })
@@ -405,7 +400,7 @@ impl Reader {
         let goes_on = hear(&mut messages);
         let Messages { is_first, fault, .. } = messages;
         // Long ones take their time as well, and so do many pieces of one.
-        self.allowance = self.allowance.saturating_sub((arrived.len() / FRAME_BYTES).max(is_first.into()));
+        self.allowance.spend((arrived.len() / FRAME_BYTES).max(is_first.into()));
         if let Some(error) = fault.as_ref().filter(|_| is_first) {
             debug!(%error, "a client sends too large a message");
             return Err(Stop::Fault(CloseCode::TooLarge));
@@ -418,7 +413,7 @@ impl Reader {
         }
         if fault.is_some() {
             // What came before it is heard first; its header is still there the next time.
-            self.allowance = 0;
+            self.allowance.spend_all();
         }
         Ok(goes_on)
     }
@@ -433,15 +428,14 @@ impl Reader {
 struct Messages<'r, 'a> {
     input: &'r mut &'a [u8],
     message_bytes_max: usize,
-    /// Those that may be taken yet.
-    allowance: &'r mut usize,
+    allowance: &'r mut Allowance,
     is_first: bool,
     fault: Option<framing::TooLarge>,
 }
 
 impl<'r, 'a> Messages<'r, 'a> {
     /// Those at the front of `input`, off which they are taken.
-    fn of(input: &'r mut &'a [u8], message_bytes_max: usize, allowance: &'r mut usize) -> Self {
+    fn of(input: &'r mut &'a [u8], message_bytes_max: usize, allowance: &'r mut Allowance) -> Self {
         Self { input, message_bytes_max, allowance, is_first: true, fault: None }
     }
 }
@@ -450,13 +444,13 @@ impl<'a> Iterator for Messages<'_, 'a> {
     type Item = (CowFrame<'a>, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if *self.allowance == 0 {
+        if self.allowance.is_spent() {
             return None;
         }
         match framing::split_off(self.input, self.message_bytes_max) {
             Ok(frame) => {
                 let frame = frame?;
-                *self.allowance -= 1;
+                self.allowance.spend(1);
                 Some((LentFrame::Binary(frame).into(), std::mem::take(&mut self.is_first) && self.input.is_empty()))
             }
             Err(fault) => {
@@ -532,6 +526,7 @@ pub async fn shut(endpoint: quinn::Endpoint, patience: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress::allowance::BATCH_FRAMES;
 
     #[test]
     fn what_came_before_a_message_that_is_too_large_is_there_and_its_header_stays() {
@@ -540,7 +535,7 @@ mod tests {
             framing::encode(message.as_bytes(), &mut wire);
         }
         let mut input = &*wire;
-        let mut allowance = BATCH_FRAMES;
+        let mut allowance = Allowance::whole();
         let mut messages = Messages::of(&mut input, 5, &mut allowance);
         let heard: Vec<_> = messages.by_ref().map(|(message, alone)| (Frame::from(message), alone)).collect();
         assert_eq!(heard, ["one", "four!"].map(|message| (Frame::Binary(message.into()), false)));
@@ -555,7 +550,7 @@ mod tests {
         let mut input = &*wire;
         let mut alone = vec![];
         while !input.is_empty() {
-            alone.push(Vec::from_iter(Messages::of(&mut input, 5, &mut BATCH_FRAMES.clone()).map(|(_, alone)| alone)));
+            alone.push(Vec::from_iter(Messages::of(&mut input, 5, &mut Allowance::whole()).map(|(_, alone)| alone)));
         }
         assert_eq!(alone, [vec![false; BATCH_FRAMES], vec![true]]);
     }

@@ -37,12 +37,12 @@ impl PeerId {
 
     /// Reads what [`fmt::Display`] wrote; anything else names nobody.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::from_digits(text.as_bytes())
+        Self::parse_bytes(text.as_bytes())
     }
 
-    /// The same, of what nobody has found to be text.
-    pub fn from_digits(digits: &[u8]) -> Option<Self> {
-        from_hex(digits).map(Self)
+    /// The same, of the bytes of a frame.
+    pub fn parse_bytes(text: &[u8]) -> Option<Self> {
+        from_hex(text).map(Self)
     }
 
     /// The spelling, without an allocation.
@@ -232,8 +232,8 @@ fn eight_digits(word: u32) -> [u8; 8] {
     (nibbles + u64::from(b'0') * EACH + letters * to_letters).to_be_bytes()
 }
 
-fn from_hex(digits: &[u8]) -> Option<u128> {
-    let digits: &[u8; 32] = digits.try_into().ok()?;
+fn from_hex(text: &[u8]) -> Option<u128> {
+    let digits: &[u8; 32] = text.try_into().ok()?;
     // Reckoned to the end before it is judged, for the same reason.
     let (mut nibbles, mut is_canonical) = ([0; 32], true);
     for (nibble, digit) in nibbles.iter_mut().zip(digits) {

@@ -261,8 +261,8 @@ impl LeaveReason {
     }
 }
 
-/// Everything that any message of a client may have, before it means anything. `null` is as good as missing, but for a payload. What is only compared
-/// with what is ASCII stays bytes.
+/// Everything that any message of a client may have, before it means anything. `null` is as good as missing, but for a payload. Names that are
+/// looked up and nothing else stay bytes; they are text all the same.
 #[derive(Default)]
 pub struct Fields<'a> {
     pub kind: Option<Cow<'a, [u8]>>,
@@ -376,7 +376,7 @@ impl<'a> ClientMessage<'a> {
             to => Some(to.as_deref().ok_or_else(|| missing("to"))?),
         };
         let payload = fields.payload.ok_or_else(|| missing("payload"))?;
-        let to = to.map(|to| PeerId::from_digits(to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()))).transpose()?;
+        let to = to.map(|to| PeerId::parse_bytes(to).ok_or((ErrorCode::NoSuchPeer, NO_SUCH_PEER.into()))).transpose()?;
         let (room, payload) = (fields.room.take(), opaque(payload));
         Ok(match to {
             Some(to) => Self::Forward { kind: signal, to, room, payload },

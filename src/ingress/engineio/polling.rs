@@ -25,8 +25,8 @@ use tokio::time::timeout;
 
 use super::{
     super::{
-        BATCH_FRAMES,
         address::Visit,
+        allowance::BATCH_FRAMES,
         logs::{span, spawn_in},
     },
     EngineIo, Incoming, Socket, Stop, Transport,

@@ -11,7 +11,9 @@ use tracing::debug;
 
 use super::{
     super::{
-        BATCH_FRAMES, Doorkeeper, Place, overdue,
+        Doorkeeper, Place,
+        allowance::BATCH_FRAMES,
+        overdue,
         webtransport::{end_with, http3, opened, read, turn_away},
     },
     EngineIo, Socket, Stop, attend,

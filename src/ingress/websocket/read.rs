@@ -13,13 +13,17 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    task::{coop::unconstrained, yield_now},
+    task::coop::unconstrained,
     time::Sleep,
 };
 use tracing::debug;
 
 use super::{
-    super::{BATCH_FRAMES, FRAME_BYTES, Stopped, converse, keep},
+    super::{
+        Stopped,
+        allowance::{Allowance, FRAME_BYTES},
+        converse, keep,
+    },
     Pings,
     frame::{Decoder, Fault, Item, LEFT_BYTES_MAX},
 };
@@ -60,8 +64,7 @@ pub struct Reader<'a, Io> {
     /// Goes off when the heartbeat wanted to be asked the last time that it was. Set once for many messages.
     alarm: Pin<Box<Sleep>>,
     is_alarm_set: bool,
-    /// Frames that may be read yet before others of the thread have their turn.
-    allowance: usize,
+    allowance: Allowance,
 }
 
 /// How far a socket was read. It belongs to the connection: another reader goes on with it.
@@ -126,7 +129,7 @@ impl Arriving {
     fn decode(
         &mut self,
         mut input: &mut [u8],
-        allowance: &mut usize,
+        allowance: &mut Allowance,
         outbox: &Outbox,
         hear: impl FnOnce(&mut Messages<'_, '_>) -> bool,
     ) -> bool {
@@ -143,7 +146,7 @@ impl Arriving {
     }
 
     /// The same with what was left. True if that is nothing.
-    fn decode_rest(&mut self, allowance: &mut usize, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> bool {
+    fn decode_rest(&mut self, allowance: &mut Allowance, outbox: &Outbox, hear: impl FnOnce(&mut Messages<'_, '_>) -> bool) -> bool {
         if self.rest.is_empty() {
             return true;
         }
@@ -167,8 +170,7 @@ impl Arriving {
 pub struct Messages<'r, 'a> {
     decoder: &'r mut Decoder,
     input: &'r mut &'a mut [u8],
-    /// Frames that may be taken yet.
-    allowance: &'r mut usize,
+    allowance: &'r mut Allowance,
     outbox: &'r Outbox,
     is_first: bool,
     stop: Option<Stop>,
@@ -176,22 +178,22 @@ pub struct Messages<'r, 'a> {
 
 impl<'r, 'a> Messages<'r, 'a> {
     /// Those at the front of `input`, off which they are taken.
-    fn of(decoder: &'r mut Decoder, input: &'r mut &'a mut [u8], allowance: &'r mut usize, outbox: &'r Outbox) -> Self {
+    fn of(decoder: &'r mut Decoder, input: &'r mut &'a mut [u8], allowance: &'r mut Allowance, outbox: &'r Outbox) -> Self {
         Self { decoder, input, allowance, outbox, is_first: true, stop: None }
     }
 
     /// Has all of them heard; what `hear` says, and why there are no more, if that is the end.
     fn heard(mut self, hear: impl FnOnce(&mut Self) -> bool) -> (bool, Option<Stop>) {
         let goes_on = hear(&mut self);
-        debug_assert!(*self.allowance == 0 || self.next().is_none(), "what is not heard would be heard later than what is behind it");
+        debug_assert!(self.allowance.is_spent() || self.next().is_none(), "what is not heard would be heard later than what is behind it");
         (goes_on, self.stop)
     }
 
     fn take(&mut self) -> Result<Option<CowFrame<'a>>, Stop> {
-        while *self.allowance > 0
+        while !self.allowance.is_spent()
             && let Some(item) = self.decoder.decode(self.input)?
         {
-            *self.allowance -= 1;
+            self.allowance.spend(1);
             match item {
                 Item::Message(message) => return Ok(Some(message)),
                 Item::Ping(data) => self.outbox.pong(data),
@@ -240,7 +242,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
             pings,
             alarm: Box::pin(tokio::time::sleep_until(now.into())),
             is_alarm_set: false,
-            allowance: BATCH_FRAMES,
+            allowance: Allowance::whole(),
         }
     }
 
@@ -275,13 +277,10 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
         at_once: impl Fn(&mut Messages<'_, '_>, &mut VecDeque<Frame>) -> bool,
     ) -> Result<(), Stop> {
         loop {
-            if self.allowance == 0 {
-                self.allowance = BATCH_FRAMES;
-                yield_now().await;
-            }
+            self.allowance.turn().await;
             let mut goes_on = self.arriving.decode_rest(&mut self.allowance, self.outbox, |messages| at_once(messages, frames));
             // With the allowance used up, there may be more of what was read.
-            if goes_on && self.allowance > 0 && self.arriving.stop.is_none() && frames.is_empty() {
+            if goes_on && !self.allowance.is_spent() && self.arriving.stop.is_none() && frames.is_empty() {
                 goes_on = poll_fn(|cx| self.poll_read(cx, |messages| at_once(messages, frames))).await?;
             }
             if !frames.is_empty() || !goes_on {
@@ -302,7 +301,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
                 self.heartbeat.heard(Instant::now());
                 self.outbox.heard();
                 // Long ones take their time as well.
-                self.allowance = self.allowance.saturating_sub(bytes / FRAME_BYTES);
+                self.allowance.spend(bytes / FRAME_BYTES);
                 Poll::Ready(Ok(goes_on))
             }
             Poll::Ready(Err(error)) => {
@@ -310,8 +309,7 @@ impl<'a, Io: AsyncRead + Unpin> Reader<'a, Io> {
                 Poll::Ready(Err(Stop::Gone))
             }
             Poll::Pending => {
-                // Others have theirs while this one waits.
-                self.allowance = BATCH_FRAMES;
+                self.allowance.renew();
                 self.poll_silence(cx).map(Err)
             }
         }
@@ -371,6 +369,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
+        ingress::allowance::BATCH_FRAMES,
         metrics::{ConnectionMeter, DialectName, Door},
         session::backlog::Backlog,
     };
@@ -481,7 +480,7 @@ mod tests {
         }
     }
 
-    /// Eight that came together were written in two parts wherever the count of all that had come before ended between them.
+    /// Eight that came together were heard in two parts wherever the count of all that had come before ended between them.
     #[tokio::test]
     async fn who_waited_is_heard_like_a_newcomer() {
         let config = Config::default();
@@ -495,9 +494,9 @@ mod tests {
         };
         let mut frames = VecDeque::new();
         let mut reading = pin!(reader.hear(&mut frames, hearing));
-        for round in 0..4 {
-            assert_eq!(heard.get(), round * (BATCH_FRAMES - 1));
+        for round in 1..5 {
             assert!(reading.as_mut().now_or_never().is_none());
+            assert_eq!(heard.get(), round * (BATCH_FRAMES - 1));
         }
     }
 
@@ -539,11 +538,11 @@ mod tests {
                 let (mut heard, mut frames) = (vec![], VecDeque::new());
                 let mut reads = [&stream[begins..cut], &stream[cut..]].map(<[u8]>::to_vec).into_iter();
                 while arriving.stop.is_none() {
-                    arriving.decode_rest(&mut BATCH_FRAMES.clone(), &outbox, |messages| keep(messages, &mut frames));
+                    arriving.decode_rest(&mut Allowance::whole(), &outbox, |messages| keep(messages, &mut frames));
                     if frames.is_empty() && arriving.stop.is_none() {
                         assert!(arriving.rest.len() <= LEFT_BYTES_MAX && arriving.rest.capacity() <= LEFT_BYTES_MAX, "cut at {cut}");
                         let mut read = reads.next().expect("the end comes before");
-                        arriving.decode(&mut read, &mut BATCH_FRAMES.clone(), &outbox, |messages| keep(messages, &mut frames));
+                        arriving.decode(&mut read, &mut Allowance::whole(), &outbox, |messages| keep(messages, &mut frames));
                     }
                     assert!(frames.len() <= BATCH_FRAMES);
                     heard.extend(frames.drain(..));
