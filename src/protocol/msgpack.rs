@@ -238,7 +238,7 @@ fn text(value: &[u8]) -> Option<&str> {
 
 /// The same, left as bytes: nearly always ASCII, which is found faster than other text.
 fn text_in_bytes(value: &[u8]) -> Option<&[u8]> {
-    body(value).filter(|body| body.is_ascii() || std::str::from_utf8(body).is_ok())
+    body(value).filter(|body| body.is_ascii()).or_else(|| text(value).map(str::as_bytes))
 }
 
 /// The bytes of it, before they are found text.

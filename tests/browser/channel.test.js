@@ -34,6 +34,8 @@ for (const [first, second] of [["webtransport", "websocket"], ["websocket", "web
     assert.deepEqual(said.signals.filter((type) => type !== "ice-candidate"), ["answer"]);
     assert.deepEqual(heard.signals.filter((type) => type !== "ice-candidate"), ["offer"]);
     assert.equal(heard.signals[0], "offer");
+    assert.ok(said.signals.includes("ice-candidate"), "candidates came from the callee");
+    assert.ok(heard.signals.includes("ice-candidate"), "candidates came from the caller");
   });
 }
 
