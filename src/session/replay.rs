@@ -5,12 +5,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use super::{
-    chunks::Chunks,
-    outbox::{weight, weight_of},
-};
+use super::{chunks::Chunks, outbox::weight_of};
 use crate::protocol::framing::{CowFrame, Frame, LentFrame};
 
 /// A longer message stays in an allocation of its own: to copy it takes longer, and more would be left free at the end of a chunk.
@@ -20,7 +15,9 @@ pub const COPIED_BYTES_MAX: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct Replay {
     limits: ReplayLimits,
+    /// What is noted of each: when the oldest is forgotten it is in no cache any more, so it is little.
     messages: VecDeque<Kept>,
+    whole: VecDeque<Frame>,
     copied: Chunks,
     bytes: usize,
     /// How many came before those that are kept.
@@ -41,7 +38,7 @@ pub struct NeverSent;
 impl Replay {
     /// Nothing was sent.
     pub fn new(limits: ReplayLimits) -> Self {
-        Self { limits, messages: VecDeque::new(), copied: Chunks::default(), bytes: 0, gone: 0 }
+        Self { limits, messages: VecDeque::new(), whole: VecDeque::new(), copied: Chunks::default(), bytes: 0, gone: 0 }
     }
 
     /// How many messages were sent.
@@ -65,16 +62,18 @@ impl Replay {
             CowFrame::Own(own) if own.bytes().len() > COPIED_BYTES_MAX || !own.bytes().is_unique() => Some(own),
             _ => None,
         };
-        let message = match (own, frame.lend()) {
-            (Some(own), _) => Kept::Whole(own.clone()),
-            (None, LentFrame::Text(bytes)) => Kept::Text(bytes.len()),
-            (None, LentFrame::Binary(bytes)) => Kept::Binary(bytes.len()),
-            (None, lent @ LentFrame::Datagram(_)) => Kept::Whole(lent.into()),
+        let lent = frame.lend();
+        let bytes = lent.bytes();
+        let message = match (own, lent, u16::try_from(bytes.len())) {
+            (None, LentFrame::Text(_), Ok(length)) => Kept::Text(length),
+            (None, LentFrame::Binary(_), Ok(length)) => Kept::Binary(length),
+            _ => Kept::Whole,
         };
-        if !matches!(message, Kept::Whole(_)) {
-            self.copied.push(frame.lend().bytes());
+        match message {
+            Kept::Whole => self.whole.push_back(own.map_or_else(|| lent.into(), Frame::clone)),
+            Kept::Text(_) | Kept::Binary(_) => self.copied.push(bytes),
         }
-        self.bytes += message.weight();
+        self.bytes += weight_of(bytes.len());
         self.messages.push_back(message);
     }
 
@@ -95,7 +94,7 @@ impl Replay {
             self.forget();
         }
         if self.messages.is_empty() {
-            (self.messages, self.copied) = Default::default();
+            (self.messages, self.whole, self.copied) = Default::default();
         }
         self.copied.shrink();
         Ok(())
@@ -104,6 +103,7 @@ impl Replay {
     /// Gives back the memory that nothing is kept in: for a while nothing may be said.
     pub fn shrink(&mut self) {
         self.messages.shrink_to_fit();
+        self.whole.shrink_to_fit();
         self.copied.shrink();
     }
 
@@ -113,58 +113,46 @@ impl Replay {
         if skipped > self.messages.len() {
             return None;
         }
-        let mut copied = self.copied.read();
-        let mut missed = Vec::with_capacity(self.messages.len() - skipped);
-        for (place, message) in self.messages.iter().enumerate() {
-            let bytes = match message {
-                Kept::Whole(_) => &[],
-                Kept::Text(length) | Kept::Binary(length) => copied.take(*length),
-            };
-            if place >= skipped {
-                missed.push(match message {
-                    Kept::Whole(frame) => frame.clone(),
-                    Kept::Text(_) => Frame::Text(Bytes::copy_from_slice(bytes)),
-                    Kept::Binary(_) => Frame::Binary(Bytes::copy_from_slice(bytes)),
-                });
-            }
-        }
-        Some(missed)
+        let (mut whole, mut copied) = (self.whole.iter(), self.copied.read());
+        let all = self.messages.iter().filter_map(|message| {
+            Some(match *message {
+                Kept::Whole => CowFrame::Own(whole.next()?.clone()),
+                Kept::Text(length) => LentFrame::Text(copied.take(length.into())).into(),
+                Kept::Binary(length) => LentFrame::Binary(copied.take(length.into())).into(),
+            })
+        });
+        Some(all.skip(skipped).map(Frame::from).collect())
     }
 
     fn forget(&mut self) {
-        if let Some(message) = self.messages.pop_front() {
-            self.bytes -= message.weight();
-            self.gone += 1;
-            if let Kept::Text(length) | Kept::Binary(length) = message {
-                self.copied.forget(length);
+        let Some(message) = self.messages.pop_front() else { return };
+        let bytes = match message {
+            Kept::Whole => self.whole.pop_front().map_or(0, |frame| frame.bytes().len()),
+            Kept::Text(length) | Kept::Binary(length) => {
+                self.copied.forget(length.into());
+                length.into()
             }
-        }
+        };
+        self.bytes -= weight_of(bytes);
+        self.gone += 1;
     }
 }
 
-/// A message that is kept.
-#[derive(Debug)]
+/// How a message is kept.
+#[derive(Clone, Copy, Debug)]
 enum Kept {
     /// As it is, for others have it too, or it is long.
-    Whole(Frame),
+    Whole,
     /// A text frame, so many bytes of which are with those of other messages.
-    Text(usize),
+    Text(u16),
     /// The same for a binary one.
-    Binary(usize),
-}
-
-impl Kept {
-    /// What it counts for: what its frame would.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Whole(frame) => weight(frame),
-            Self::Text(length) | Self::Binary(length) => weight_of(*length),
-        }
-    }
+    Binary(u16),
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// Kept as they are, and copied.
@@ -240,7 +228,7 @@ mod tests {
         let all = [frames(Frame::Text), frames(Frame::Binary)].concat();
         let mut replay = Replay::new(ReplayLimits { messages_max: 20, bytes_max: 1_000_000 });
         frames(Frame::Text).into_iter().chain(frames(Frame::Binary)).for_each(|frame| keep(&mut replay, frame));
-        let copied: Vec<bool> = replay.messages.iter().map(|message| !matches!(message, Kept::Whole(_))).collect();
+        let copied: Vec<bool> = replay.messages.iter().map(|message| !matches!(message, Kept::Whole)).collect();
         assert_eq!(copied, [true, false, true, false, false, true, true].repeat(2), "short ones that nobody else has are copied");
         for received in 0..=all.len() {
             assert_eq!(replay.after(received as u64).unwrap(), all[received..]);
