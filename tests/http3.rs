@@ -1,4 +1,4 @@
-//! HTTP/3 under a WebTransport session, spoken by hand: what ends a session, what breaks the protocol, and what does neither.
+//! HTTP/3 and QUIC under a WebTransport session, spoken by hand: what ends a session, what breaks the protocol, and what does neither.
 
 mod support;
 
@@ -286,4 +286,14 @@ async fn other_streams_of_a_session_are_refused_at_each_door() {
         let (_send, mut other) = within("a stream", session.open_bi().await.unwrap()).await.unwrap();
         assert!(matches!(within("a refusal", other.read(&mut [0])).await, Err(StreamReadError::Reset(_))), "{path}");
     }
+}
+
+/// The frame that asks for it stands before the answer to `hello`: draft-ietf-quic-ack-frequency §5.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_acknowledge_less_often_is_asked_to() {
+    let server = TestServer::start();
+    let mut session = open(&server).await;
+    session.say(ClientMessage::Join { room: "r".into(), metadata: None }).await;
+    assert!(matches!(session.hear().await, ServerMessage::Welcome(_)));
+    assert_eq!(session.connection.stats().frame_rx.ack_frequency, 1);
 }

@@ -20,7 +20,7 @@ use std::{
 use actix_rt::ArbiterHandle;
 use bytes::{Buf as _, BytesMut};
 use futures_util::{StreamExt as _, future::Either, stream::FuturesUnordered};
-use quinn::{EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
+use quinn::{AckFrequencyConfig, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::{task::coop::consume_budget, time::timeout};
 use tracing::{Instrument as _, debug, warn};
 use wtransport::proto::session::SessionResponse;
@@ -57,6 +57,10 @@ pub const PATH: &str = "/wt";
 const SEND_WINDOW_BYTES: u32 = 256 * 1024;
 /// Datagrams that wait, in either direction; the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+/// A client may leave so many packets unacknowledged at a time, where it knows the extension for that (draft-ietf-quic-ack-frequency): its
+/// acknowledgements are half of what a busy server receives where each is of two packets (RFC 9000 §13.2.2). Less than half of the congestion
+/// window that a connection begins with, ten packets (RFC 9002 §7.2), so that a first burst is not kept waiting for one.
+const UNACKNOWLEDGED_PACKETS: u32 = 4;
 /// HTTP/3 needs three streams of its own each way, a session and its messages two more.
 const STREAMS_MAX: u32 = 8;
 
@@ -71,8 +75,11 @@ fn transport(doorkeeper: &Doorkeeper) -> anyhow::Result<TransportConfig> {
     let timeouts = &doorkeeper.timeouts;
     let (keep_alive, idle) = clocks(timeouts.heartbeat(), timeouts.silence());
     let stream_window = u32::try_from(doorkeeper.limits.message_bytes_max + 64 * 1024)?;
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(UNACKNOWLEDGED_PACKETS.into());
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(acknowledgements))
         .max_idle_timeout(Some(idle.try_into()?))
         .keep_alive_interval(Some(keep_alive))
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
