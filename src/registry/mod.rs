@@ -33,26 +33,17 @@ pub struct RoomRegistry {
     sessions: HashMap<PeerId, Arc<dyn Inlet>, PeerIdHasher>,
     draining: Option<DrainWindow>,
     metrics: Arc<Metrics>,
-    /// So many rooms are in the metrics.
-    rooms_counted: usize,
 }
 
 impl RoomRegistry {
     /// Nobody is anywhere yet.
     pub fn new(limits: RoomLimits, metrics: Arc<Metrics>) -> Self {
-        Self { rooms: Rooms::new(limits), sessions: HashMap::default(), draining: None, metrics, rooms_counted: 0 }
+        Self { rooms: Rooms::new(limits).counted_in(metrics.clone()), sessions: HashMap::default(), draining: None, metrics }
     }
 
     /// With the rooms in which nobody's address is to be shown.
     pub fn relaying(self, relay_only: Vec<RoomPattern>) -> Self {
         Self { rooms: self.rooms.relaying(relay_only), ..self }
-    }
-
-    fn count_rooms(&mut self) {
-        let before = std::mem::replace(&mut self.rooms_counted, self.rooms.len());
-        if before != self.rooms_counted {
-            self.metrics.rooms(self.rooms_counted as i64 - before as i64);
-        }
     }
 }
 
@@ -91,7 +82,6 @@ impl Handler<Unregister> for RoomRegistry {
         for room in rooms {
             self.rooms.leave(peer_id, &room, reason);
         }
-        self.count_rooms();
     }
 }
 
@@ -117,7 +107,6 @@ impl Handler<Join> for RoomRegistry {
             }
             Err(code) => join.inlet.answer(Answer::Refused(code)),
         }
-        self.count_rooms();
     }
 }
 
@@ -133,7 +122,6 @@ impl RoomRegistry {
         {
             inlet.answer(Answer::Refused(code));
         }
-        self.count_rooms();
     }
 }
 
@@ -186,7 +174,6 @@ impl Handler<Leave> for RoomRegistry {
         if is_awaited {
             inlet.answer(Answer::Left);
         }
-        self.count_rooms();
     }
 }
 
@@ -258,9 +245,7 @@ impl Handler<CloseRoom> for RoomRegistry {
     type Result = MessageResult<CloseRoom>;
 
     fn handle(&mut self, CloseRoom(room): CloseRoom, _: &mut Context<Self>) -> MessageResult<CloseRoom> {
-        let peers = self.rooms.close(&room);
-        self.count_rooms();
-        MessageResult(peers)
+        MessageResult(self.rooms.close(&room))
     }
 }
 

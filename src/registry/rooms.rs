@@ -16,6 +16,7 @@ use super::{
     view::{self, MemberView, Page, RoomEvent, RoomView, Tally, Watched, Watcher},
 };
 use crate::auth::{Rights, RoomPattern};
+use crate::metrics::Metrics;
 use crate::protocol::{Census, Envelope, ErrorCode, Kind, LeaveReason, Payload, Peer, PeerId, PeerName, RoomId, ServerMessage};
 
 /// The bounds on rooms.
@@ -43,6 +44,7 @@ pub struct Rooms {
     /// The rooms in which nobody's address is to be shown.
     relay_only: Vec<RoomPattern>,
     limits: RoomLimits,
+    metrics: Arc<Metrics>,
 }
 
 /// The handle of one room.
@@ -145,7 +147,13 @@ impl Rooms {
             watchers: HashMap::new(),
             relay_only: vec![],
             limits,
+            metrics: Arc::default(),
         }
+    }
+
+    /// With the metrics that tell how many rooms there are. They do before anybody is told of it.
+    pub fn counted_in(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// With the rooms in which nobody's address is to be shown: whoever enters one is told so.
@@ -171,8 +179,10 @@ impl Rooms {
             None => wanted.clone(),
         };
         let Entry { metadata, claim, is_quiet, broadcasts, seats, user, rights, peers_max } = entry;
-        let room = match self.rooms.get(&id) {
-            Some(room) => room.clone(),
+        let found = self.rooms.get(&id).cloned();
+        let is_new = found.is_none();
+        let room = match found {
+            Some(room) => room,
             None if self.rooms.len() >= self.limits.rooms_max => return Err(ErrorCode::NoMoreRooms),
             None => Arc::new(Room {
                 id: id.clone(),
@@ -195,6 +205,10 @@ impl Rooms {
             return Err(ErrorCode::RoomFull);
         }
         let name = claim.map(|claim| present.give_name(claim, user.as_ref(), is_quiet)).transpose()?.flatten();
+        if is_new {
+            self.rooms.insert(id.clone(), room.clone());
+            self.metrics.rooms(1);
+        }
         let mut peers = vec![];
         if !room.is_quiet {
             let newcomer = Peer { peer_id, metadata: metadata.clone(), user: user.clone(), name: name.clone() };
@@ -225,7 +239,6 @@ impl Rooms {
         } else if seats.is_some() {
             self.filling.remove(&wanted);
         }
-        self.rooms.entry(id).or_insert(room);
         Ok(())
     }
 
@@ -274,24 +287,27 @@ impl Rooms {
             let left = Envelope::new(ServerMessage::PeerLeft { room: id.clone(), peer_id, reason });
             present.announce(peer_id, left.with(member.name().cloned(), 0));
         }
-        if let Some(reason @ (LeaveReason::Left | LeaveReason::Removed)) = reason {
-            let left = Envelope::new(ServerMessage::Left { room: id.clone(), reason }).for_one();
-            // Who is over its bound, or at its end, needs no farewell from a room.
-            let _ = member.inlet.deliver(&left);
-        }
         let empty = present.members.is_empty();
         drop(present);
+        let id = id.clone();
         if empty {
-            let id = id.clone();
             self.remove(&id);
+        }
+        if let Some(reason @ (LeaveReason::Left | LeaveReason::Removed)) = reason {
+            let left = Envelope::new(ServerMessage::Left { room: id, reason }).for_one();
+            // Who is over its bound, or at its end, needs no farewell from a room.
+            let _ = member.inlet.deliver(&left);
         }
         true
     }
 
     /// Takes a room out in which nobody is any more.
     fn remove(&mut self, id: &RoomId) {
-        let fills = self.rooms.remove(id).and_then(|room| room.fills.clone());
-        if let Some(fills) = fills.filter(|fills| self.filling.get(fills) == Some(id)) {
+        let Some(room) = self.rooms.remove(id) else {
+            return;
+        };
+        self.metrics.rooms(-1);
+        if let Some(fills) = room.fills.clone().filter(|fills| self.filling.get(fills) == Some(id)) {
             self.filling.remove(&fills);
         }
         for watcher in self.watchers.remove(id).unwrap_or_default() {
@@ -304,9 +320,11 @@ impl Rooms {
         let present = std::mem::take(&mut *self.rooms.get(id)?.present_mut());
         for member in present.members.iter() {
             self.seated.remove(&member.peer_id);
-            member.inlet.expel(id);
         }
         self.remove(id);
+        for member in present.members.iter() {
+            member.inlet.expel(id);
+        }
         Some(present.members.len())
     }
 
@@ -870,6 +888,47 @@ mod tests {
         }
         let handed = ear_a.room().broadcast(a, ServerMessage::Ack { id: 1 });
         assert_eq!((handed.untaken, handed.behind.is_some()), (Some(ErrorCode::Undeliverable), true));
+    }
+
+    /// Who had been told that it had left its room could still read in the metrics that there was one.
+    #[test]
+    fn rooms_are_counted_before_anybody_is_told() {
+        #[derive(Default)]
+        struct Reader {
+            metrics: Arc<Metrics>,
+            read: Mutex<Vec<String>>,
+        }
+        impl Reader {
+            fn read(&self) {
+                let text = self.metrics.render();
+                let rooms = text.lines().find_map(|line| line.strip_prefix("switchboard_rooms ")).expect("always there");
+                self.read.lock().unwrap().push(rooms.into());
+            }
+        }
+        impl Inlet for Reader {
+            fn deliver(&self, _: &Envelope) -> Result<(), Untaken> {
+                self.read();
+                Ok(())
+            }
+            fn answer(&self, _: Answer) {
+                self.read();
+            }
+            fn drain(&self, _: DrainWindow) {}
+            fn expel(&self, _: &RoomId) {
+                self.read();
+            }
+        }
+        let (peer_id, reader) = (PeerId::random(), Arc::new(Reader::default()));
+        let mut rooms = Rooms::new(LIMITS).counted_in(reader.metrics.clone());
+        let enter = |rooms: &mut Rooms| rooms.join(peer_id, reader.clone(), room("r"), Entry::default()).unwrap();
+        let read = || std::mem::take(&mut *reader.read.lock().unwrap());
+        enter(&mut rooms);
+        assert_eq!(read(), ["1", "1"], "the message, the answer");
+        assert!(rooms.leave(peer_id, &room("r"), Some(LeaveReason::Left)));
+        assert_eq!(read(), ["0"]);
+        enter(&mut rooms);
+        assert_eq!(rooms.close(&room("r")), Some(1));
+        assert_eq!(read(), ["1", "1", "0"]);
     }
 
     #[test]
